@@ -1,0 +1,35 @@
+"""Targets: one frozen manifest each, looked up by the name on the command line."""
+
+from __future__ import annotations
+
+import difflib
+
+from bnncc.errors import TargetError
+from bnncc.targets import x86
+from bnncc.targets.manifest import Target, Variant
+
+__all__ = ["Target", "Variant", "find_target", "target_names"]
+
+_TARGETS = {t.name: t for t in x86.TARGETS}
+
+
+def target_names() -> list[str]:
+    """Return all names that `find_target` takes."""
+    return [*_TARGETS, "native"]
+
+
+def find_target(name: str) -> Target:
+    """Return the target called `name`.
+
+    Raises
+    ------
+    TargetError
+        There is none of that name; the message lists those there are and names the nearest.
+    """
+    if name == "native":
+        return Target("native", "the machine that compiles", (x86.native_variant(),))
+    if name not in _TARGETS:
+        near = difflib.get_close_matches(name, target_names(), 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise TargetError(f"There is no target {name!r}.{hint} Targets: {', '.join(target_names())}.")
+    return _TARGETS[name]

@@ -1,0 +1,76 @@
+"""What a target is: one frozen, self-validating manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bnncc.errors import InternalError
+
+__all__ = ["Variant", "Target"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One instruction set that code is generated for.
+
+    Parameters
+    ----------
+    name : str
+        Suffix of the generated symbols, a C identifier (``v3``).
+    tvm_target : dict
+        The TVM target, with ``kind``, ``mtriple``, ``mcpu`` and ``mattr``.
+    vector_bits : int
+        Width of the widest vector register that kernels use, in bits.
+    vector_registers : int
+        How many of them there are.
+    word_bits : int
+        Widest word of a packed tensor, in bits.
+    cpu_features : tuple of str
+        What the processor must have, as the names that the generated CPUID check knows.
+    """
+
+    name: str
+    tvm_target: dict = field(hash=False)
+    vector_bits: int
+    vector_registers: int
+    word_bits: int = 64
+    cpu_features: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.name.isidentifier():
+            raise InternalError(f"variant name {self.name!r} is not a C identifier")
+        if self.word_bits not in (8, 16, 32, 64):
+            raise InternalError(f"variant {self.name}: word of {self.word_bits} bits")
+        if self.vector_bits % self.word_bits:
+            raise InternalError(f"variant {self.name}: {self.vector_bits} bits hold no whole number of words")
+        if not {"kind", "mtriple"} <= set(self.tvm_target):
+            raise InternalError(f"variant {self.name}: the TVM target needs kind and mtriple")
+
+    def lanes(self, dtype_bits: int) -> int:
+        """Return how many elements of `dtype_bits` bits a vector register holds."""
+        return self.vector_bits // dtype_bits
+
+
+@dataclass(frozen=True)
+class Target:
+    """A name on the command line and the variants that one library for it carries, best last.
+
+    Parameters
+    ----------
+    name : str
+        As given to ``--target``.
+    description : str
+        One line for ``bnncc targets``.
+    variants : tuple of Variant
+        The library picks the last one that the machine can run, when it is loaded.
+    """
+
+    name: str
+    description: str
+    variants: tuple[Variant, ...]
+
+    def __post_init__(self):
+        if not self.variants:
+            raise InternalError(f"target {self.name} has no variant")
+        if len({v.name for v in self.variants}) != len(self.variants):
+            raise InternalError(f"target {self.name} names a variant twice")
