@@ -1,0 +1,80 @@
+"""``bnn.pack`` and ``bnn.unpack``: channels of -1 and +1 to and from words.
+
+Bit j of word k of a group holds channel ``k * word_bits + j`` of that group; bit 1 means -1; tail bits of a group's last word are 0.
+With `groups` > 1 every group starts a word of its own, which is what a grouped convolution reads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm_ffi.dataclasses import py_class
+
+from bnncc.ops.registry import define_op, dtype_of, require, static_shape
+
+__all__ = ["PackAttrs", "pack_reference", "unpack_reference", "words_per_group", "tail_mask"]
+
+
+@py_class("bnncc.PackAttrs", structural_eq="tree", frozen=True)
+class PackAttrs(tvm.ir.Attrs):
+    """Channels in all, groups, and bits a word."""
+
+    channels: int
+    groups: int
+    word_bits: int
+
+
+def words_per_group(channels: int, groups: int, word_bits: int) -> int:
+    """Return how many words the channels of one group fill."""
+    return -(-(channels // groups) // word_bits)
+
+
+def tail_mask(channels: int, groups: int, word_bits: int) -> np.ndarray:
+    """Return the words that have bit 1 where a channel is, shape (groups * words_per_group,)."""
+    attrs = PackAttrs(channels, groups, word_bits)
+    return pack_reference(attrs, -np.ones(channels, np.int8))
+
+
+def pack_reference(attrs, x: np.ndarray) -> np.ndarray:
+    """Pack int8 codes of shape (..., channels) into words of shape (..., groups * words_per_group)."""
+    g, bits = attrs.groups, attrs.word_bits
+    words = words_per_group(attrs.channels, g, bits)
+    flat = (x < 0).reshape(*x.shape[:-1], g, attrs.channels // g)
+    flat = np.pad(flat, [(0, 0)] * (flat.ndim - 1) + [(0, words * bits - flat.shape[-1])])
+    packed = np.packbits(flat, axis=-1, bitorder="little")
+    return np.ascontiguousarray(packed).view(f"<u{bits // 8}").reshape(*x.shape[:-1], g * words)
+
+
+def unpack_reference(attrs, words: np.ndarray) -> np.ndarray:
+    """Return the int8 codes, shape (..., channels), of packed words."""
+    g = attrs.groups
+    grouped = np.ascontiguousarray(words).reshape(*words.shape[:-1], g, -1)
+    bits = np.unpackbits(grouped.view(np.uint8), axis=-1, bitorder="little")[..., : attrs.channels // g]
+    return np.where(bits, -1, 1).astype(np.int8).reshape(*words.shape[:-1], attrs.channels)
+
+
+def _infer_pack(call: relax.Call) -> relax.Type:
+    (x,) = call.args
+    a = call.attrs
+    shape = static_shape(x)
+    require(dtype_of(x) == "int8", "pack: codes must be int8")
+    require(shape[-1] == a.channels and a.channels % a.groups == 0, f"pack: {shape} does not hold {a.channels} channels in {a.groups} groups")
+    return relax.TensorType((*shape[:-1], a.groups * words_per_group(a.channels, a.groups, a.word_bits)), f"uint{a.word_bits}")
+
+
+def _infer_unpack(call: relax.Call) -> relax.Type:
+    (x,) = call.args
+    a = call.attrs
+    shape = static_shape(x)
+    require(dtype_of(x) == f"uint{a.word_bits}", f"unpack: words of {a.word_bits} bits expected, found {dtype_of(x)}")
+    require(shape[-1] == a.groups * words_per_group(a.channels, a.groups, a.word_bits), f"unpack: {shape} does not hold {a.channels} channels")
+    return relax.TensorType((*shape[:-1], a.channels), "int8")
+
+
+def _build_pack(op):
+    return lambda x, channels, groups=1, word_bits=64: relax.Call(op, [x], PackAttrs(channels, groups, word_bits))
+
+
+define_op("pack", _build_pack, _infer_pack, pack_reference)
+define_op("unpack", _build_pack, _infer_unpack, unpack_reference)

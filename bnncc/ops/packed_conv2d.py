@@ -1,0 +1,105 @@
+"""``bnn.packed_conv2d`` and ``bnn.packed_dense``: xor-popcount accumulators of packed words.
+
+A dot product of K signs is ``K - 2 * popcount(x ^ w)`` (the back-transform). Padding has been written into the input by
+``bnn.packed_pad`` before; where the model pads with a real 0, which is neither bit value, the padded taps count as +1 and `border` takes them out again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm_ffi.dataclasses import py_class
+
+from bnncc.ops.geometry import output_size, windows
+from bnncc.ops.pack import words_per_group
+from bnncc.ops.registry import define_op, dtype_of, popcount, require, static_shape
+
+__all__ = ["PackedConv2dAttrs", "PackedDenseAttrs", "packed_conv2d_reference", "packed_dense_reference"]
+
+
+@py_class("bnncc.PackedConv2dAttrs", structural_eq="tree", frozen=True)
+class PackedConv2dAttrs(tvm.ir.Attrs):
+    """`channels` counts the input channels of all groups."""
+
+    channels: int
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+@py_class("bnncc.PackedDenseAttrs", structural_eq="tree", frozen=True)
+class PackedDenseAttrs(tvm.ir.Attrs):
+    """`channels` is the length K of the dot product."""
+
+    channels: int
+
+
+def packed_conv2d_reference(attrs, x: np.ndarray, w: np.ndarray, border=None, row_class=None, col_class=None) -> np.ndarray:
+    """Convolve packed signs.
+
+    Parameters
+    ----------
+    x : ndarray, uint, shape (N, H, W, groups * words)
+        Already padded; group g holds the words ``g * words`` and on.
+    w : ndarray, uint, shape (Co, KH, KW, words)
+    border : ndarray, int32, shape (row classes, column classes, Co), optional
+        Added to the accumulator at (y, x) as ``border[row_class[y], col_class[x]]``.
+    row_class, col_class : ndarray, int32, shapes (OH,) and (OW,), optional
+
+    Returns
+    -------
+    ndarray, int32, shape (N, OH, OW, Co)
+    """
+    co, kh, kw, words = w.shape
+    view = windows(x, (kh, kw), attrs.strides, attrs.dilation)
+    length = kh * kw * (attrs.channels // attrs.groups)
+    out = np.empty((*view.shape[:3], co), np.int32)
+    for o in range(co):
+        g = o // (co // attrs.groups)
+        taps = view[:, :, :, g * words : (g + 1) * words] ^ w[o].transpose(2, 0, 1)
+        out[..., o] = length - 2 * popcount(taps).sum((3, 4, 5))
+    if border is not None:
+        out += border[row_class[:, None], col_class[None, :]]
+    return out
+
+
+def packed_dense_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Return the dot products of signs, int32 (N, M), of words x (N, words) and w (M, words)."""
+    return (attrs.channels - 2 * popcount(x[:, None, :] ^ w[None]).sum(2)).astype(np.int32)
+
+
+def _infer_conv2d(call: relax.Call) -> relax.Type:
+    x, w = call.args[:2]
+    a = call.attrs
+    n, h, width, xw = static_shape(x)
+    co, kh, kw, words = static_shape(w)
+    require(dtype_of(x) == dtype_of(w) and dtype_of(x).startswith("uint"), "packed_conv2d: words of input and weights differ")
+    require(words == words_per_group(a.channels, a.groups, int(dtype_of(x)[4:])), f"packed_conv2d: {words} words a tap for {a.channels} channels")
+    require(xw == words * a.groups, f"packed_conv2d: the input has {xw} words a pixel, the weights need {a.groups} x {words}")
+    require(len(call.args) in (2, 5), "packed_conv2d: border comes with row_class and col_class")
+    oh = output_size(h, kh, a.strides[0], a.dilation[0], 0, 0)
+    ow = output_size(width, kw, a.strides[1], a.dilation[1], 0, 0)
+    if len(call.args) == 5:
+        border, rows, cols = (static_shape(v) for v in call.args[2:])
+        require(border[2] == co and rows == (oh,) and cols == (ow,), "packed_conv2d: border does not fit the output")
+    return relax.TensorType((n, oh, ow, co), "int32")
+
+
+def _infer_dense(call: relax.Call) -> relax.Type:
+    x, w = call.args
+    require(dtype_of(x) == dtype_of(w) and static_shape(x)[1] == static_shape(w)[1], "packed_dense: input and weights differ in words")
+    return relax.TensorType((static_shape(x)[0], static_shape(w)[0]), "int32")
+
+
+def _build_conv2d(op):
+    def packed_conv2d(x, w, *border, channels, strides=(1, 1), dilation=(1, 1), groups=1):
+        return relax.Call(op, [x, w, *border], PackedConv2dAttrs(channels, tuple(strides), tuple(dilation), groups))
+
+    return packed_conv2d
+
+
+define_op("packed_conv2d", _build_conv2d, _infer_conv2d, packed_conv2d_reference)
+define_op(
+    "packed_dense", lambda op: lambda x, w, channels: relax.Call(op, [x, w], PackedDenseAttrs(channels)), _infer_dense, packed_dense_reference
+)
