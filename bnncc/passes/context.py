@@ -1,0 +1,135 @@
+"""What the passes know beside the module: options, where every value stands in the ONNX model, and the rows of the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bnncc.errors import InternalError
+
+__all__ = ["Options", "TensorView", "NodeInfo", "LayerRow", "PassContext", "SIGN_ZERO"]
+
+SIGN_ZERO = ("exact", "plus", "minus")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose.
+
+    Parameters
+    ----------
+    sign_zero : str
+        What a plain ONNX Sign of exactly 0 becomes: ``exact`` (0), ``plus`` (+1) or ``minus`` (-1).
+    word_bits : int
+        Bits a word of the target.
+    """
+
+    sign_zero: str = "exact"
+    word_bits: int = 64
+
+    def __post_init__(self):
+        if self.sign_zero not in SIGN_ZERO:
+            raise InternalError(f"sign_zero is {self.sign_zero!r}; it is one of {', '.join(SIGN_ZERO)}.")
+        if self.word_bits not in (8, 16, 32, 64):
+            raise InternalError(f"word_bits is {self.word_bits}; words of 8, 16, 32 and 64 bits exist.")
+
+
+@dataclass(frozen=True)
+class TensorView:
+    """How the value of a Relax variable relates to a tensor of the ONNX model.
+
+    ``value == transpose((onnx - offset) / scale, perm)``, or the other way round ``transpose(onnx, perm) == value * scale + offset``:
+    axis i of the variable is axis ``perm[i]`` of the ONNX tensor (NumPy's transpose). Shapes agree apart from that.
+
+    Parameters
+    ----------
+    onnx : str
+        Name of the ONNX tensor.
+    perm : tuple of int, optional
+        None where the axes are in the same order.
+    scale, offset : float
+        1 and 0 as long as the variable holds the tensor's own numbers; codes of a quantizer have others.
+    """
+
+    onnx: str
+    perm: tuple[int, ...] | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def from_onnx(self, array: np.ndarray) -> np.ndarray:
+        """Return what the variable holds when the ONNX tensor is `array`."""
+        moved = array if self.perm is None else np.transpose(array, self.perm)
+        return moved if (self.scale, self.offset) == (1.0, 0.0) else (moved - self.offset) / self.scale
+
+    def to_onnx(self, value: np.ndarray) -> np.ndarray:
+        """Return the ONNX tensor when the variable holds `value`."""
+        scaled = value if (self.scale, self.offset) == (1.0, 0.0) else value * np.float32(self.scale) + np.float32(self.offset)
+        return scaled if self.perm is None else np.transpose(scaled, np.argsort(self.perm))
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """A node of the ONNX model."""
+
+    name: str
+    op_type: str
+    domain: str
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer of the report.
+
+    Parameters
+    ----------
+    node, op : str
+        Name and operator of the ONNX node.
+    output : str
+        Its output tensor.
+    bits : bool
+        Whether the layer runs on bits.
+    reason : str
+        Why it does, or why not.
+    macs : int
+        Multiply-accumulates.
+    weight_bytes : int
+        As compiled.
+    in_shape, out_shape : tuple of int
+    detail : str
+        Anything more, for readers.
+    """
+
+    node: str
+    op: str
+    output: str
+    bits: bool
+    reason: str
+    macs: int
+    weight_bytes: int
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    detail: str = ""
+
+
+@dataclass
+class PassContext:
+    """Handed from pass to pass; `tensors` is keyed by the name of a Relax variable, `nodes` by the node's first output tensor."""
+
+    options: Options = field(default_factory=Options)
+    tensors: dict[str, TensorView] = field(default_factory=dict)
+    nodes: dict[str, NodeInfo] = field(default_factory=dict)
+    layers: list[LayerRow] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def onnx_name(self, var_name: str) -> str:
+        """Return the ONNX tensor that this variable holds, else the variable's own name."""
+        view = self.tensors.get(var_name)
+        return view.onnx if view else var_name
+
+    def warn(self, message: str) -> None:
+        """Note a warning once."""
+        if message not in self.warnings:
+            self.warnings.append(message)
