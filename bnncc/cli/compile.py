@@ -1,0 +1,42 @@
+"""``bnncc compile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnncc.cli import console
+from bnncc.cli.options import Json, Model, Name, Shapes, SignZero, SignZeroOption, TargetName, parse_name, parse_shapes
+
+__all__ = ["compile_model"]
+
+
+def compile_model(
+    model: Model,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the library, header and metadata.json go.")
+    ] = Path("out"),
+    target: TargetName = "x86-64",
+    shape: Shapes = [],  # noqa: B006  Typer copies it
+    name: Name = None,
+    sign_zero: SignZeroOption = SignZero.exact,
+    dump_ir: Annotated[Path, typer.Option(metavar="FOLDER", help="Write the module after each pass here.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Compile a model into a shared library with a C header."""
+    shapes, name = parse_shapes(shape), parse_name(name)
+    import bnncc.compiler
+
+    with console.progress() as report:
+        artifact = bnncc.compiler.compile(
+            model, target=target, shapes=shapes, name=name, sign_zero=sign_zero.value, dump_ir=dump_ir, progress=report
+        )
+    console.warn(artifact.warnings)
+    metadata = artifact.save(output)
+    if as_json:
+        console.print_json(metadata)
+        return
+    for path in sorted(output.iterdir()):
+        print(f"{path}  {path.stat().st_size:,} bytes")

@@ -1,0 +1,77 @@
+"""Arguments and options that several commands share, and the parsing of their values."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["Folder", "Json", "Model", "Name", "Shapes", "SignZero", "SignZeroOption", "TargetName", "parse_name", "parse_shapes"]
+
+
+class SignZero(str, Enum):
+    """What the sign of 0 becomes."""
+
+    exact = "exact"
+    plus = "plus"
+    minus = "minus"
+
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX model.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A compiled model: what `compile -o FOLDER` wrote.", show_default=False)]
+TargetName = Annotated[str, typer.Option("--target", help="What to generate code for; `bnncc targets` lists them.")]
+Shapes = Annotated[
+    list[str],
+    typer.Option("--shape", metavar="NAME=1,3,32,32", help="Fix the shape of an input; once an input.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Name = Annotated[
+    str, typer.Option("--name", help="C identifier for the library and its function; by default from the file name.", show_default=False)
+]
+SignZeroOption = Annotated[
+    SignZero,
+    typer.Option("--sign-zero", help="Sign(0) of an ONNX Sign: exact (two bit planes where 0 can occur), or one bit, plus or minus."),
+]
+
+
+def parse_shapes(given: list[str]) -> dict[str, tuple[int, ...]] | None:
+    """Parse ``--shape`` values such as ``x=1,3,32,32``.
+
+    Returns
+    -------
+    dict or None
+        Shape by input name; None where no shape was given.
+
+    Raises
+    ------
+    typer.BadParameter
+        A value is malformed, or an input is named twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in given:
+        name, equals, dims = text.rpartition("=")  # ONNX names may hold a "="
+        if not (name and equals and re.fullmatch(r"[0-9]+(,[0-9]+)*", dims)):
+            raise typer.BadParameter(f"{text!r} is not NAME=N,C,H,W, such as x=1,3,32,32.", param_hint="'--shape'")
+        shape = tuple(int(d) for d in dims.split(","))
+        if 0 in shape:
+            raise typer.BadParameter(f"{text!r} holds a dimension of 0; give whole numbers from 1.", param_hint="'--shape'")
+        if name in shapes:
+            raise typer.BadParameter(f"the input {name!r} is given two shapes.", param_hint="'--shape'")
+        shapes[name] = shape
+    return shapes or None
+
+
+def parse_name(name: str | None) -> str | None:
+    """Return `name`, a C identifier, or None.
+
+    Raises
+    ------
+    typer.BadParameter
+        It is no C identifier.
+    """
+    if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise typer.BadParameter(f"{name!r} is no C identifier: letters, digits and _, not starting with a digit.", param_hint="'--name'")
+    return name

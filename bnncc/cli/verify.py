@@ -1,0 +1,38 @@
+"""``bnncc verify``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bnncc.cli import console
+from bnncc.cli.options import Json, Model, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
+
+__all__ = ["verify"]
+
+
+def verify(
+    model: Model,
+    inputs: Annotated[
+        list[str],
+        typer.Option("--input", metavar="[NAME=]X.npy", help="Samples; with the input's name where there are several.", show_default=False),
+    ],
+    target: TargetName = "x86-64",
+    shape: Shapes = [],  # noqa: B006  Typer copies it
+    sign_zero: SignZeroOption = SignZero.exact,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Check the first N samples only.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Check that the binarized part of a compiled model equals the ONNX model bit for bit; exit 1 when it does not."""
+    shapes = parse_shapes(shape)
+    from bnncc.cli.arrays import read_inputs
+    from bnncc.report.verify import verify_model
+
+    report = verify_model(model, target=target, inputs=read_inputs(inputs), shapes=shapes, sign_zero=sign_zero.value, limit=limit)
+    if as_json:
+        console.print_json(report.to_json())
+    else:
+        report.to_text(console.stdout())
+    if not report.ok:
+        raise typer.Exit(1)
