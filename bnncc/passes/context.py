@@ -123,6 +123,8 @@ class PassContext:
     nodes: dict[str, NodeInfo] = field(default_factory=dict)
     layers: list[LayerRow] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    levels: dict[str, int] = field(default_factory=dict)
+    """Name of a Relax variable to how many values it takes, where that is finite and more than bits hold."""
 
     def onnx_name(self, var_name: str) -> str:
         """Return the ONNX tensor that this variable holds, else the variable's own name."""

@@ -135,6 +135,8 @@ class Builder:
 
     def __init__(self, taken: set[str]):
         self.bindings: list[relax.VarBinding] = []
+        self.values: dict[relax.Var, relax.Expr] = {}
+        """What each variable bound so far is bound to."""
         self._taken = taken
         self._counts: dict[str, int] = {}
         self._normalizer = relax.BlockBuilder()
@@ -175,6 +177,7 @@ class Builder:
         var = relax.DataflowVar(name, expr.ty)
         self._taken.add(name)
         self.bindings.append(relax.VarBinding(var, expr))
+        self.values[var] = expr
         return var
 
 

@@ -1,0 +1,40 @@
+"""``bnn.dequantize``: the real value that a code stands for."""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm_ffi.dataclasses import py_class
+
+from bnncc.ops.registry import define_op, dtype_of, require, static_shape
+
+__all__ = ["DequantizeAttrs", "dequantize_reference"]
+
+
+@py_class("bnncc.DequantizeAttrs", structural_eq="tree", frozen=True)
+class DequantizeAttrs(tvm.ir.Attrs):
+    """No attributes: scale and offset are arguments."""
+
+    _: int = 0
+
+
+def dequantize_reference(attrs, x: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Return ``x * scale + offset`` in float32; x int8, scale and offset float32 that broadcast against x."""
+    return x.astype(np.float32) * scale + offset
+
+
+def _infer(call: relax.Call) -> relax.Type:
+    x, scale, offset = call.args
+    require(dtype_of(x) == "int8", "dequantize: codes must be int8")
+    require(dtype_of(scale) == "float32" and dtype_of(offset) == "float32", "dequantize: scale and offset must be float32")
+    require(
+        np.broadcast_shapes(static_shape(x), static_shape(scale), static_shape(offset)) == static_shape(x),
+        "dequantize: scale and offset must broadcast against the codes",
+    )
+    return relax.TensorType(static_shape(x), "float32")
+
+
+define_op(
+    "dequantize", lambda op: lambda x, scale, offset: relax.Call(op, [x, scale, offset], DequantizeAttrs()), _infer, dequantize_reference
+)

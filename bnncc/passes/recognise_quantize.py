@@ -1,0 +1,163 @@
+"""RecogniseQuantize: whatever takes two values (or three: a plain Sign) as a function of one real tensor becomes ``bnn.quantize``.
+
+The chain is analysed (steps.py), not matched, and it reaches as far back as it stays elementwise: a BatchNorm before the sign is in the threshold, with
+the tie where the source's own float32 arithmetic has it::
+
+    a = multiply(x, gamma)              c = bnn.quantize(x, thresholds, flip)
+    b = add(a, beta)             ->     y = bnn.dequantize(c, 1, 0)
+    y = sign(b)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from bnncc.ops import bnn, dtype_of
+from bnncc.passes.chains import Chains
+from bnncc.passes.context import PassContext, TensorView
+from bnncc.passes.rewrite import Builder, Graph, Rewriter, const
+from bnncc.passes.steps import StepAnalysis, Steps, previous_float
+
+__all__ = ["recognise_quantize", "Quantizer", "quantizer_of"]
+
+
+@dataclass
+class Quantizer:
+    """Thresholds and levels read off a step function.
+
+    Parameters
+    ----------
+    thresholds : ndarray, float32, shape (n, ...)
+    flip : ndarray, int8
+    lo, step : int
+        Codes, as ``bnn.quantize`` makes them.
+    scale, offset : ndarray, float32
+        Value of a code: ``code * scale + offset``.
+    """
+
+    thresholds: np.ndarray
+    flip: np.ndarray
+    lo: int
+    step: int
+    scale: np.ndarray
+    offset: np.ndarray
+
+
+def level_indices(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the level number of each piece and the levels, smallest first, shared by all channels or a set for each; None beyond 3 of them.
+
+    Parameters
+    ----------
+    values : ndarray, shape (pieces, ...)
+
+    Returns
+    -------
+    indices : ndarray, int, shape of values
+    levels : ndarray, float32, shape (levels, ...) or (levels, 1, ...)
+    """
+    common = np.unique(values)
+    if len(common) <= 3:
+        return np.searchsorted(common, values), common.reshape(-1, *(1,) * (values.ndim - 1)).astype(np.float32)
+    low, high = values.min(0), values.max(0)
+    if np.all((values == low) | (values == high)):
+        return (values > low).astype(int), np.stack([low, high]).astype(np.float32)
+    return None
+
+
+def quantizer_of(steps: Steps) -> Quantizer | None:
+    """Return thresholds and codes for a step function of two levels, or of three that are -a, 0, a; None for any other."""
+    if not np.isfinite(steps.values).all():
+        return None
+    found = level_indices(steps.values)
+    if found is None:
+        return None
+    index, levels = found
+    if len(levels) == 2:
+        lo, step = -1, 2
+        scale, offset = (levels[1] - levels[0]) / 2, (levels[1] + levels[0]) / 2
+    elif len(levels) == 3 and np.all(levels[0] == -levels[2]) and np.all(levels[1] == 0):
+        lo, step = -1, 1
+        scale, offset = levels[2], np.zeros_like(levels[1])
+    else:
+        return None
+    rising = np.all(np.diff(index, axis=0) >= 0, axis=0)
+    falling = np.all(np.diff(index, axis=0) <= 0, axis=0)
+    if not np.all(rising | falling):
+        return None
+    flip = np.where(rising, 1, -1).astype(np.int8)
+    never, thresholds = np.float32(np.inf), []
+    for level in range(1, len(levels)):
+        above = index >= level
+        up = np.where(above.any(0), np.argmax(above, axis=0), -1)  # first piece that reaches the level
+        at_or_below = np.where(above.any(0), len(above) - 1 - np.argmax(above[::-1], axis=0), -1)  # last one, where it falls
+        starts = np.concatenate([np.full((1, *flip.shape), -np.inf, np.float32), steps.breaks])
+        ends = np.concatenate([steps.breaks, np.full((1, *flip.shape), np.inf, np.float32)])
+        rise = np.where(up < 0, never, np.take_along_axis(starts, np.maximum(up, 0)[None], 0)[0])
+        end = np.take_along_axis(ends, np.maximum(at_or_below, 0)[None], 0)[0]
+        fall = np.where(at_or_below < 0, -never, np.where(np.isfinite(end), previous_float(np.where(np.isfinite(end), end, 0)), never))
+        thresholds.append(np.where(rising, rise, fall).astype(np.float32))
+    return Quantizer(np.stack(thresholds), flip, lo, step, scale.astype(np.float32), offset.astype(np.float32))
+
+
+def _channel_form(array: np.ndarray) -> np.ndarray:
+    """Drop leading axes of size 1, and everything where only one value is left."""
+    if array.size == 1:
+        return array.reshape(())
+    while array.ndim > 1 and array.shape[0] == 1:
+        array = array[0]
+    return array
+
+
+def _find(graph: Graph, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Quantizer]]:
+    """Return, for each tensor to replace, its root and quantizer."""
+    chains = Chains(graph)
+    analyses: dict[relax.Var, StepAnalysis] = {}
+    steps: dict[relax.Var, Steps] = {}
+    for b in graph.bindings:
+        root = chains.root[b.var]
+        if root.same_as(b.var) or dtype_of(root) != "float32":
+            continue
+        found = analyses.setdefault(root, StepAnalysis(chains, root)).steps_of(b.var)
+        if found is not None:
+            steps[b.var] = found
+    result = {}
+    for var, found in steps.items():
+        users = graph.users(var)
+        inner = users and not graph.is_output(var) and all(u in steps and chains.root[u].same_as(chains.root[var]) for u in users)
+        if inner or dtype_of(var) != "float32":
+            continue
+        quantizer = quantizer_of(found)
+        if quantizer is not None:
+            result[var] = (chains.root[var], quantizer)
+        else:
+            ctx.levels[var.name] = len(np.unique(found.values))
+    return result
+
+
+class _Recognise(Rewriter):
+    def __init__(self, mod, ctx: PassContext):
+        super().__init__(mod)
+        self.ctx = ctx
+        self.found = _find(self.graph, ctx)
+
+    def rewrite(self, var, value, builder: Builder):
+        if var not in self.found:
+            return None
+        root, q = self.found[var]
+        thresholds = np.stack([_channel_form(t) for t in np.broadcast_to(q.thresholds, q.thresholds.shape)])
+        code = bnn.quantize(self.mapping.get(root, root), const(thresholds), const(_channel_form(q.flip)), q.lo, q.step)
+        code = builder.emit(code, f"{var.name}_code")
+        scale, offset = _channel_form(q.scale), _channel_form(q.offset)
+        view = self.ctx.tensors.get(var.name)
+        if view is not None and scale.ndim == 0 and offset.ndim == 0:
+            self.ctx.tensors[code.name] = TensorView(view.onnx, view.perm, float(scale), float(offset))
+        return bnn.dequantize(code, const(scale), const(offset))
+
+
+def recognise_quantize(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
+    """Replace every two- or three-valued elementwise function of a real tensor by quantize and dequantize."""
+    return _Recognise(mod, ctx).run()
