@@ -1,0 +1,8 @@
+"""Lowered modules to files that run without TVM and without Python."""
+
+from __future__ import annotations
+
+from bnncc.codegen.emit import emit_library
+from bnncc.runtime.spec import TensorSpec
+
+__all__ = ["TensorSpec", "emit_library"]

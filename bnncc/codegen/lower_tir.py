@@ -1,0 +1,159 @@
+"""PrimFunc to object code with a plain C ABI: TensorIR's passes without the packed calling convention."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.ir import PointerType, PrimType
+
+from bnncc.errors import InternalError
+
+__all__ = ["NO_SIMPLIFY", "STACK_BYTES", "LoweredKernel", "build_object", "lower_kernel"]
+
+# A kernel with this attribute is lowered without StmtSimplify and CommonSubexprElim. StmtSimplify substitutes pure let values into their
+# uses, which makes deep networks of full adders grow exponentially.
+NO_SIMPLIFY = "bnncc.no_simplify"
+
+# What one kernel may keep on the stack in all; larger local buffers become pointers into the caller's workspace.
+STACK_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class LoweredKernel:
+    """A PrimFunc whose parameters are raw pointers: inputs, outputs, then scratch buffers.
+
+    Parameters
+    ----------
+    module : tvm.IRModule
+        Holds the one function, ready for ``target.build.llvm``.
+    symbol : str
+        Its name in the object.
+    scratch : tuple of int
+        Size in bytes of each scratch buffer, in the order of the parameters.
+    """
+
+    module: tvm.IRModule
+    symbol: str
+    scratch: tuple[int, ...]
+
+
+def _passes(simplify: bool) -> list[tvm.ir.transform.Pass]:
+    """Return the passes from a scheduled PrimFunc to flat loops, in order."""
+    s, x = s_tir.transform, tirx.transform
+    return [
+        s.CanonicalizeLoop(),
+        s.LowerInitBlock(),
+        s.PlanAndUpdateBufferAllocationLocation(),
+        s.ConvertBlocksToOpaque(),
+        s.CompactBufferAllocation(),
+        s.LowerMatchBuffer(),
+        s.LowerOpaqueBlock(),
+        x.FlattenBuffer(),
+        x.NarrowDataType(32),
+        s.LoopPartition(),
+        x.VectorizeLoop(True),
+        x.StorageRewrite(),
+        x.UnrollLoop(),
+        s.RenormalizeSplitPattern(),
+        *([x.StmtSimplify()] if simplify else []),
+        x.RemoveNoOp(),
+        s.RewriteUnsafeSelect(),
+        *([x.CommonSubexprElim()] if simplify else []),
+    ]
+
+
+def buffer_bytes(buffer: tirx.Buffer) -> int:
+    """Return the size of a buffer of constant shape in bytes.
+
+    Raises
+    ------
+    InternalError
+        A dimension is not constant.
+    """
+    shape = list(buffer.ty.shape)
+    if not all(isinstance(dim, (int, tirx.IntImm)) for dim in shape):
+        raise InternalError(f"buffer {buffer.name} has the shape {shape}: only constant shapes can be compiled ahead of time")
+    element, _, lanes = str(buffer.ty.dtype).partition("x")  # StorageRewrite turns buffers into vectors: uint64x8
+    return math.prod(map(int, shape)) * np.dtype(element).itemsize * int(lanes or 1)
+
+
+def _check_parameters(func: tirx.PrimFunc, name: str) -> None:
+    for param in func.params:
+        if not tirx.is_buffer_var(param):
+            raise InternalError(f"kernel {name}: parameter {param.name} is no buffer; kernels take tensors only")
+        buffer_bytes(param)
+
+
+def _serial(loop: tirx.For) -> tirx.For:
+    """Turn a parallel loop into a serial one: a compiled model runs in its caller's thread."""
+    if loop.kind == tirx.ForKind.PARALLEL:
+        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body, None, loop.annotations)
+    return loop
+
+
+def _scratch_buffers(body: tirx.Stmt) -> list[tirx.Buffer]:
+    """Choose the allocations that leave the stack: the largest first, until the rest fits."""
+    found: list[tirx.Buffer] = []
+    tvm_ffi.structural_walk(body, (tirx.AllocBuffer, lambda node: found.append(node.buffer)))
+    found.sort(key=buffer_bytes)
+    total = 0
+    for index, buffer in enumerate(found):
+        total += buffer_bytes(buffer)
+        if total > STACK_BYTES:
+            return found[index:]
+    return []
+
+
+def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target) -> LoweredKernel:
+    """Lower a scheduled PrimFunc until only loops over flat buffers and raw pointers are left.
+
+    Parameters
+    ----------
+    func : tvm.tirx.PrimFunc
+        Parameters are buffers of constant shape, outputs last.
+    symbol : str
+        Name of the function in the object code.
+    target : tvm.target.Target
+        What the intrinsics are lowered for.
+
+    Raises
+    ------
+    InternalError
+        A parameter is no buffer, or a shape is not constant.
+
+    Notes
+    -----
+    Pointers are marked as not aliasing, so the caller must give each call distinct memory for what it writes. No alignment beyond that of
+    the element is assumed: on every x86 since AVX an unaligned vector access to an aligned address costs the same, and the buffers of a
+    caller need not be aligned then.
+    """
+    _check_parameters(func, symbol)
+    simplify = not bool((func.attrs or {}).get(NO_SIMPLIFY, False))
+    func = func.with_attr("global_symbol", symbol).with_attr("target", target).with_attr("calling_conv", 0).with_attr("tirx.noalias", True)
+    func = func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, _serial)))
+    module = tvm.IRModule({symbol: func})
+    for step in _passes(simplify):
+        module = step(module)
+    func = module[symbol]
+
+    scratch = _scratch_buffers(func.body)
+    pointers = {buffer: tirx.Var(f"{buffer.name}_p", PointerType(PrimType(str(buffer.ty.dtype)))) for buffer in (*func.params, *scratch)}
+    # where the allocation stood, the buffer is declared over its pointer
+    body = tvm_ffi.structural_map(
+        func.body, (tirx.AllocBuffer, lambda node: tirx.DeclBuffer(node.buffer, data=pointers[node.buffer]) if node.buffer in pointers else node)
+    )
+    declared = [tirx.DeclBuffer(buffer, data=pointers[buffer]) for buffer in func.params]
+    func = tirx.PrimFunc(list(pointers.values()), tirx.SeqStmt([*declared, body]), func.ret_type, func.attrs)
+    module = tirx.transform.LowerIntrin()(tvm.IRModule({symbol: func}))
+    return LoweredKernel(module, symbol, tuple(buffer_bytes(buffer) for buffer in scratch))
+
+
+def build_object(kernel: LoweredKernel, target: tvm.target.Target, path: str) -> None:
+    """Generate the machine code of a lowered kernel into the object file `path`."""
+    build = tvm.get_global_func(f"target.build.{target.kind.name}")
+    build(kernel.module, target).write_to_file(path, "o")

@@ -1,0 +1,218 @@
+"""The C side of a library: entry file, header, constants and export list, from templates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from bnncc import __version__
+from bnncc.codegen.arena import ALIGNMENT, Arena
+from bnncc.codegen.kernels import CompiledKernel
+from bnncc.codegen.names import c_identifier, c_identifiers, c_type
+from bnncc.codegen.program import Buffer, Call, Program
+from bnncc.errors import InternalError
+from bnncc.runtime.spec import TensorSpec
+from bnncc.targets import Target, Variant
+
+__all__ = ["CONSTANTS_FILE", "Body", "entry_symbol", "features_of", "write_sources"]
+
+CONSTANTS_FILE = "constants.bin"
+
+
+@dataclass(frozen=True)
+class Body:
+    """One entry of one variant, planned: its straight line, arena, kernels by PrimFunc name, and constants' offsets in the blob."""
+
+    program: Program
+    arena: Arena
+    kernels: Mapping[str, CompiledKernel]
+    constants: Sequence[int]
+
+
+def _fail(message: str):
+    raise InternalError(message)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.globals["fail"] = _fail
+    return environment
+
+
+def entry_symbol(name: str, entry: str) -> str:
+    """Return the C function of an entry: ``main`` is the public one."""
+    return f"{name}_run" if entry == "main" else f"{name}_entry_{c_identifier(entry)}_run"
+
+
+def features_of(variants: Sequence[Variant]) -> list[str]:
+    """Return the processor features that any of the variants needs; the position of one is its bit in the generated check."""
+    return list(dict.fromkeys(feature for variant in variants for feature in variant.cpu_features))
+
+
+def _comment(text: str) -> str:
+    """Make text from a model safe inside a C comment."""
+    return "".join(c if c.isprintable() else "?" for c in text).replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
+
+
+def _tensors(specs: Sequence[TensorSpec]) -> list[dict]:
+    members = c_identifiers(spec.name for spec in specs)
+    return [
+        {
+            "member": member,
+            "type": c_type(spec.dtype),
+            "size": math.prod(spec.shape),
+            "comment": _comment(f"{spec.name}: {spec.dtype}[{', '.join(map(str, spec.shape))}], {spec.nbytes} bytes"),
+        }
+        for spec, member in zip(specs, members, strict=True)
+    ]
+
+
+def _address(buffer: Buffer, inputs: Sequence[str], outputs: Sequence[str], body: Body, name: str) -> str:
+    if buffer.kind == "input":
+        return inputs[buffer.index]
+    if buffer.kind == "output":
+        return outputs[buffer.index]
+    if buffer.kind == "constant":
+        return f"{name}_constants + {body.constants[buffer.index]}"
+    return f"w + {body.arena.offsets[buffer]}"
+
+
+def _lines(body: Body, inputs: Sequence[str], outputs: Sequence[str], name: str) -> list[str]:
+    """Return the C statements of a body."""
+    lines = []
+    for step, call in enumerate(body.program.calls):
+        kernel = body.kernels[call.kernel]
+        addresses = [_address(buffer, inputs, outputs, body, name) for buffer in (*call.reads, *call.writes)]
+        addresses += [f"w + {body.arena.offsets[(step, number)]}" for number in range(len(kernel.scratch))]
+        lines.append(f"{kernel.symbol}({', '.join(addresses)}); /* {_comment(call.kernel)} */")
+    for source, index in body.program.copies:
+        lines.append(f"memcpy({outputs[index]}, {_address(source, inputs, outputs, body, name)}, {source.nbytes});")
+    return lines
+
+
+def _parameters(call: Call, kernel: CompiledKernel) -> str:
+    return ", ".join(["const void *"] * len(call.reads) + ["void *"] * (len(call.writes) + len(kernel.scratch)))
+
+
+def _entry(name: str, entry: str, bodies: Mapping[str, Body], inputs: list[dict], outputs: list[dict]) -> dict:
+    """Return what the template needs of one entry: ``main`` takes the public structures, the others arrays of pointers."""
+    if entry == "main":
+        parameters = f"const struct {name}_inputs *in, struct {name}_outputs *out"
+        sources, sinks = [f"in->{t['member']}" for t in inputs], [f"out->{t['member']}" for t in outputs]
+    else:
+        parameters = "const void *const *in, void *const *out"
+        program = next(iter(bodies.values())).program
+        sources, sinks = [f"in[{i}]" for i in range(len(program.inputs))], [f"out[{i}]" for i in range(len(program.outputs))]
+    return {
+        "function": entry_symbol(name, entry),
+        "parameters": parameters,
+        "members": sources + sinks,
+        "bodies": [
+            {"function": f"{c_identifier(entry)}_on_{variant}", "lines": _lines(body, sources, sinks, name)} for variant, body in bodies.items()
+        ],
+    }
+
+
+def _kernels(entries: Mapping[str, Mapping[str, Body]]) -> list[dict]:
+    """Return each kernel once, with its prototype."""
+    found: dict[str, dict] = {}
+    for bodies in entries.values():
+        for variant, body in bodies.items():
+            for call in body.program.calls:
+                kernel = body.kernels[call.kernel]
+                row = {"symbol": kernel.symbol, "name": _comment(call.kernel), "variant": variant, "parameters": _parameters(call, kernel)}
+                found.setdefault(kernel.symbol, row)
+    return list(found.values())
+
+
+def write_sources(
+    folder: Path,
+    name: str,
+    target: Target,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    entries: Mapping[str, Mapping[str, Body]],
+    workspace_bytes: int,
+    constants: bytes,
+) -> tuple[list[Path], Path]:
+    """Write header, entry file, constants and export list of a library.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    name : str
+        Identifier that all public names start with.
+    target : Target
+        With the variants, in order.
+    inputs, outputs : sequence of TensorSpec
+        Of ``main``.
+    entries : mapping of str to mapping of str to Body
+        By entry, then by variant.
+    workspace_bytes : int
+        Largest arena.
+    constants : bytes
+        The blob.
+
+    Returns
+    -------
+    (list of Path, Path)
+        The files to compile and the export list.
+
+    Raises
+    ------
+    InternalError
+        The target's architecture or a feature has no template.
+    """
+    environment = _environment()
+    architecture = target.variants[0].tvm_target["mtriple"].partition("-")[0]
+    dispatch = f"dispatch_{architecture}.c.j2"
+    if dispatch not in environment.list_templates():
+        raise InternalError(f"target {target.name}: there is no dispatch template for the architecture {architecture}")
+    features = features_of(target.variants)
+    bits = {feature: index for index, feature in enumerate(features)}
+    c_inputs, c_outputs = _tensors(inputs), _tensors(outputs)
+    context = {
+        "name": name,
+        "macro": name.upper(),
+        "version": __version__,
+        "target": target.name,
+        "dispatch": dispatch,
+        "features": features,
+        "variants": [
+            {"name": v.name, "cpu_features": v.cpu_features, "mask": f"UINT64_C({sum(1 << bits[f] for f in set(v.cpu_features)):#x})"}
+            for v in target.variants
+        ],
+        "inputs": c_inputs,
+        "outputs": c_outputs,
+        "entries": [_entry(name, entry, bodies, c_inputs, c_outputs) for entry, bodies in entries.items()],
+        "kernels": _kernels(entries),
+        "workspace_bytes": workspace_bytes,
+        "alignment": ALIGNMENT,
+        "constants_bytes": len(constants),
+        "constants_file": CONSTANTS_FILE,
+        "exports": [*(entry_symbol(name, entry) for entry in entries), f"{name}_error", f"{name}_variant", f"{name}_has_feature"],
+    }
+
+    def render(template: str, file: str) -> Path:
+        path = folder / file
+        path.write_text(environment.get_template(template).render(context), encoding="utf-8")
+        return path
+
+    render("library.h.j2", f"{name}.h")
+    sources = [render("library.c.j2", "library.c")]
+    if constants:
+        (folder / CONSTANTS_FILE).write_bytes(constants)
+        sources.append(render("constants.S.j2", "constants.S"))
+    return sources, render("exports.map.j2", "exports.map")

@@ -1,0 +1,121 @@
+"""Opening a compiled model: the folder's metadata, the library and its functions."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnncc.errors import LibraryError, TargetError
+
+__all__ = ["Library", "open_library"]
+
+_FORMAT = "bnncc-library"
+_FORMAT_VERSION = 1
+_METADATA_FILE = "metadata.json"
+
+
+@dataclass(frozen=True)
+class Library:
+    """An open library, its metadata, and its C functions by entry."""
+
+    path: Path
+    metadata: dict
+    functions: dict[str, ctypes._CFuncPtr]
+    variant: str
+    error_text: ctypes._CFuncPtr
+
+
+def _read_metadata(folder: Path) -> dict:
+    path = folder / _METADATA_FILE
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        known = metadata["format"] == _FORMAT
+        version = metadata.get("format_version")
+    except FileNotFoundError as error:
+        raise LibraryError(f"{folder} is not a compiled model: it has no {_METADATA_FILE}. Give the folder that `bnncc compile -o` wrote.") from error
+    except OSError as error:
+        raise LibraryError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LibraryError(f"{path} is damaged or not bnncc's ({error}). Compile the model again.") from error
+    if not known:
+        raise LibraryError(f"{path} was not written by bnncc (its format is {metadata['format']!r}).")
+    if version != _FORMAT_VERSION:
+        raise LibraryError(f"{path} has format version {version}, this bnncc reads {_FORMAT_VERSION}. Compile the model again.")
+    return metadata
+
+
+def _check_file(path: Path, metadata: dict) -> None:
+    """Raise LibraryError unless the library is the one that the metadata describes; loading a cut file would end the process."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise LibraryError(f"{path} is missing, though {_METADATA_FILE} beside it names it. Compile the model again.") from error
+    except OSError as error:
+        raise LibraryError(f"{path} cannot be read: {error.strerror}.") from error
+    if hashlib.sha256(content).hexdigest() != metadata["library_sha256"]:
+        raise LibraryError(
+            f"{path} is damaged or not the one that {_METADATA_FILE} describes ({len(content)} bytes, {metadata['library_bytes']} expected). "
+            "Compile the model again."
+        )
+
+
+def _check_machine(metadata: dict) -> None:
+    built, here = metadata["triple"].partition("-")[0], platform.machine()
+    if built != {"AMD64": "x86_64", "arm64": "aarch64"}.get(here, here):
+        raise TargetError(f"The library {metadata['name']} was compiled for {built}, this machine is {here}. Compile it with --target native.")
+
+
+def _missing_features(library: ctypes.CDLL, metadata: dict) -> str:
+    """Return what this machine lacks for the least demanding variant."""
+    has_feature = getattr(library, f"{metadata['name']}_has_feature")
+    missing = {
+        variant["name"]: [f for f in variant["cpu_features"] if not has_feature(metadata["features"].index(f))] for variant in metadata["variants"]
+    }
+    return ", ".join(min(missing.values(), key=len))
+
+
+def open_library(path: Path) -> Library:
+    """Open the compiled model in a folder, or of a library file in one.
+
+    Raises
+    ------
+    LibraryError
+        There is none, or it is damaged.
+    TargetError
+        This machine cannot run it.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    if not path.exists():
+        raise LibraryError(f"{path} does not exist. Give the folder that `bnncc compile -o` wrote, or the library in it.")
+    metadata = _read_metadata(folder)
+    file = folder / f"lib{metadata['name']}.so"
+    if path != folder and path.name != file.name:
+        raise LibraryError(f"{path} is not the library that {folder / _METADATA_FILE} describes, which is {file.name}.")
+    _check_file(file, metadata)
+    _check_machine(metadata)
+    try:
+        library = ctypes.CDLL(str(file.resolve()))
+    except OSError as error:
+        raise LibraryError(f"{file} cannot be loaded: {error}.") from error
+    name = metadata["name"]
+    variant = getattr(library, f"{name}_variant")
+    variant.restype, variant.argtypes = ctypes.c_char_p, []
+    chosen = variant()
+    if chosen is None:
+        raise TargetError(
+            f"The library {file} was compiled for {metadata['target']}, but this machine lacks {_missing_features(library, metadata)}. "
+            "Compile the model with --target x86-64 or --target native."
+        )
+    functions = {}
+    for entry, signature in metadata["entries"].items():
+        function = getattr(library, signature["symbol"])
+        function.restype, function.argtypes = ctypes.c_int32, [ctypes.c_void_p] * 3
+        functions[entry] = function
+    error_text = getattr(library, f"{name}_error")
+    error_text.restype, error_text.argtypes = ctypes.c_char_p, [ctypes.c_int32]
+    return Library(file, metadata, functions, chosen.decode(), error_text)

@@ -1,0 +1,203 @@
+"""A compiled model that is called with NumPy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bnncc.errors import InputError, InternalError
+from bnncc.runtime.library import Library, open_library
+from bnncc.runtime.spec import TensorSpec
+
+__all__ = ["CompiledModel", "load"]
+
+
+def _aligned(nbytes: int, alignment: int) -> np.ndarray:
+    """Return uint8[nbytes] at an aligned address."""
+    raw = np.empty(nbytes + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + nbytes]
+
+
+def _specs(rows: Sequence[Mapping], prefix: str) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(row.get("name", f"{prefix}{index}"), tuple(row["shape"]), row["dtype"]) for index, row in enumerate(rows))
+
+
+def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array:
+    """Return the addresses as C lays out both a structure of pointers and an array of them; one more keeps an empty list valid."""
+    return (ctypes.c_void_p * (len(arrays) + 1))(*(array.ctypes.data for array in arrays))
+
+
+class CompiledModel:
+    """A network in a shared library.
+
+    Calls may come from several threads at once: each thread has a workspace of its own, and Python's lock is released while the network
+    runs.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of TensorSpec
+        What the network takes and gives.
+    metadata : dict
+        The content of metadata.json.
+    variant : str
+        The code that was chosen for this machine.
+    path : Path
+        The library.
+    """
+
+    def __init__(self, library: Library):
+        self._library = library
+        self._local = threading.local()
+        self.metadata = library.metadata
+        self.variant = library.variant
+        self.path = library.path
+        self.inputs = _specs(self.metadata["inputs"], "in")
+        self.outputs = _specs(self.metadata["outputs"], "out")
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(map(str, self.inputs)), ", ".join(map(str, self.outputs))
+        return f"CompiledModel({self.metadata['name']}, {self.variant}: {shapes[0]} -> {shapes[1]})"
+
+    def __call__(self, *arrays, **named):
+        """Run the network.
+
+        Parameters
+        ----------
+        *arrays : array
+            The inputs in order; or one dict of them by name.
+        **named : array
+            Inputs by name.
+
+        Returns
+        -------
+        numpy.ndarray or dict
+            The output, or all outputs by name if there are several. If every input was compiled with a leading dimension of 1 and is given
+            with one of N, the network runs N times and each output is stacked along its first dimension, if that is 1, else along a new one.
+
+        Raises
+        ------
+        InputError
+            A name, shape or dtype is not the one the network was compiled for. Nothing is converted silently.
+        """
+        given = self._bind(arrays, named)
+        batch = self._batch(given)
+        if batch is None:
+            checked = [_check(array, spec) for array, spec in zip(given, self.inputs, strict=True)]
+            results = self._run("main", checked, self.outputs)
+        else:
+            results = self._run_batch(given, batch)
+        if len(results) == 1:
+            return results[0]
+        return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
+
+    def run_entry(self, entry: str, *arrays) -> list[np.ndarray]:
+        """Run one entry of the library, such as a section of the network, and return all of its outputs.
+
+        Raises
+        ------
+        InputError
+            There is no such entry, or an array does not fit it.
+        """
+        if entry not in self.metadata["entries"]:
+            raise InputError(f"The library has no entry {entry!r}; it has {', '.join(self.metadata['entries'])}.")
+        signature = self.metadata["entries"][entry]
+        inputs, outputs = _specs(signature["inputs"], "in"), _specs(signature["outputs"], "out")
+        if len(arrays) != len(inputs):
+            raise InputError(f"The entry {entry} takes {len(inputs)} inputs, {len(arrays)} were given.")
+        return self._run(entry, [_check(array, spec) for array, spec in zip(arrays, inputs, strict=True)], outputs)
+
+    def _bind(self, arrays: tuple, named: dict) -> list:
+        """Return the given arrays in the order of the inputs."""
+        if len(arrays) == 1 and isinstance(arrays[0], Mapping):
+            named, arrays = {**arrays[0], **named}, ()
+        names = [spec.name for spec in self.inputs]
+        expected = f"The network takes {'; '.join(map(str, self.inputs)) or 'no input'}."
+        if len(arrays) > len(names):
+            raise InputError(f"{len(arrays)} arrays were given. {expected}")
+        bound = dict(zip(names, arrays, strict=False))
+        for name, array in named.items():
+            if name not in names:
+                raise InputError(f"There is no input {name!r}. {expected}")
+            if name in bound:
+                raise InputError(f"The input {name!r} was given twice, by position and by name. {expected}")
+            bound[name] = array
+        missing = [name for name in names if name not in bound]
+        if missing:
+            raise InputError(f"Missing input: {', '.join(missing)}. {expected}")
+        return [bound[name] for name in names]
+
+    def _batch(self, given: Sequence) -> int | None:
+        """Return N if all inputs were compiled with a leading 1 and are given with the same leading N other than 1."""
+        shapes = [np.shape(array) for array in given]
+        fits = [
+            spec.shape[:1] == (1,) and len(shape) == len(spec.shape) and shape[1:] == spec.shape[1:]
+            for shape, spec in zip(shapes, self.inputs, strict=True)
+        ]
+        leading = {shape[:1] for shape in shapes}
+        return shapes[0][0] if fits and all(fits) and len(leading) == 1 and shapes[0][0] != 1 else None
+
+    def _run_batch(self, given: Sequence, batch: int) -> list[np.ndarray]:
+        checked = [_check_dtype(array, spec) for array, spec in zip(given, self.inputs, strict=True)]
+        squeeze = [spec.shape[:1] == (1,) for spec in self.outputs]
+        results = [
+            np.empty((batch, *(spec.shape[1:] if first else spec.shape)), spec.dtype) for spec, first in zip(self.outputs, squeeze, strict=True)
+        ]
+        for index in range(batch):
+            self._run_into("main", [array[index] for array in checked], [result[index] for result in results])
+        return results
+
+    def _run(self, entry: str, arrays: list[np.ndarray], outputs: Sequence[TensorSpec]) -> list[np.ndarray]:
+        results = [np.empty(spec.shape, spec.dtype) for spec in outputs]
+        self._run_into(entry, arrays, results)
+        return results
+
+    def _run_into(self, entry: str, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:
+        workspace = getattr(self._local, "workspace", None)
+        if workspace is None:
+            workspace = self._local.workspace = _aligned(self.metadata["workspace_bytes"], self.metadata["workspace_align"])
+        code = self._library.functions[entry](_pointers(arrays), _pointers(results), workspace.ctypes.data)
+        if code:
+            raise InternalError(f"{self.path} returned {code}: {self._library.error_text(code).decode()}")
+
+
+def _check_dtype(array, spec: TensorSpec) -> np.ndarray:
+    """Return the array dense and aligned, after its dtype was checked."""
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"The input {spec.name!r} is a {type(array).__name__}; give a NumPy array of {spec.dtype}{list(spec.shape)}.")
+    if array.dtype != np.dtype(spec.dtype):
+        raise InputError(
+            f"The input {spec.name!r} has dtype {array.dtype}, the network takes {spec.dtype}. "
+            f"If the conversion is meant, give `{spec.name}.astype(numpy.{spec.dtype})`."
+        )
+    return np.require(array, requirements=["C", "A"])
+
+
+def _check(array, spec: TensorSpec) -> np.ndarray:
+    """Return the array dense and aligned, after dtype and shape were checked."""
+    array = _check_dtype(array, spec)
+    if array.shape != spec.shape:
+        raise InputError(f"The input {spec.name!r} has shape {list(array.shape)}, the network takes {list(spec.shape)} of {spec.dtype}.")
+    return array
+
+
+def load(path: str | Path) -> CompiledModel:
+    """Load a compiled model.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder that `bnncc compile` wrote, or the library in it.
+
+    Raises
+    ------
+    LibraryError
+        There is no compiled model, or it is damaged.
+    TargetError
+        This machine lacks something that it was compiled for.
+    """
+    return CompiledModel(open_library(Path(path)))
