@@ -43,6 +43,6 @@ $(INSTALLED): pyproject.toml
 	fi
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "bnncc needs Python 3.10 or newer; choose one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@echo "Installing bnncc and what it needs into $(VENV) ..."
-	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
 	@touch $@

@@ -30,7 +30,7 @@ def read_array(path: Path) -> np.ndarray:
             return np.lib.format.read_array(file, allow_pickle=False)
     except OSError as error:
         raise InputError(f"The input file {path} cannot be read: {error.strerror or error}.") from error
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:  # MemoryError: the header promises more than there is
         if isinstance(error, InputError):
             raise
         if "Object arrays" in str(error):
