@@ -20,7 +20,7 @@ def _aligned(nbytes: int, alignment: int) -> np.ndarray:
     """Return uint8[nbytes] at an aligned address."""
     raw = np.empty(nbytes + alignment, np.uint8)
     start = -raw.ctypes.data % alignment
-    return raw[start : start + nbytes]
+    return raw[start : start + max(nbytes, 1)]  # NumPy gives an empty slice any address
 
 
 def _specs(rows: Sequence[Mapping], prefix: str) -> tuple[TensorSpec, ...]:
