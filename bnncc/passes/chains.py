@@ -44,7 +44,7 @@ class Chains:
     def _root_of(self, var, value):
         if op_name(value) not in ELEMENTWISE or (op_name(value) == "relax.nn.prelu" and not _prelu_axis_is_last(value)):
             return var
-        sources = [a for a in value.args if isinstance(a, relax.Var) and self.graph.constant(a) is None]
+        sources = [a for a in value.args if self.moves(a)]
         roots = {self.root[a] for a in sources}
         same_shape = all(static_shape(a) == static_shape(var) for a in sources)
         return roots.pop() if len(roots) == 1 and same_shape else var
@@ -69,6 +69,8 @@ class Chains:
             array = self.graph.constant(arg)
             if array is not None:
                 return array
+            if not isinstance(arg, relax.Var):  # the bounds of clip
+                return arg.value
             if arg not in memo:
                 call = self.graph.value(arg)
                 memo[arg] = _apply(call, [value_of(a) for a in call.args])
@@ -76,6 +78,10 @@ class Chains:
 
         with np.errstate(all="ignore"):
             return value_of(var)
+
+    def moves(self, arg: relax.Expr) -> bool:
+        """Tell whether an operand is a tensor computed at run time, rather than a constant or a literal."""
+        return isinstance(arg, relax.Var) and self.graph.constant(arg) is None
 
     def constant_shape(self, var: relax.Var, roots: relax.Var | tuple[relax.Var, ...]) -> tuple[int, ...]:
         """Return the shape, of the tensor's rank, that the constants on the way from `roots` to `var` broadcast to."""
@@ -95,12 +101,11 @@ class Chains:
         seen = set(stop)
 
         def visit(each):
-            if each in seen or self.graph.constant(each) is not None:
+            if each in seen or not self.moves(each):
                 return
             seen.add(each)
             for arg in self.graph.value(each).args:
-                if isinstance(arg, relax.Var):
-                    visit(arg)
+                visit(arg)
             order.append(each)
 
         visit(var)

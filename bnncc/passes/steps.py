@@ -124,7 +124,7 @@ class StepAnalysis:
 
     def _transfer(self, var):
         call = self.chains.graph.value(var)
-        args = [None if self.chains.graph.constant(a) is not None else self._states[a] for a in call.args]
+        args = [self._states[a] if self.chains.moves(a) else None for a in call.args]
         moving = [s for s in args if s is not None]
         if all(isinstance(s, _Pieces) for s in moving):
             return self._merge([s.breaks for s in moving])

@@ -1,0 +1,105 @@
+"""FoldThresholds: everything between an integer accumulator and the next quantizer becomes integer thresholds.
+
+The accumulator's range is finite, so the fold is proven, not assumed: the float chain (bias, BatchNorm, scales, PReLU, ReLU, hardtanh, the comparison) is evaluated
+in float32, with the source's own operators, on every value the accumulator can take, channel by channel. A channel in which the codes neither only rise nor only
+fall keeps its chain. A plain Sign whose 0 no accumulator value reaches becomes two-valued here::
+
+    n = bnn.conv2d(c, signs)                        n = bnn.conv2d(c, signs)
+    f = astype(n, "float32")                  ->    q = bnn.quantize(n, integer thresholds, flip)
+    y = multiply(f, gamma)
+    q = bnn.quantize(y, thresholds, flip)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+
+from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
+from bnncc.passes.chains import Chains
+from bnncc.passes.context import PassContext
+from bnncc.passes.rewrite import Builder, Rewriter, const, used_vars
+
+__all__ = ["fold_thresholds", "accumulator_values", "NEVER"]
+
+NEVER = 1 << 29
+"""Integer threshold that no accumulator reaches (twice it still fits int32)."""
+
+_LARGEST_TABLE = 1 << 26
+"""Evaluations a fold may cost; above, the chain stays."""
+
+
+def accumulator_values(call, levels: int) -> np.ndarray:
+    """Return, ascending, every value that a ``bnn.conv2d`` or ``bnn.dense`` can take on codes of two or three levels.
+
+    A dot product of K signs has the parity of K; terms that are 0 (padding, a ternary code) break it.
+    """
+    length = int(np.prod(static_shape(call.args[1])[1:]))
+    even = levels == 2 and not (is_bnn(call, "conv2d") and any(call.attrs.padding) and call.attrs.pad_code == 0)
+    return np.arange(-length, length + 1, 2 if even else 1, dtype=np.int32)
+
+
+class _Fold(Rewriter):
+    def __init__(self, mod, ctx: PassContext):
+        super().__init__(mod)
+        self.ctx = ctx
+        self.chains = Chains(self.graph)
+        self.levels: dict = {}
+
+    def rewrite(self, var, value, builder: Builder):
+        new = self._fold(var, builder) if is_bnn(value, "quantize") else None
+        self.levels[var] = self._level_count(new if new is not None else value, var)
+        return new
+
+    def _level_count(self, value, var) -> int:
+        """Return how many values a code tensor takes: what its quantizer says, through data movement the most of its sources."""
+        if is_bnn(value, "quantize"):
+            return static_shape(value.args[1])[0] + 1
+        if is_bnn(value, "logic"):
+            return 2
+        old = self.graph.value(var)
+        own = 3 if is_bnn(value, "pad") and value.attrs.mode == "constant" and value.attrs.code == 0 else 2
+        return max((self.levels.get(v, 2) for v in used_vars(old)), default=2) if own == 2 else 3
+
+    def _fold(self, var, builder):
+        root = self.chains.root[var]
+        source = self.graph.value(root)
+        if root.same_as(var) or source is None or not (is_bnn(source, "conv2d") or is_bnn(source, "dense")):
+            return None
+        quantizer = self.graph.value(var)
+        if dtype_of(quantizer.args[0]) == "int32":
+            return None  # done already
+        values = accumulator_values(source, self.levels.get(source.args[0], 2))
+        shape = self.chains.constant_shape(var, root)
+        if len(values) * int(np.prod(shape)) > _LARGEST_TABLE:
+            return None
+        points = values.reshape(-1, *(1,) * len(shape))
+        codes = np.broadcast_to(self.chains.evaluate(var, {root: points}), (len(values), *shape))
+        count = (codes.astype(np.int32) - quantizer.attrs.lo) // quantizer.attrs.step
+        rising, falling = np.all(np.diff(count, axis=0) >= 0, axis=0), np.all(np.diff(count, axis=0) <= 0, axis=0)
+        if not np.all(rising | falling):
+            self.ctx.warn(f"{self.ctx.onnx_name(var.name)}: the chain from the accumulator is not monotone in every channel; it stays in float.")
+            return None
+        lo, step, top = quantizer.attrs.lo, quantizer.attrs.step, static_shape(quantizer.args[1])[0]
+        if (lo, step, top) == (-1, 1, 2):
+            zeros = int(np.any(count == 1, axis=0).sum())
+            if not zeros:
+                lo, step, top, count = -1, 2, 1, count // 2
+        thresholds = []
+        for level in range(1, top + 1):
+            reached = count >= level
+            any_reached = reached.any(0)
+            first, last = np.argmax(reached, axis=0), len(values) - 1 - np.argmax(reached[::-1], axis=0)
+            rise = np.where(any_reached, np.where(first == 0, -NEVER, values[first]), NEVER)
+            fall = np.where(any_reached, np.where(last == len(values) - 1, NEVER, values[last]), -NEVER)
+            thresholds.append(np.where(rising, rise, fall))
+        flip = np.where(rising, 1, -1).astype(np.int8)
+        thresholds = np.stack(thresholds).astype(np.int32)
+        while thresholds.ndim > 2 and thresholds.shape[1] == 1:
+            thresholds, flip = thresholds[:, 0], flip[0]
+        return bnn.quantize(self.mapping[root], const(thresholds), const(flip), lo, step)
+
+
+def fold_thresholds(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
+    """Fold float chains between accumulators and quantizers into integer thresholds, proven on every reachable value."""
+    return _Fold(mod, ctx).run()

@@ -1,0 +1,182 @@
+"""RecogniseBinary: convolutions and dense layers whose input is codes and whose filters are two-valued become ``bnn.conv2d`` and ``bnn.dense``.
+
+Of each output channel is asked: are its weights +-c, within a relative tolerance? BatchNorm folded into the filter, scales and clip residues are
+all answered by that. What is pulled out of the layer is exact: with x = s * code + o and w = c * sign,
+``sum(x * w) = (sum(code * sign) + (o / s) * sum(sign)) * (s * c)``::
+
+    x = bnn.dequantize(code, s, o)           n = bnn.conv2d(code, signs)
+    y = nn.conv2d(x, W)               ->     f = astype(n, "float32")
+                                             y = multiply(f, s * c)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.relax import op
+
+from bnncc.ops import bnn, is_bnn, static_shape
+from bnncc.passes.context import LayerRow, PassContext
+from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
+
+__all__ = ["recognise_binary", "two_valued", "TOLERANCE"]
+
+TOLERANCE = 1e-3
+"""Largest relative spread of a filter's magnitudes that still counts as one value (exporters that fold leave up to 1.7e-7, BatchNorm folded in float16 1e-3)."""
+
+
+@dataclass
+class _Signs:
+    signs: np.ndarray
+    scale: np.ndarray
+
+
+def two_valued(filters: np.ndarray) -> _Signs | str:
+    """Split filters into signs and a scale each, or say why they are not two-valued.
+
+    Parameters
+    ----------
+    filters : ndarray, float32, shape (Co, ...)
+
+    Returns
+    -------
+    _Signs or str
+        `signs` int8, shape of filters (a dead filter has signs +1 and scale 0); `scale` float32, shape (Co,), not negative.
+    """
+    flat = filters.reshape(len(filters), -1)
+    size = np.abs(flat)
+    middle = np.median(size, axis=1)
+    spread = np.abs(size - middle[:, None]).max(axis=1, initial=0)
+    dead = size.max(axis=1, initial=0) == 0
+    odd = np.flatnonzero((spread > TOLERANCE * middle) & ~dead)
+    if len(odd):
+        channel = odd[0]
+        count = len(np.unique(np.round(flat[channel] / max(size[channel].max(), 1e-30), 3)))
+        kind = "ternary: -c, 0, +c" if count == 3 and (flat[channel] == 0).any() else f"{count} distinct values"
+        return f"weights are not two-valued (output channel {channel}: {kind})"
+    # one value where all agree, else their mean: the reference sums the spread, and its sum is what the mean gives
+    scale = np.where(spread == 0, middle, size.astype(np.float64).mean(axis=1)).astype(np.float32)
+    return _Signs(np.where(filters < 0, -1, 1).astype(np.int8), np.where(dead, 0, scale).astype(np.float32))
+
+
+class _Recognise(Rewriter):
+    def __init__(self, mod, ctx: PassContext):
+        super().__init__(mod)
+        self.ctx = ctx
+
+    def rewrite(self, var, value, builder: Builder):
+        name = op_name(value)
+        if name == "relax.nn.conv2d":
+            return self._conv2d(var, value, builder)
+        if name == "relax.matmul":
+            return self._dense(var, value, builder)
+        return None
+
+    def _conv2d(self, var, value, builder):
+        weight = constant(value.args[1])
+        kernel = "x".join(str(k) for k in weight.shape[:2]) if weight is not None else "?"
+        detail = f"{kernel}, {value.attrs.groups} groups" if value.attrs.groups > 1 else kernel
+        if weight is None:
+            return self._report(var, value, False, "weights are computed at run time", 0, detail)
+        filters = np.ascontiguousarray(weight.transpose(3, 0, 1, 2))  # HWIO to OHWI
+        codes = self._codes(value.args[0], builder)
+        signs = two_valued(filters)
+        if isinstance(codes, str) or isinstance(signs, str):
+            return self._report(var, value, False, self._why(codes, signs), weight.nbytes, detail)
+        padding, pad_code = tuple(int(p) for p in value.attrs.padding), (0.0 - codes.offset) / codes.scale
+        if any(padding) and pad_code not in (-1, 0, 1):
+            return self._report(var, value, False, f"padding with 0 is {pad_code:g} on the scale of the codes, which bits do not hold", weight.nbytes, detail)
+        attrs = value.attrs
+        acc = bnn.conv2d(codes.var, const(signs.signs), attrs.strides, padding, attrs.dilation, attrs.groups, int(pad_code) if any(padding) else 0)
+        self._report(var, value, True, self._kind(codes, signs), signs.signs.size // 8, detail)
+        return self._scaled(var, acc, codes, signs, builder)
+
+    def _dense(self, var, value, builder):
+        weight = constant(value.args[1])
+        if weight is None or weight.ndim != 2 or len(static_shape(value.args[0])) != 2:
+            return self._report(var, value, False, "the second operand is no constant matrix", 0, "")
+        codes, signs = self._codes(value.args[0], builder), two_valued(np.ascontiguousarray(weight.T))
+        if isinstance(codes, str) or isinstance(signs, str):
+            return self._report(var, value, False, self._why(codes, signs), weight.nbytes, "")
+        self._report(var, value, True, self._kind(codes, signs), signs.signs.size // 8, "")
+        return self._scaled(var, bnn.dense(codes.var, const(signs.signs)), codes, signs, builder)
+
+    def _codes(self, x, builder):
+        made = builder.values.get(x)
+        if not is_bnn(made, "dequantize"):
+            levels = self.ctx.levels.get(x.name) if isinstance(x, relax.Var) else None
+            return f"the input takes {levels} levels, more than bits hold" if levels else "the input is real-valued"
+        scale, offset = constant(made.args[1]), constant(made.args[2])
+        if scale.size != 1 or offset.size != 1:
+            return "the input's two values differ from channel to channel"
+        if scale == 0:
+            return "the input is constant"
+        return _Codes(made.args[0], float(scale.reshape(())), float(offset.reshape(())), self._levels(made.args[0], builder))
+
+    def _levels(self, code, builder) -> int:
+        """Return 2 or 3: how many codes `code` may take, seen through data movement."""
+        made = builder.values.get(code)
+        if is_bnn(made, "quantize"):
+            return static_shape(made.args[1])[0] + 1
+        if is_bnn(made, "logic"):
+            return 2
+        sources = [v for v in _sources(made)]
+        return max((self._levels(v, builder) for v in sources), default=2)
+
+    def _scaled(self, var, acc, codes, signs, builder):
+        acc = builder.emit(acc, f"{var.name}_acc")
+        real = builder.emit(op.astype(acc, "float32"), f"{var.name}_acc_f32")
+        if codes.offset:
+            window = signs.signs.reshape(len(signs.signs), -1).sum(1, dtype=np.int64)
+            real = builder.emit(op.add(real, const((window * (codes.offset / codes.scale)).astype(np.float32))), f"{var.name}_window")
+        return op.multiply(real, const(_uniform(signs.scale * np.float32(codes.scale))))
+
+    @staticmethod
+    def _why(codes, signs) -> str:
+        if isinstance(signs, str):
+            return f"{signs}; {codes}" if isinstance(codes, str) else signs
+        return f"weights are two-valued, but {codes}"
+
+    @staticmethod
+    def _kind(codes, signs) -> str:
+        kind = "two-valued input and weights" if codes.levels == 2 else "input -1, 0, +1 (a plain Sign), two-valued weights"
+        dead = int((signs.scale == 0).sum())
+        return f"{kind}, {dead} dead filters" if dead else kind
+
+    def _report(self, var, value, bits, reason, weight_bytes, detail):
+        x, w = value.args[:2]
+        shape, out = static_shape(x), static_shape(var)
+        macs = int(np.prod(out)) * int(np.prod(static_shape(w)[:-1]))
+        node = self.ctx.nodes.get(var.name)
+        name, kind, output = (node.name, node.op_type, node.output) if node else (var.name, "", self.ctx.onnx_name(var.name))
+        self.ctx.layers.append(LayerRow(name, kind, output, bits, reason, macs, weight_bytes, shape, out, detail))
+        if not bits and reason.startswith("weights are two-valued") or "levels" in reason:
+            self.ctx.warn(f"{kind} {name} looks binary but stays float: {reason}.")
+
+
+@dataclass
+class _Codes:
+    var: relax.Var
+    scale: float
+    offset: float
+    levels: int
+
+
+def _sources(value):
+    """Return the code tensors that a call of data movement or pooling reads."""
+    if value is None:
+        return []
+    first = value.args[0]
+    return [v for v in (first.fields if isinstance(first, tvm.ir.Tuple) else [first]) if isinstance(v, relax.Var)]
+
+
+def _uniform(array: np.ndarray) -> np.ndarray:
+    return array[:1].reshape(()) if array.size and np.all(array == array[0]) else array
+
+
+def recognise_binary(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
+    """Turn convolutions and dense layers on codes with two-valued filters into integer ones, and report every layer."""
+    return _Recognise(mod, ctx).run()
