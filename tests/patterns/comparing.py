@@ -1,0 +1,61 @@
+"""Compile a model, load the library it saved, and compare what it computes with the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+import bnncc
+import bnncc.compiler
+
+from .running import reference, sample_inputs
+
+__all__ = ["compiled_outputs", "compare", "layer_bits"]
+
+
+def compiled_outputs(folder: Path, feeds: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
+    """Run the library in `folder`; give its outputs by name, also where there is only one."""
+    result = bnncc.load(folder)(feeds)
+    return result if isinstance(result, dict) else {names[0]: result}
+
+
+def layer_bits(artifact: Any) -> dict[str, tuple[bool, str]]:
+    """Map each ONNX node of the report to whether it runs on bits, and the reason it gives."""
+    return {row.node: (row.bits, row.reason) for row in artifact.report.layers}
+
+
+def compare(
+    model: onnx.ModelProto, folder: Path, *, twin: onnx.ModelProto | None = None, samples: Sequence[dict[str, np.ndarray]] = (),
+    rtol: float = 1e-4, atol: float = 1e-4, **options: Any,
+) -> tuple[Any, list[str]]:  # fmt: skip
+    """Compile `model` into `folder`, and run it beside onnxruntime on `twin` (or `model` itself).
+
+    Without `samples`, three of small integers are drawn; `options` go to the compiler.
+
+    Returns
+    -------
+    artifact : the compiled model
+    wrong : list of str
+        One line for each output and sample that differs.
+    """
+    artifact = bnncc.compiler.compile(model, target="native", name="pattern", **options)
+    artifact.save(folder)
+    names = [output.name for output in model.graph.output]
+    wrong = []
+    drawn = samples or [sample_inputs(model, seed, options.get("shapes")) for seed in range(3)]
+    for number, feeds in enumerate(drawn):
+        expected = reference(twin or model, feeds)
+        actual = compiled_outputs(folder, feeds, names)
+        for name in names:
+            if actual[name].shape != expected[name].shape:
+                wrong.append(f"{name}, sample {number}: shape {actual[name].shape}, expected {expected[name].shape}")
+                continue
+            off = ~np.isclose(actual[name], expected[name], rtol=rtol, atol=atol)
+            if off.any():
+                where = tuple(int(i) for i in np.argwhere(off)[0])
+                wrong.append(f"{name}, sample {number}: {off.mean():.1%} differ; at {where} {actual[name][where]}, expected {expected[name][where]}")
+    return artifact, wrong

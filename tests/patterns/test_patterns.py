@@ -1,0 +1,116 @@
+"""Every row of the import-pattern document compiles, computes what onnxruntime computes, and runs on bits where it has to.
+
+Several spellings share a model, each with an output and nodes of its own name: a failure says which spelling it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .branches import activation_branches, weight_branches
+from .catalog import ACTIVATIONS, NETWORKS, WEIGHTS, in_bundles
+from .comparing import compare, layer_bits
+from .running import sample_inputs
+from .spelling import Activation, Weight
+
+BUNDLE = 4
+ACTIVATION_BUNDLES = in_bundles(list(ACTIVATIONS), BUNDLE)
+WEIGHT_BUNDLES = in_bundles(list(WEIGHTS), BUNDLE)
+
+
+def _misplaced(artifact: object, expected: dict[str, bool]) -> list[str]:
+    """One line for each layer that runs on bits and should not, or the reverse; a float layer has to say why."""
+    rows = layer_bits(artifact)
+    lines = [f"{node}: not in the report" for node in expected if node not in rows]
+    for node, bits in expected.items():
+        if node in rows and rows[node][0] != bits:
+            lines.append(f"{node}: {'bits' if rows[node][0] else 'float'}, expected {'bits' if bits else 'float'}; reason given: {rows[node][1]}")
+    lines += [f"{node}: float without a reason" for node, (bits, reason) in rows.items() if not bits and not reason]
+    return lines
+
+
+def _expected_bits(spellings: list[Activation] | list[Weight]) -> dict[str, bool]:
+    return {f"{s.name}/conv{i}": s.packs for s in spellings for i in (1, 2) if s.packs is not None}
+
+
+def _check_activations(names: list[str], opset: int, folder: Path) -> None:
+    model = activation_branches(names, opset=opset)
+    artifact, wrong = compare(model, folder, twin=activation_branches(names, opset=opset, twin=True))
+    assert wrong + _misplaced(artifact, _expected_bits([ACTIVATIONS[n] for n in names])) == []
+
+
+def _check_weights(names: list[str], opset: int, folder: Path, **spelling: bool | int) -> None:
+    artifact, wrong = compare(weight_branches(names, opset=opset, **spelling), folder)
+    assert wrong + _misplaced(artifact, _expected_bits([WEIGHTS[n] for n in names])) == []
+
+
+def _check_network(name: str, opset: int, folder: Path) -> None:
+    network = NETWORKS[name]
+    options = {"shapes": {"x": (2, 3, 8, 12)}} if name == "dynamic_shape" else {}
+    artifact, wrong = compare(network.model(opset), folder, twin=network.model(opset, twin=True), **options)
+    expected = {node: True for node in network.bits} | {node: False for node in network.floats}
+    assert wrong + _misplaced(artifact, expected) == []
+
+
+@pytest.mark.parametrize("names", ACTIVATION_BUNDLES, ids=",".join)
+def test_an_activation_spelling_is_recognised_and_right(names: list[str], tmp_path: Path) -> None:
+    _check_activations(names, 17, tmp_path / "out")
+
+
+@pytest.mark.parametrize("names", WEIGHT_BUNDLES, ids=",".join)
+def test_a_weight_spelling_is_recognised_and_right(names: list[str], tmp_path: Path) -> None:
+    _check_weights(names, 17, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_recognised_and_right(name: str, tmp_path: Path) -> None:
+    _check_network(name, 17, tmp_path / "out")
+
+
+@pytest.mark.parametrize("opset", [9, 21])
+def test_the_oldest_and_the_newest_opset_are_recognised(opset: int, tmp_path: Path) -> None:
+    _check_activations(["where_ge", "polynomial_ste", "detach_ste", "larq_where"], opset, tmp_path / "activations")
+    _check_weights(["mean_abs_sign", "hard_binary_conv", "sign_of_centred"], opset, tmp_path / "weights")
+
+
+@pytest.mark.parametrize("ir", [3, 10])
+def test_weights_repeated_as_graph_inputs_are_constants(ir: int, tmp_path: Path) -> None:
+    _check_weights(["plain_signs", "mean_abs_sign", "batch_norm_folded"], 9 if ir == 3 else 21, tmp_path / "out", ir=ir, weights_as_inputs=True)
+
+
+@pytest.mark.parametrize(("sign_zero", "same_as"), [("plus", "where_ge"), ("minus", "where_gt")])
+def test_sign_zero_moves_the_zero_of_a_plain_sign(sign_zero: str, same_as: str, tmp_path: Path) -> None:
+    """The same network with the comparison in place of Sign draws the same constants, so it is the expected value."""
+    model, expected = (activation_branches([name], twin=True) for name in ("torch_sign", same_as))
+    for node in expected.graph.node:
+        node.output[:] = ["y_torch_sign" if name == f"y_{same_as}" else name for name in node.output]
+    expected.graph.output[0].name = "y_torch_sign"
+    artifact, wrong = compare(model, tmp_path / "out", twin=expected, sign_zero=sign_zero)
+    assert wrong + _misplaced(artifact, {"torch_sign/conv1": True, "torch_sign/conv2": True}) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21])
+@pytest.mark.parametrize("names", in_bundles(list(ACTIVATIONS), 8), ids=",".join)
+def test_every_activation_spelling_at_every_opset(names: list[str], opset: int, tmp_path: Path) -> None:
+    if spelled := [name for name in names if ACTIVATIONS[name].opset <= opset]:
+        _check_activations(spelled, opset, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [9, 10, 11, 12, 13, 14, 15, 16, 18, 19, 20, 21])
+@pytest.mark.parametrize("names", in_bundles(list(WEIGHTS), 8), ids=",".join)
+def test_every_weight_spelling_at_every_opset(names: list[str], opset: int, tmp_path: Path) -> None:
+    if spelled := [name for name in names if WEIGHTS[name].opset <= opset]:
+        _check_weights(spelled, opset, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [9, 11, 13, 18, 21])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_at_other_opsets(name: str, opset: int, tmp_path: Path) -> None:
+    if NETWORKS[name].opset > opset:
+        pytest.skip(f"{name} needs opset {NETWORKS[name].opset}")
+    _check_network(name, opset, tmp_path / "out")
