@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -80,23 +80,15 @@ def write_outputs(path: Path, outputs: np.ndarray | Mapping[str, np.ndarray]) ->
     if path.suffix != wanted:
         what = f"{len(outputs)} outputs ({', '.join(outputs)}), which go" if several else "one output, which goes"
         raise OutputError(f"The model has {what} into a {wanted} file, but --output is {path}. Write --output {path.with_suffix(wanted)}.")
-    partial = None
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            partial = file.name
+        with open(partial, "wb") as file:
             if several:
                 np.savez(file, **outputs)
             else:
                 np.save(file, outputs, allow_pickle=False)
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
-        if partial:
-            Path(partial).unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise OutputError(f"The output {path} cannot be written: {error.strerror or error}.") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -18,15 +18,14 @@ def benchmark(
     against: Annotated[
         Path, typer.Option(metavar="MODEL.onnx", help="Run this model in onnxruntime beside it, in the same process.", show_default=False)
     ] = None,
-    repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Timed runs of each.")] = 30,
-    threads: Annotated[int, typer.Option(min=1, metavar="N", help="Threads of each.")] = 1,
+    repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Samples of each; one call, or more where a call is short.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Measure a compiled model's latency, beside onnxruntime's when asked."""
+    """Measure a compiled model's latency on one thread, beside onnxruntime's when asked."""
     from bnncc.report.benchmark import benchmark as measure
 
     with console.progress() as progress:
-        report = measure(folder, against, repeat=repeat, threads=threads, progress=progress)
+        report = measure(folder, against, repeat=repeat, progress=progress)
     if as_json:
         console.print_json(report.to_json())
     else:

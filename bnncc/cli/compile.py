@@ -38,5 +38,5 @@ def compile_model(
     if as_json:
         console.print_json(metadata)
         return
-    for path in sorted(output.iterdir()):
-        print(f"{path}  {path.stat().st_size:,} bytes")
+    for name in metadata["files"]:
+        print(f"{output / name}  {(output / name).stat().st_size:,} bytes")

@@ -19,7 +19,7 @@ def saved(tmp_path):
     return tmp_path / "x.npy"
 
 
-@pytest.mark.parametrize("array", [ARRAY, np.asfortranarray(ARRAY), np.float16(3), np.zeros((0, 3), np.uint8)], ids=["C", "F", "scalar", "empty"])
+@pytest.mark.parametrize("array", [ARRAY, np.asfortranarray(ARRAY), np.float16(3), np.zeros((0, 3), "u1")])
 def test_what_numpy_saved_is_read(tmp_path, array):
     np.save(tmp_path / "x.npy", array)
     read = read_array(tmp_path / "x.npy")
@@ -109,7 +109,9 @@ def test_several_outputs_are_written_as_npz(tmp_path):
         assert set(written) == {"a", "b/c"} and np.array_equal(written["b/c"], ARRAY + 1)
 
 
-@pytest.mark.parametrize(("name", "outputs", "wanted"), [("y.npz", ARRAY, "y.npy"), ("y.npy", {"a": ARRAY, "b": ARRAY}, "y.npz"), ("y", ARRAY, "y.npy")])
+@pytest.mark.parametrize(
+    ("name", "outputs", "wanted"), [("y.npz", ARRAY, "y.npy"), ("y.npy", {"a": ARRAY, "b": ARRAY}, "y.npz"), ("y", ARRAY, "y.npy")]
+)
 def test_an_ending_that_does_not_fit_is_an_error_and_nothing_is_written(tmp_path, name, outputs, wanted):
     with pytest.raises(OutputError, match=f"Write --output .*{wanted}"):
         write_outputs(tmp_path / name, outputs)

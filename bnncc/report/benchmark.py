@@ -1,0 +1,244 @@
+"""The latency of a compiled model beside onnxruntime's, in one process, in turns, on one thread."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bnncc import __version__
+from bnncc.errors import InputError, ModelFormatError
+from bnncc.runtime import CompiledModel, TensorSpec, load
+
+__all__ = ["BenchmarkReport", "Latency", "benchmark"]
+
+SAMPLE_SECONDS = 1e-3  # a sample lasts at least this long, so that the clock's resolution and the loop around the calls do not count
+WARM_UP_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one call in seconds, over all samples."""
+
+    median: float
+    fastest: float
+    quartiles: tuple[float, float]
+    calls_a_sample: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float], calls: int) -> Latency:
+        """Summarize samples, each the mean time of a call in seconds."""
+        low, middle, high = (float(q) for q in np.quantile(seconds, (0.25, 0.5, 0.75)))
+        return cls(middle, float(min(seconds)), (low, high), calls)
+
+
+@dataclass(frozen=True)
+class BenchmarkReport:
+    """What `benchmark` measured.
+
+    Attributes
+    ----------
+    name, target, variant : str
+        The compiled model, and the code that it chose on this machine.
+    inputs : dict of str to str
+        Element type and shape by name.
+    repeat, threads : int
+        Samples of each side, and the threads that each used.
+    bnncc : Latency
+    onnxruntime : Latency or None
+        None where there was nothing to compare with.
+    ratio : float or None
+        onnxruntime's median over bnncc's; above 1, bnncc is faster.
+    differences : dict of str to float
+        Largest absolute difference of each output on the random inputs.
+    machine, versions : dict
+        Where and with what it was measured.
+    """
+
+    name: str
+    target: str
+    variant: str
+    inputs: dict[str, str]
+    repeat: int
+    threads: int
+    bnncc: Latency
+    onnxruntime: Latency | None
+    ratio: float | None
+    differences: dict[str, float]
+    machine: dict[str, str | int]
+    versions: dict[str, str]
+
+    def to_json(self) -> dict:
+        """Return the report as what JSON can hold; times in seconds."""
+        return asdict(self)
+
+    def to_text(self, console: Console) -> None:
+        """Print the report."""
+        inputs = ", ".join(f"{name} {kind}" for name, kind in self.inputs.items())
+        console.print(f"{self.name} for {self.target} (code {self.variant}), input {inputs}", markup=False)
+        table = Table("", "median", "fastest", "middle half", box=None, pad_edge=False)
+        for title, latency in (("bnncc", self.bnncc), ("onnxruntime", self.onnxruntime)):
+            if latency:
+                low, high = map(_duration, latency.quartiles)
+                table.add_row(title, _duration(latency.median), _duration(latency.fastest), f"{low} .. {high}")
+        console.print(table)
+        if self.ratio:
+            faster = f"is {self.ratio:.2f} times as fast as" if self.ratio >= 1 else f"takes {1 / self.ratio:.2f} times as long as"
+            console.print(f"bnncc {faster} onnxruntime.")
+        for name, difference in self.differences.items():
+            console.print(f"output {name}: largest difference {difference:.3g}", markup=False)
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        how = f"{self.repeat} samples in turns, {self.threads} thread, called from Python"
+        console.print(f"{how}; {self.machine['processor']}; {versions}", markup=False)
+
+
+def benchmark(
+    folder: str | Path,
+    against: str | Path | None = None,
+    *,
+    repeat: int = 30,
+    progress: Callable[[str, int, int], None] | None = None,
+    seed: int = 0,
+) -> BenchmarkReport:
+    """Measure a compiled model on random inputs, in turns with onnxruntime where a model is given.
+
+    Both run on one thread and are called from Python with arrays in memory; onnxruntime optimizes its graph as it does by default.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A compiled model.
+    against : str or Path, optional
+        The ONNX model that onnxruntime runs.
+    repeat : int
+        Samples of each; a sample is as many calls as take a millisecond, at least one.
+    progress : callable, optional
+        Called with ``(step, done, total)``.
+    seed : int
+        Of the random inputs.
+
+    Raises
+    ------
+    LibraryError, TargetError
+        The compiled model cannot be loaded.
+    ModelFormatError
+        onnxruntime cannot run the ONNX model.
+    InputError
+        The two models do not take the same inputs.
+    """
+    model = load(folder)
+    rng = np.random.default_rng(seed)
+    inputs = {spec.name: _random_array(spec, rng) for spec in model.inputs}
+    calls = [lambda: model(inputs)]
+    versions = {"bnncc": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    differences = {}
+    if against is not None:
+        import onnxruntime
+
+        session = _open_session(Path(against), model)
+        names = [spec.name for spec in model.outputs]
+        versions["onnxruntime"] = onnxruntime.__version__
+        calls.append(lambda: session.run(names, inputs))
+        try:
+            reference = session.run(names, inputs)
+        except Exception as error:  # onnxruntime's own classes share no base
+            raise InputError(f"onnxruntime does not take the compiled model's inputs for {against}: {error}") from error
+        differences = _differences(model, model(inputs), reference)
+    samples, counts = _measure(calls, repeat, progress or (lambda step, done, total: None))
+    ours, *theirs = (Latency.of(seconds, count) for seconds, count in zip(samples, counts, strict=True))
+    return BenchmarkReport(
+        name=model.metadata["name"],
+        target=model.metadata["target"],
+        variant=model.variant,
+        inputs={spec.name: f"{spec.dtype}[{', '.join(map(str, spec.shape))}]" for spec in model.inputs},
+        repeat=repeat,
+        threads=1,
+        bnncc=ours,
+        onnxruntime=theirs[0] if theirs else None,
+        ratio=theirs[0].median / ours.median if theirs else None,
+        differences=differences,
+        machine={"processor": _processor(), "cores": os.cpu_count() or 1, "system": platform.platform(terse=True)},
+        versions=versions,
+    )
+
+
+def _random_array(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
+    """Return normally distributed reals, or for another element type 0 and 1, which every use of integers takes."""
+    dtype = np.dtype(spec.dtype)
+    values = rng.standard_normal(spec.shape) if dtype.kind == "f" else rng.integers(0, 2, spec.shape)
+    return np.asarray(values).astype(dtype)
+
+
+def _open_session(path: Path, model: CompiledModel):
+    """Return an onnxruntime session on one thread that takes what `model` takes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not path.is_file():
+        raise ModelFormatError(f"The model {path} to compare with does not exist.")
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes share no base
+        raise ModelFormatError(
+            f"onnxruntime cannot run {path}: {error}. A model of another domain (QONNX, FINN) has no latency there; leave --against out."
+        ) from error
+    for kind, ours, theirs in (("input", model.inputs, session.get_inputs()), ("output", model.outputs, session.get_outputs())):
+        expected, found = {spec.name for spec in ours}, {tensor.name for tensor in theirs}
+        if expected != found:
+            raise InputError(
+                f"{path} is not the model that {model.metadata['name']} was compiled from: its {kind}s are {', '.join(sorted(found))}, "
+                f"those of the compiled model {', '.join(sorted(expected))}."
+            )
+    return session
+
+
+def _differences(model: CompiledModel, ours: np.ndarray | dict, theirs: list[np.ndarray]) -> dict[str, float]:
+    by_name = ours if isinstance(ours, dict) else {model.outputs[0].name: ours}
+    return {
+        name: float(np.max(np.abs(array.astype(np.float64) - reference), initial=0))
+        for (name, array), reference in zip(by_name.items(), theirs, strict=True)
+    }
+
+
+def _measure(calls: Sequence[Callable], repeat: int, progress: Callable[[str, int, int], None]) -> tuple[list[list[float]], list[int]]:
+    """Return the samples of each call, taken in turns so that a change of the machine's speed meets all, and the calls a sample."""
+    counts = []
+    for call in calls:
+        start, count = time.perf_counter(), 0
+        while (spent := time.perf_counter() - start) < WARM_UP_SECONDS or not count:
+            call()
+            count += 1
+        counts.append(max(1, round(SAMPLE_SECONDS * count / spent)))
+    samples = [[] for _ in calls]
+    for turn in range(repeat):
+        for call, count, times in zip(calls, counts, samples, strict=True):
+            start = time.perf_counter()
+            for _ in range(count):
+                call()
+            times.append((time.perf_counter() - start) / count)
+        progress("measure", turn + 1, repeat)
+    return samples, counts
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.machine())
+    except OSError:
+        return platform.machine()
+
+
+def _duration(seconds: float) -> str:
+    for scale, unit in ((1, "s"), (1e3, "ms")):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
