@@ -1,0 +1,33 @@
+"""Batch normalization, in the arithmetic of onnxruntime's CPU kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import relax
+from tvm.relax import op as R
+
+from bnncc.frontend.conversion import Conversion, converts
+
+
+@converts("BatchNormalization")
+def convert_batch_normalization(c: Conversion) -> relax.Expr:
+    """``x * s + b`` with ``s = (1 / sqrt(var + eps)) * scale`` and ``b = B - mean * s``, each step rounded to float32.
+
+    Notes
+    -----
+    The order of the operations matters: a binary network takes the sign of this. onnxruntime multiplies by the inverse, it
+    does not divide the scale by the root.
+    """
+    if c.attributes.get("training_mode", 0):
+        raise c.unsupported("training_mode=1 is not supported. Export the model in inference mode (model.eval()).")
+    if c.attributes.get("spatial", 1) == 0:
+        raise c.unsupported("spatial=0 is not supported. Export the model with opset 9 or newer.")
+    scale, shift, mean, variance = (c.constant(i, what) for i, what in enumerate(("scale", "bias", "mean", "variance"), start=1))
+    f32 = np.float32
+    inverse = f32(1) / np.sqrt(variance.astype(f32) + f32(c.attributes.get("epsilon", 1e-5)))
+    s = inverse * scale.astype(f32)
+    b = shift.astype(f32) - mean.astype(f32) * s
+    broadcast = [1, -1] + [1] * (len(c.shape(c[0])) - 2)
+    if len(c.shape(c[0])) < 2:
+        broadcast = [-1]
+    return R.add(c.emit(R.multiply(c[0], relax.const(s.reshape(broadcast)))), relax.const(b.reshape(broadcast)))

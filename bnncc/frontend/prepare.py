@@ -1,0 +1,95 @@
+"""From a file to two ONNX models: the reference, and the folded one that is converted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from bnncc.errors import ModelFormatError, ModelShapeError
+from bnncc.frontend.evaluate import exact_session
+from bnncc.frontend.fold import fold
+from bnncc.frontend.loader import load_model
+from bnncc.frontend.precision import to_single_precision
+from bnncc.frontend.shapes import TensorType, fix_input_shapes, infer_types
+from bnncc.frontend.standardize import standardize
+from bnncc.frontend.structure import check_structure
+from bnncc.frontend.values import check_size, check_values
+
+__all__ = ["prepare"]
+
+_REFERENCE_IR = 10  # every onnxruntime that is supported reads it
+
+
+def prepare(
+    source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[int, ...]], warnings: list[str]
+) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Load, check, fix shapes, standardize and fold.
+
+    Returns
+    -------
+    reference, folded
+        The model in standard operators with static shapes, and the same after constant folding.
+
+    Raises
+    ------
+    ModelError
+        See import_onnx.
+    """
+    model = load_model(source, warnings)
+    check_structure(model.graph)
+    check_values(model)
+    to_single_precision(model, warnings)
+    rebatched = fix_input_shapes(model.graph, shapes, warnings)
+    model.ir_version = _REFERENCE_IR
+    standardize(model)
+    folded = fold(model)
+    types = infer_types(folded)
+    _write_outputs(model.graph, types)
+    _write_outputs(folded.graph, types)
+    _check_static(folded.graph, types)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ModelFormatError(f"The model breaks ONNX's rules: {' '.join(str(error).split())}. Export it again.") from error
+    if rebatched:
+        _check_batch(model, rebatched, shapes)
+    return model, folded
+
+
+def _write_outputs(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None:
+    for value in graph.output:
+        known = types.get(value.name)
+        if known is not None and known.shape is not None:
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, known.elem_type, known.shape))
+
+
+def _check_static(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None:
+    for node in graph.node:
+        for name in node.output:
+            known = types.get(name)
+            if not name:
+                continue
+            if known is None or not known.static:
+                shown = "unknown" if known is None or known.shape is None else str(["?" if d is None else d for d in known.shape])
+                raise ModelShapeError(f"The shape of the tensor '{name}', which the {node.op_type} node '{node.name}' makes, is {shown} although all inputs "
+                                      "have fixed shapes: it depends on the data. Only static shapes are supported: export the model without that node.")
+            check_size(f"The tensor '{name}' made by the {node.op_type} node '{node.name}'", known.shape)
+
+
+def _check_batch(model: onnx.ModelProto, names: list[str], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Run the model once on zeros: a batch size baked into a Reshape shows there at the latest."""
+    batch = shapes[names[0]][0]
+    advice = f"The model was exported for one batch size, and --shape asks for {batch}. Use the exported batch size, or export with a dynamic one."
+    feeds = {}
+    for value in model.graph.input:
+        tensor = value.type.tensor_type
+        feeds[value.name] = np.zeros([d.dim_value for d in tensor.shape.dim], onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    try:
+        results = exact_session(model).run(None, feeds)
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise ModelShapeError(f"{advice} onnxruntime says: {' '.join(str(error).split())}") from error
+    for value, result in zip(model.graph.output, results):
+        if result.ndim == 0 or result.shape[0] != batch:
+            raise ModelShapeError(f"{advice} With it the output '{value.name}' has shape {list(result.shape)}.")

@@ -1,0 +1,105 @@
+"""Rewriting quantizer domains to standard ONNX operators, which onnxruntime runs and the importer knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from bnncc.errors import UnsupportedOperator
+from bnncc.frontend import rewrite_finn, rewrite_quant  # noqa: F401  (they register their rewrites)
+from bnncc.frontend.evaluate import constant_closure, evaluate
+from bnncc.frontend.onnx_graph import STANDARD_DOMAINS, all_graphs, all_names, constant_arrays, opset, title
+from bnncc.frontend.rewriter import REWRITES, Rewriter
+from bnncc.frontend.shapes import TensorType, infer_types
+
+__all__ = ["standardize"]
+
+_QUANTIZER_DOMAINS = ("onnx.brevitas", "qonnx.", "finn.", "org.openvinotoolkit")
+# What stands in for an operator while shapes are inferred; Identity where not listed.
+_SHAPE_LIKE = {"XnorPopcountMatMul": "MatMul", "QuantAvgPool2d": "AveragePool"}
+
+
+def standardize(model: onnx.ModelProto) -> None:
+    """Replace every node of a quantizer domain, in place; tensor names stay.
+
+    Raises
+    ------
+    UnsupportedOperator
+        A domain or operator that is not known, or a form of a known one that is not supported.
+    """
+    graph = model.graph
+    custom = [_is_quantizer(node) for node in graph.node]
+    _check_operators(model)
+    if any(custom):
+        types, constant = _stand_in_types(model, custom), _Constants(model)
+        taken, nodes = all_names(graph), []
+        for node, rewrite in zip(graph.node, custom):
+            if not rewrite:
+                nodes.append(node)
+                continue
+            rewriter = Rewriter(node, opset(model), types, constant, taken)
+            REWRITES[node.op_type](rewriter)
+            nodes.extend(rewriter.nodes)
+            graph.initializer.extend(rewriter.weights)
+        nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del graph.node[:]
+        graph.node.extend(nodes)
+    standard = [o for o in model.opset_import if o.domain in STANDARD_DOMAINS]
+    version = standard[0].version
+    del model.opset_import[:]
+    model.opset_import.add(domain="", version=version)
+
+
+def _is_quantizer(node: onnx.NodeProto) -> bool:
+    if node.op_type not in REWRITES:
+        return False
+    return node.domain.startswith(_QUANTIZER_DOMAINS) or (node.domain in STANDARD_DOMAINS and not onnx.defs.has(node.op_type))
+
+
+def _check_operators(model: onnx.ModelProto) -> None:
+    version = opset(model)
+    for graph in all_graphs(model.graph):
+        for node in graph.node:
+            if graph is model.graph and _is_quantizer(node):
+                continue
+            if node.domain not in STANDARD_DOMAINS:
+                known = sorted(REWRITES) if node.domain.startswith(_QUANTIZER_DOMAINS) else []
+                of_it = f"of that domain {', '.join(known)}" if known else f"and the quantizers {', '.join(sorted(REWRITES))} of QONNX, Brevitas and FINN"
+                raise UnsupportedOperator(f"{title(node)} is of the domain '{node.domain}'. Supported are the standard ONNX operators {of_it}. Export "
+                                          "the model without that operator, or replace it by standard ones.")
+            if not onnx.defs.has(node.op_type):
+                raise UnsupportedOperator(f"{title(node)}: ONNX has no operator '{node.op_type}', and it is none of the quantizers "
+                                          f"{', '.join(sorted(REWRITES))}. If it belongs to a library of custom operators, replace it by standard ones.")
+            try:
+                onnx.defs.get_schema(node.op_type, version, "")
+            except onnx.defs.SchemaError:
+                raise UnsupportedOperator(f"{title(node)}: opset {version}, which the model imports, has no operator '{node.op_type}'. Export the model "
+                                          "with a newer opset, up to 21.") from None
+
+
+def _stand_in_types(model: onnx.ModelProto, custom: list[bool]) -> dict[str, TensorType]:
+    """Infer types with a standard operator of the same shape rule in place of each quantizer."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node, replace in zip(copy.graph.node, custom):
+        if not replace:
+            continue
+        stand_in = _SHAPE_LIKE.get(node.op_type, "Identity")
+        attributes = {a.name: a.i for a in node.attribute}
+        size = {"kernel_shape": [attributes.get("kernel", 1)] * 2, "strides": [attributes.get("stride", 1)] * 2}
+        inputs = list(node.input[:2] if stand_in == "MatMul" else node.input[:1])
+        node.CopyFrom(onnx.helper.make_node(stand_in, inputs, list(node.output), **(size if stand_in == "AveragePool" else {})))
+    return infer_types(copy)
+
+
+class _Constants:
+    """Values of tensors that do not depend on the model's inputs, computed when asked for."""
+
+    def __init__(self, model: onnx.ModelProto):
+        self._model, self._known = model, constant_arrays(model.graph)
+        self._computable = constant_closure(model.graph)
+
+    def __call__(self, name: str) -> np.ndarray | None:
+        if name not in self._known and name in self._computable:
+            self._known.update(evaluate(self._model, [name]))
+        return self._known.get(name)
