@@ -8,7 +8,7 @@ import onnx
 from bnncc.errors import UnsupportedOperator
 from bnncc.frontend import rewrite_finn, rewrite_quant  # noqa: F401  (they register their rewrites)
 from bnncc.frontend.evaluate import constant_closure, evaluate
-from bnncc.frontend.onnx_graph import STANDARD_DOMAINS, all_graphs, all_names, constant_arrays, opset, title
+from bnncc.frontend.onnx_graph import STANDARD_DOMAINS, all_graphs, all_names, constant_arrays, node_reads, opset, title
 from bnncc.frontend.rewriter import REWRITES, Rewriter
 from bnncc.frontend.shapes import TensorType, infer_types
 
@@ -44,10 +44,21 @@ def standardize(model: onnx.ModelProto) -> None:
         nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
         graph.node.extend(nodes)
+    _drop_unread_weights(graph)
     standard = [o for o in model.opset_import if o.domain in STANDARD_DOMAINS]
     version = standard[0].version
     del model.opset_import[:]
     model.opset_import.add(domain="", version=version)
+
+
+def _drop_unread_weights(graph: onnx.GraphProto) -> None:
+    """Remove weights that no node reads any more (bit widths, zero points): onnxruntime warns of each."""
+    read = {name for node in graph.node for name in node_reads(node)} | {value.name for value in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    if len(kept) < len(graph.initializer):
+        copies = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
+        del graph.initializer[:]
+        graph.initializer.extend(copies)
 
 
 def _is_quantizer(node: onnx.NodeProto) -> bool:
