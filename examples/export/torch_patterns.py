@@ -59,7 +59,7 @@ class Activated(nn.Module):
 def networks() -> dict[str, nn.Module]:
     """Build every network; each mimics how a published code base spells its layers."""
 
-    def pair(activation, conv, c: int = 16, *, shortcut: bool = False) -> Network:
+    def pair(activation, conv, c: int = 12, *, shortcut: bool = False) -> Network:
         return Network(c, [Activated(activation, conv(c, c), c, shortcut=shortcut) for _ in range(2)], c)
 
     return {
@@ -71,10 +71,10 @@ def networks() -> dict[str, nn.Module]:
         "irnet": pair(torch.sign, IRConv),
         "dorefa": pair(dorefa, MeanAbsConv),
         "pact": pair(pact, MeanAbsConv),
-        "xnor_net": Network(16, [ScaledBySpatialMean(16, 16), ScaledBySpatialMean(16, 16)], 16),
-        "reactnet": Network(16, [ReActBlock(16)], 32),
-        "boolnet": Network(16, [BoolBlock(16)], 16),
-        "large": Network(80, [Activated(where_sign, SignConv(80, 128, kernel=1), 128)], 128),
+        "xnor_net": Network(12, [ScaledBySpatialMean(12, 12), ScaledBySpatialMean(12, 12)], 12),
+        "reactnet": Network(10, [ReActBlock(10)], 20),
+        "boolnet": Network(12, [BoolBlock(12)], 12),
+        "large": Network(64, [Activated(where_sign, SignConv(64, 130, kernel=1), 130)], 130),
     }
 
 

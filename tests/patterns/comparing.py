@@ -57,5 +57,6 @@ def compare(
             off = ~np.isclose(actual[name], expected[name], rtol=rtol, atol=atol)
             if off.any():
                 where = tuple(int(i) for i in np.argwhere(off)[0])
-                wrong.append(f"{name}, sample {number}: {off.mean():.1%} differ; at {where} {actual[name][where]}, expected {expected[name][where]}")
+                first = f"at {where} {actual[name][where]}, expected {expected[name][where]}"
+                wrong.append(f"{name}, sample {number}: {off.mean():.1%} differ; {first}")
     return artifact, wrong

@@ -26,7 +26,8 @@ def _misplaced(artifact: object, expected: dict[str, bool]) -> list[str]:
     lines = [f"{node}: not in the report" for node in expected if node not in rows]
     for node, bits in expected.items():
         if node in rows and rows[node][0] != bits:
-            lines.append(f"{node}: {'bits' if rows[node][0] else 'float'}, expected {'bits' if bits else 'float'}; reason given: {rows[node][1]}")
+            found, wanted = ("bits", "float") if rows[node][0] else ("float", "bits")
+            lines.append(f"{node}: {found}, expected {wanted}; reason given: {rows[node][1]}")
     lines += [f"{node}: float without a reason" for node, (bits, reason) in rows.items() if not bits and not reason]
     return lines
 
@@ -77,7 +78,8 @@ def test_the_oldest_and_the_newest_opset_are_recognised(opset: int, tmp_path: Pa
 
 @pytest.mark.parametrize("ir", [3, 10])
 def test_weights_repeated_as_graph_inputs_are_constants(ir: int, tmp_path: Path) -> None:
-    _check_weights(["plain_signs", "mean_abs_sign", "batch_norm_folded"], 9 if ir == 3 else 21, tmp_path / "out", ir=ir, weights_as_inputs=True)
+    names = ["plain_signs", "mean_abs_sign", "batch_norm_folded"]
+    _check_weights(names, 9 if ir == 3 else 21, tmp_path / "out", ir=ir, weights_as_inputs=True)
 
 
 @pytest.mark.parametrize(("sign_zero", "same_as"), [("plus", "where_ge"), ("minus", "where_gt")])
