@@ -30,12 +30,12 @@ clean:
 
 # gcc with its C headers links the compiled models; ensurepip is what Debian leaves out of python3 without python3-venv
 $(INSTALLED): pyproject.toml
-	@missing=; \
+	@missing=""; \
 	echo '#include <stdint.h>' | gcc -E - >/dev/null 2>&1 || missing="gcc libc6-dev"; \
-	$(PYTHON) -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$$missing python3 python3-venv"; \
+	$(PYTHON) -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$${missing:+$$missing }python3 python3-venv"; \
 	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "Installing the system packages$${missing:+ }$$missing ..."; \
+	  echo "Installing the system packages: $$missing ..."; \
 	  export DEBIAN_FRONTEND=noninteractive; \
 	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends $$missing; } >/dev/null || exit 1; \
 	else \

@@ -58,7 +58,7 @@ def test_targets_as_json_names_every_target():
 
 
 def test_targets_as_text_is_a_line_a_target_also_through_a_pipe():
-    result = CliRunner().invoke(app, ["targets"])
+    result = CliRunner().invoke(app, ["targets"], env={"COLUMNS": None})
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["target", *target_names()]
 
 
