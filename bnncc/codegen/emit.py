@@ -13,12 +13,12 @@ import tvm
 from bnncc import __version__
 from bnncc.codegen.arena import ALIGNMENT, Arena, Lifetime, plan_arena
 from bnncc.codegen.constants import ConstantPool
-from bnncc.codegen.kernels import CompiledKernel, Progress, compile_kernels
+from bnncc.codegen.kernels import CompiledKernel, KernelRequest, Progress, compile_kernels
 from bnncc.codegen.link import link_library
 from bnncc.codegen.names import c_identifier
 from bnncc.codegen.output import FORMAT, METADATA_FILE, output_folder
 from bnncc.codegen.program import Program, read_entries
-from bnncc.codegen.source import Body, entry_symbol, features_of, write_sources
+from bnncc.codegen.source import Body, entry_symbols, features_of, write_sources
 from bnncc.errors import InternalError, OutputError
 from bnncc.runtime.spec import TensorSpec
 from bnncc.targets import Target
@@ -44,7 +44,8 @@ def _compile_all(
     for variant in target.variants:
         names = dict.fromkeys(call.kernel for program in programs[variant.name].values() for call in program.calls)
         wanted += [(variant, name) for name in names]
-    objects = compile_kernels([(lowered[variant.name][name], variant.tvm_target) for variant, name in wanted], progress)
+    requests = [KernelRequest(f"{name} ({variant.name})", lowered[variant.name][name], variant.tvm_target) for variant, name in wanted]
+    objects = compile_kernels(requests, progress)
     kernels: dict[str, dict[str, CompiledKernel]] = {variant.name: {} for variant in target.variants}
     for (variant, name), kernel in zip(wanted, objects, strict=True):
         kernels[variant.name][name] = kernel
@@ -151,11 +152,12 @@ def emit_library(
         kernels = _compile_all(lowered, programs, target, progress)
         pool = ConstantPool()
         entries = _plan_entries(programs, kernels, pool)
-        workspace = max(body.arena.nbytes for bodies in entries.values() for body in bodies.values())
+        workspace = {entry: max(body.arena.nbytes for body in bodies.values()) for entry, bodies in entries.items()}
+        symbols = entry_symbols(name, list(entries))
         library = staging / f"lib{name}.so"
         with tempfile.TemporaryDirectory(prefix="bnncc-") as temporary:
             folder = Path(temporary)
-            sources, exports = write_sources(folder, name, target, inputs, outputs, entries, workspace, pool.tobytes())
+            sources, exports = write_sources(folder, name, target, inputs, outputs, entries, pool.tobytes())
             objects = {}
             for variant in target.variants:  # the least variant first: of TVM's weak symbols, the linker keeps the first definition
                 for kernel in kernels[variant.name].values():
@@ -182,13 +184,14 @@ def emit_library(
             "outputs": _describe(outputs),
             "entries": {
                 entry: {
-                    "symbol": entry_symbol(name, entry),
+                    "symbol": symbols[entry],
+                    "workspace_bytes": workspace[entry],
                     "inputs": _signature(next(iter(bodies.values())).program.inputs),
                     "outputs": _signature(next(iter(bodies.values())).program.outputs),
                 }
                 for entry, bodies in entries.items()
             },
-            "workspace_bytes": workspace,
+            "workspace_bytes": workspace["main"],
             "workspace_align": ALIGNMENT,
             "constants_bytes": pool.nbytes,
             "library_bytes": len(content),

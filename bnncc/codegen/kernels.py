@@ -15,15 +15,25 @@ import tvm
 import tvm_ffi
 
 from bnncc import __version__
-from bnncc.codegen import lower_tir
+from bnncc.codegen import lower_tir, rounding
 from bnncc.codegen.cache import KernelCache, cache_directory
+from bnncc.errors import BnnccError, InternalError
 
-__all__ = ["CompiledKernel", "Progress", "compile_kernels"]
+__all__ = ["CompiledKernel", "KernelRequest", "Progress", "compile_kernels"]
 
 Progress = Callable[[int, int], None]
 
-# Two cores rarely gain from more threads than that; the pass pipeline holds no lock of Python's while it runs.
+# TVM's calls release Python's lock: eight kernels took 3.4 s on one thread and 1.9 s on two.
 _THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class KernelRequest:
+    """A PrimFunc to compile: its name for messages, the function, and the TVM target."""
+
+    name: str
+    func: tvm.tirx.PrimFunc
+    target: dict
 
 
 @dataclass(frozen=True)
@@ -37,43 +47,49 @@ class CompiledKernel:
 
 def _pipeline_version() -> str:
     """Return what decides the object besides the PrimFunc: TVM, bnncc and the text of the lowering itself."""
-    source = Path(lower_tir.__file__).read_bytes()
+    source = b"".join(Path(module.__file__).read_bytes() for module in (lower_tir, rounding))
     return f"{tvm.__version__} {__version__} {hashlib.sha256(source).hexdigest()}"
 
 
-def _key(func: tvm.tirx.PrimFunc, target: dict, version: str) -> str:
+def _key(request: KernelRequest, version: str) -> str:
     """Return the cache key of a kernel, independent of its name.
 
     The text misses nothing that we know of, but it is meant for readers; the structural hash has 64 bits only. Together they are safe.
     """
-    func = func.with_attr("global_symbol", "kernel")
-    parts = [version, json.dumps(target, sort_keys=True), str(tvm_ffi.structural_hash(func)), func.script(show_meta=True)]
+    func = request.func.with_attr("global_symbol", "kernel")
+    parts = [version, json.dumps(request.target, sort_keys=True), str(tvm_ffi.structural_hash(func)), func.script(show_meta=True)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _compile(func: tvm.tirx.PrimFunc, target: dict, key: str, cache: KernelCache) -> CompiledKernel:
+def _compile(request: KernelRequest, key: str, cache: KernelCache) -> CompiledKernel:
     symbol = f"bnncc_kernel_{key[:20]}"
     known = cache.get(key)
     if known is not None:
         description, content = known
         return CompiledKernel(symbol, tuple(description["scratch"]), content)
-    tvm_target = tvm.target.Target(target)
-    lowered = lower_tir.lower_kernel(func, symbol, tvm_target)
-    with tempfile.TemporaryDirectory(prefix="bnncc-") as folder:
-        path = Path(folder, "kernel.o")
-        lower_tir.build_object(lowered, tvm_target, str(path))
-        content = path.read_bytes()
+    target = tvm.target.Target(request.target)
+    try:
+        lowered = lower_tir.lower_kernel(request.func, symbol, target)
+        with tempfile.TemporaryDirectory(prefix="bnncc-") as folder:
+            path = Path(folder, "kernel.o")
+            lower_tir.build_object(lowered, target, str(path))
+            content = path.read_bytes()
+    except BnnccError:
+        raise
+    except Exception as error:  # TVM raises whatever its C++ side names
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise InternalError(f"kernel {request.name} cannot be compiled for {request.target.get('mcpu', target)}: {reason[0]}") from error
     cache.put(key, {"scratch": list(lowered.scratch)}, content)
     return CompiledKernel(symbol, lowered.scratch, content)
 
 
-def compile_kernels(requests: Sequence[tuple[tvm.tirx.PrimFunc, dict]], progress: Progress | None = None) -> list[CompiledKernel]:
+def compile_kernels(requests: Sequence[KernelRequest], progress: Progress | None = None) -> list[CompiledKernel]:
     """Compile PrimFuncs, each for its TVM target.
 
     Parameters
     ----------
-    requests : sequence of (PrimFunc, dict)
-        Kernel and TVM target.
+    requests : sequence of KernelRequest
+        May hold a kernel more than once.
     progress : callable, optional
         Called as ``progress(done, total)`` in the caller's thread, with the count of distinct kernels.
 
@@ -88,14 +104,14 @@ def compile_kernels(requests: Sequence[tuple[tvm.tirx.PrimFunc, dict]], progress
         A kernel cannot be compiled ahead of time.
     """
     version = _pipeline_version()
-    keys = [_key(func, target, version) for func, target in requests]
+    keys = [_key(request, version) for request in requests]
     distinct = {key: request for key, request in zip(keys, requests, strict=True)}
     cache = KernelCache(cache_directory())
     done: dict[str, CompiledKernel] = {}
     if progress:
         progress(0, len(distinct))
     with ThreadPoolExecutor(_THREADS) as pool:
-        futures = {pool.submit(_compile, func, target, key, cache): key for key, (func, target) in distinct.items()}
+        futures = {pool.submit(_compile, request, key, cache): key for key, request in distinct.items()}
         try:
             for future in as_completed(futures):
                 done[futures[future]] = future.result()

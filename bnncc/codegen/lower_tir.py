@@ -11,6 +11,7 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 
+from bnncc.codegen.rounding import CONTRACT, round_products
 from bnncc.errors import InternalError
 
 __all__ = ["NO_SIMPLIFY", "STACK_BYTES", "LoweredKernel", "build_object", "lower_kernel"]
@@ -42,7 +43,12 @@ class LoweredKernel:
     scratch: tuple[int, ...]
 
 
-def _passes(simplify: bool) -> list[tvm.ir.transform.Pass]:
+@tirx.transform.prim_func_pass(opt_level=0, name="bnncc.RoundProducts")
+def _round_products(func, _module, _context):
+    return func.with_body(round_products(func.body))
+
+
+def _passes(simplify: bool, contract: bool) -> list[tvm.ir.transform.Pass]:
     """Return the passes from a scheduled PrimFunc to flat loops, in order."""
     s, x = s_tir.transform, tirx.transform
     return [
@@ -60,6 +66,7 @@ def _passes(simplify: bool) -> list[tvm.ir.transform.Pass]:
         x.StorageRewrite(),
         x.UnrollLoop(),
         s.RenormalizeSplitPattern(),
+        *([] if contract else [_round_products]),  # while accumulations still look like one
         *([x.StmtSimplify()] if simplify else []),
         x.RemoveNoOp(),
         s.RewriteUnsafeSelect(),
@@ -82,10 +89,10 @@ def buffer_bytes(buffer: tirx.Buffer) -> int:
     return math.prod(map(int, shape)) * np.dtype(element).itemsize * int(lanes or 1)
 
 
-def _check_parameters(func: tirx.PrimFunc, name: str) -> None:
+def _check_parameters(func: tirx.PrimFunc) -> None:
     for param in func.params:
         if not tirx.is_buffer_var(param):
-            raise InternalError(f"kernel {name}: parameter {param.name} is no buffer; kernels take tensors only")
+            raise InternalError(f"parameter {param.name} of a kernel is no buffer; kernels take tensors only")
         buffer_bytes(param)
 
 
@@ -128,16 +135,19 @@ def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target) ->
 
     Notes
     -----
+    Float products are rounded as written unless they are accumulated (`round_products`) or the kernel has the attribute ``bnncc.contract``.
+
     Pointers are marked as not aliasing, so the caller must give each call distinct memory for what it writes. No alignment beyond that of
     the element is assumed: on every x86 since AVX an unaligned vector access to an aligned address costs the same, and the buffers of a
     caller need not be aligned then.
     """
-    _check_parameters(func, symbol)
-    simplify = not bool((func.attrs or {}).get(NO_SIMPLIFY, False))
+    _check_parameters(func)
+    attrs = func.attrs or {}
+    simplify, contract = not bool(attrs.get(NO_SIMPLIFY, False)), bool(attrs.get(CONTRACT, False))
     func = func.with_attr("global_symbol", symbol).with_attr("target", target).with_attr("calling_conv", 0).with_attr("tirx.noalias", True)
     func = func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, _serial)))
     module = tvm.IRModule({symbol: func})
-    for step in _passes(simplify):
+    for step in _passes(simplify, contract):
         module = step(module)
     func = module[symbol]
 

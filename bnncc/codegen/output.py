@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +92,8 @@ def output_folder(out: Path) -> Iterator[Path]:
     made: list[Path] = []
     try:
         made = [] if exists else _make_parents(out.parent)
-        staging = Path(tempfile.mkdtemp(prefix=".bnncc-", dir=out if exists else out.parent))
+        staging = (out if exists else out.parent) / f".bnncc-{uuid.uuid4().hex}"
+        staging.mkdir()  # with the permissions that the finished folder is to have
     except OSError as error:
         _remove_empty(made)
         raise OutputError(f"{out} cannot be written: {error.strerror or error}. Name a folder in a place that you may write to.") from error
@@ -102,7 +103,6 @@ def output_folder(out: Path) -> Iterator[Path]:
             if exists:
                 _move_into(staging, out, old)
             else:
-                staging.chmod(0o777 & ~_umask())  # mkdtemp makes it private
                 os.rename(staging, out)
         except OSError as error:
             raise OutputError(f"{out} cannot be written: {error.strerror or error}.") from error
@@ -119,9 +119,3 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
         except OSError:
             return  # somebody else has put something there
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -15,7 +15,8 @@ from bnncc.errors import InternalError
 __all__ = ["Buffer", "Call", "Program", "read_entries", "read_program"]
 
 _CALL_TIR = tvm.ir.Op.get("relax.call_tir")
-_RESHAPE = tvm.ir.Op.get("relax.reshape")
+# What moves no element of a dense tensor is an alias.
+_ALIASES = [tvm.ir.Op.get(f"relax.{name}") for name in ("reshape", "flatten", "expand_dims", "squeeze")]
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class _Reader:
             return tuple(self.value(item) for item in expr.fields)
         if isinstance(expr, relax.TupleGetItem):
             return self.value(expr.tuple_value)[expr.index]
-        if isinstance(expr, relax.Call) and expr.op == _RESHAPE:
+        if isinstance(expr, relax.Call) and expr.op in _ALIASES:
             return self.value(expr.args[0])
         raise InternalError(
             f"{self.program.name}: {expr} cannot be emitted. A lowered function holds calls of PrimFuncs (R.call_tir), reshapes, tuples and "

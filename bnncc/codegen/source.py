@@ -12,13 +12,13 @@ import jinja2
 from bnncc import __version__
 from bnncc.codegen.arena import ALIGNMENT, Arena
 from bnncc.codegen.kernels import CompiledKernel
-from bnncc.codegen.names import c_identifier, c_identifiers, c_type
+from bnncc.codegen.names import c_identifiers, c_type
 from bnncc.codegen.program import Buffer, Call, Program
 from bnncc.errors import InternalError
 from bnncc.runtime.spec import TensorSpec
 from bnncc.targets import Target, Variant
 
-__all__ = ["CONSTANTS_FILE", "Body", "entry_symbol", "features_of", "write_sources"]
+__all__ = ["CONSTANTS_FILE", "Body", "entry_symbols", "features_of", "write_sources"]
 
 CONSTANTS_FILE = "constants.bin"
 
@@ -50,9 +50,10 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def entry_symbol(name: str, entry: str) -> str:
-    """Return the C function of an entry: ``main`` is the public one."""
-    return f"{name}_run" if entry == "main" else f"{name}_entry_{c_identifier(entry)}_run"
+def entry_symbols(name: str, entries: Sequence[str]) -> dict[str, str]:
+    """Return the C function of each entry: ``main`` is the public one."""
+    unique = dict(zip(entries, c_identifiers(entries), strict=True))
+    return {entry: f"{name}_run" if entry == "main" else f"{name}_entry_{unique[entry]}_run" for entry in entries}
 
 
 def features_of(variants: Sequence[Variant]) -> list[str]:
@@ -67,14 +68,16 @@ def _comment(text: str) -> str:
 
 def _tensors(specs: Sequence[TensorSpec]) -> list[dict]:
     members = c_identifiers(spec.name for spec in specs)
+    macros = c_identifiers(member.upper() for member in members)  # a and A are two members, but one macro
     return [
         {
             "member": member,
+            "macro": macro,
             "type": c_type(spec.dtype),
             "size": math.prod(spec.shape),
             "comment": _comment(f"{spec.name}: {spec.dtype}[{', '.join(map(str, spec.shape))}], {spec.nbytes} bytes"),
         }
-        for spec, member in zip(specs, members, strict=True)
+        for spec, member, macro in zip(specs, members, macros, strict=True)
     ]
 
 
@@ -105,7 +108,7 @@ def _parameters(call: Call, kernel: CompiledKernel) -> str:
     return ", ".join(["const void *"] * len(call.reads) + ["void *"] * (len(call.writes) + len(kernel.scratch)))
 
 
-def _entry(name: str, entry: str, bodies: Mapping[str, Body], inputs: list[dict], outputs: list[dict]) -> dict:
+def _entry(name: str, entry: str, symbol: str, bodies: Mapping[str, Body], inputs: list[dict], outputs: list[dict]) -> dict:
     """Return what the template needs of one entry: ``main`` takes the public structures, the others arrays of pointers."""
     if entry == "main":
         parameters = f"const struct {name}_inputs *in, struct {name}_outputs *out"
@@ -115,11 +118,12 @@ def _entry(name: str, entry: str, bodies: Mapping[str, Body], inputs: list[dict]
         program = next(iter(bodies.values())).program
         sources, sinks = [f"in[{i}]" for i in range(len(program.inputs))], [f"out[{i}]" for i in range(len(program.outputs))]
     return {
-        "function": entry_symbol(name, entry),
+        "function": symbol,
+        "workspace_bytes": max(body.arena.nbytes for body in bodies.values()),
         "parameters": parameters,
         "members": sources + sinks,
         "bodies": [
-            {"function": f"{c_identifier(entry)}_on_{variant}", "lines": _lines(body, sources, sinks, name)} for variant, body in bodies.items()
+            {"function": f"{symbol}_{variant}", "lines": _lines(body, sources, sinks, name)} for variant, body in bodies.items()
         ],
     }
 
@@ -143,7 +147,6 @@ def write_sources(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     entries: Mapping[str, Mapping[str, Body]],
-    workspace_bytes: int,
     constants: bytes,
 ) -> tuple[list[Path], Path]:
     """Write header, entry file, constants and export list of a library.
@@ -160,8 +163,6 @@ def write_sources(
         Of ``main``.
     entries : mapping of str to mapping of str to Body
         By entry, then by variant.
-    workspace_bytes : int
-        Largest arena.
     constants : bytes
         The blob.
 
@@ -183,6 +184,7 @@ def write_sources(
     features = features_of(target.variants)
     bits = {feature: index for index, feature in enumerate(features)}
     c_inputs, c_outputs = _tensors(inputs), _tensors(outputs)
+    symbols = entry_symbols(name, list(entries))
     context = {
         "name": name,
         "macro": name.upper(),
@@ -196,13 +198,13 @@ def write_sources(
         ],
         "inputs": c_inputs,
         "outputs": c_outputs,
-        "entries": [_entry(name, entry, bodies, c_inputs, c_outputs) for entry, bodies in entries.items()],
+        "entries": [_entry(name, entry, symbols[entry], bodies, c_inputs, c_outputs) for entry, bodies in entries.items()],
         "kernels": _kernels(entries),
-        "workspace_bytes": workspace_bytes,
+        "workspace_bytes": max(body.arena.nbytes for body in entries["main"].values()),
         "alignment": ALIGNMENT,
         "constants_bytes": len(constants),
         "constants_file": CONSTANTS_FILE,
-        "exports": [*(entry_symbol(name, entry) for entry in entries), f"{name}_error", f"{name}_variant", f"{name}_has_feature"],
+        "exports": [*symbols.values(), f"{name}_error", f"{name}_variant", f"{name}_has_feature"],
     }
 
     def render(template: str, file: str) -> Path:

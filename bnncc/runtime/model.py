@@ -148,7 +148,8 @@ class CompiledModel:
             np.empty((batch, *(spec.shape[1:] if first else spec.shape)), spec.dtype) for spec, first in zip(self.outputs, squeeze, strict=True)
         ]
         for index in range(batch):
-            self._run_into("main", [array[index] for array in checked], [result[index] for result in results])
+            one = slice(index, index + 1)  # a view, also where an index would give a scalar
+            self._run_into("main", [array[one] for array in checked], [result[one] for result in results])
         return results
 
     def _run(self, entry: str, arrays: list[np.ndarray], outputs: Sequence[TensorSpec]) -> list[np.ndarray]:
@@ -158,8 +159,9 @@ class CompiledModel:
 
     def _run_into(self, entry: str, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:
         workspace = getattr(self._local, "workspace", None)
-        if workspace is None:
-            workspace = self._local.workspace = _aligned(self.metadata["workspace_bytes"], self.metadata["workspace_align"])
+        nbytes = self.metadata["entries"][entry]["workspace_bytes"]
+        if workspace is None or workspace.nbytes < nbytes:
+            workspace = self._local.workspace = _aligned(nbytes, self.metadata["workspace_align"])
         code = self._library.functions[entry](_pointers(arrays), _pointers(results), workspace.ctypes.data)
         if code:
             raise InternalError(f"{self.path} returned {code}: {self._library.error_text(code).decode()}")
