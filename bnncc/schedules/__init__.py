@@ -1,0 +1,8 @@
+"""Schedules: a group of operators becomes one PrimFunc."""
+
+from __future__ import annotations
+
+from bnncc.schedules.build import ANCHOR_OPS, EPILOGUE_OPS, build_kernel
+from bnncc.schedules.kernel import Kernel
+
+__all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "Kernel", "build_kernel"]

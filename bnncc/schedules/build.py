@@ -1,0 +1,84 @@
+"""From a group to its schedule: the anchor decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import relax
+
+from bnncc.errors import InternalError
+from bnncc.schedules import movement, windows
+from bnncc.schedules.builder import Builder
+from bnncc.schedules.elementwise import ELEMENTWISE
+from bnncc.schedules.fallback import legalized
+from bnncc.schedules.group import Group, Tensor, read_group
+from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.x86 import contract_float, popcount
+from bnncc.targets import Variant
+
+__all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "build_kernel"]
+
+_ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
+    "relax.bnn.packed_conv2d": popcount.packed_conv2d,
+    "relax.bnn.packed_dense": popcount.packed_dense,
+    "relax.nn.conv2d": contract_float.conv2d,
+    "relax.matmul": contract_float.matmul,
+    "relax.nn.max_pool2d": windows.max_pool2d,
+    "relax.nn.avg_pool2d": windows.avg_pool2d,
+    "relax.mean": windows.mean,
+    "relax.bnn.packed_max_pool2d": windows.packed_max_pool2d,
+    "relax.bnn.packed_pad": movement.packed_pad,
+    "relax.bnn.packed_logic": movement.packed_logic,
+    "relax.bnn.gather_channels": movement.gather_channels,
+    "relax.nn.pad": movement.pad,
+}
+
+ANCHOR_OPS: frozenset[str] = frozenset(_ANCHORS)
+"""Operators of which a group may hold one, with elementwise ones after it."""
+
+EPILOGUE_OPS: frozenset[str] = frozenset(ELEMENTWISE) | {"relax.bnn.quantize", "relax.bnn.pack", "relax.bnn.unpack"}
+"""Operators that may stand around the anchor; results of pack may only be returned."""
+
+
+def build_kernel(group: relax.Function, variant: Variant) -> Kernel:
+    """Build the kernel of a group.
+
+    Parameters
+    ----------
+    group : relax.Function
+        One dataflow block of static shapes, at most one operator of `ANCHOR_OPS` and any of `EPILOGUE_OPS`; or one operator of any other kind.
+        Attribute ``bnncc.const_params``: indices of the parameters that are constants of the model. Constants of one element are inline.
+    variant : Variant
+
+    Raises
+    ------
+    InternalError
+        The group breaks this contract.
+    """
+    read = read_group(group)
+    anchors = [node for node in read.nodes if node.op in ANCHOR_OPS]
+    others = [node for node in read.nodes if node.op not in ANCHOR_OPS and node.op not in EPILOGUE_OPS]
+    if len(read.nodes) == 1 and (others or not _takes(read, read.nodes[0])):
+        return legalized(group, variant)
+    if others:
+        raise InternalError(f"{others[0].op} ({others[0].name}) stands in a group of {len(read.nodes)} operators; it must be alone")
+    if len(anchors) > 1:
+        raise InternalError(f"a group has at most one anchor; found {', '.join(node.op for node in anchors)}")
+    builder = Builder(read, variant)
+    if not anchors:
+        builder.write_everywhere()
+        return builder.kernel("elementwise")
+    return _ANCHORS[anchors[0].op](builder, anchors[0])
+
+
+def _takes(group: Group, node: Tensor) -> bool:
+    """Tell whether a single operator is of the form that its schedule takes; where not, Relax's legalization does."""
+    if node.op == "relax.nn.pad":
+        return movement.pads_space_only(node)
+    if node.op == "relax.mean":
+        return windows.is_global(node)
+    if node.op == "relax.matmul":
+        return len(node.shape) == 2 and node.args[1] in group.constant_params
+    if node.op in ("relax.nn.max_pool2d", "relax.nn.avg_pool2d"):
+        return str(node.attrs.layout) == "NHWC"
+    return True

@@ -1,0 +1,90 @@
+"""What all schedules start from: buffers for the parameters and outputs of a group, an evaluator, and the loops over places."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tvm import tirx
+
+from bnncc.schedules.evaluate import Evaluator, as_mask
+from bnncc.schedules.group import Group, Tensor, declare
+from bnncc.schedules.kernel import Kernel, Relayout
+from bnncc.schedules.outputs import Outputs
+from bnncc.schedules.statements import Statements
+from bnncc.targets import Variant
+
+__all__ = ["Builder"]
+
+
+@dataclass
+class Builder:
+    """A kernel in the making.
+
+    Parameters
+    ----------
+    group : Group
+    variant : Variant
+    """
+
+    group: Group
+    variant: Variant
+    body: Statements = field(default_factory=Statements)
+    relayout: dict[Tensor, Relayout] = field(default_factory=dict)
+    buffers: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        flips = self._mask_flips()
+        for param in self.group.params:
+            self.buffers[param] = declare(param, dtype=flips.get(param))
+        for param, dtype in flips.items():
+            self.relayout[param] = as_mask(dtype)
+        self.evaluator = Evaluator(self.group, self.body, self.buffers, set(flips))
+        self._stored = {node: declare(node) for node in self.group.outputs}
+        self.outputs = Outputs(self.group, self._stored, self.lanes)
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of a vector of 32-bit elements."""
+        return self.variant.lanes(32)
+
+    def _mask_flips(self) -> dict[Tensor, str]:
+        """Find the constant `flip` parameters that only quantizers of one element type read."""
+        found: dict[Tensor, set[str]] = {}
+        for node in self.group.nodes:
+            for position, arg in enumerate(node.args):
+                if isinstance(arg, Tensor) and arg in self.group.constant_params:
+                    quantizes = node.op == "relax.bnn.quantize" and position == 2 and node.args[0].dtype in ("float32", "int32")
+                    found.setdefault(arg, set()).add(node.args[0].dtype if quantizes else "")
+        return {param: next(iter(dtypes)) for param, dtypes in found.items() if len(dtypes) == 1 and "" not in dtypes and param.dtype == "int8"}
+
+    def stored(self, node: Tensor):
+        """Return the buffer of an output."""
+        return self._stored[node]
+
+    def replace(self, param: Tensor, size: int, dtype: str, relayout: Relayout):
+        """Give a constant parameter a buffer of its own size and type, and say how its array is rearranged."""
+        self.buffers[param] = declare(param, size, dtype)
+        self.relayout[param] = relayout
+        return self.buffers[param]
+
+    @contextmanager
+    def lead_loops(self, extents: tuple[int, ...]):
+        """Open one loop an axis and yield the index."""
+        if not extents:
+            yield ()
+            return
+        with self.evaluator.loop(extents[0], "i") as i, self.lead_loops(extents[1:]) as rest:
+            yield (i, *rest)
+
+    def write_everywhere(self) -> None:
+        """Write the outputs at every place, each value evaluated on the spot."""
+        with self.lead_loops(self.outputs.shape[:-1]) as lead:
+            self.outputs.write(self.evaluator, lead)
+
+    def kernel(self, note: str) -> Kernel:
+        """Return the finished kernel."""
+        params = [self.buffers[param] for param in self.group.params] + [self._stored[node] for node in self.group.outputs]
+        func = tirx.PrimFunc(params, self.body.finish()).with_attr({"global_symbol": "main", "tirx.noalias": True})
+        relayout = {i: self.relayout[param] for i, param in enumerate(self.group.params) if param in self.relayout}
+        return Kernel(func, relayout, note)

@@ -1,0 +1,156 @@
+"""The value of any tensor of a group at one place: operators are evaluated where they are needed, never stored as whole tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import numpy as np
+from tvm import tirx
+
+from bnncc.errors import InternalError
+from bnncc.schedules.channels import PackedLayout
+from bnncc.schedules.elementwise import ELEMENTWISE, apply
+from bnncc.schedules.group import Group, Tensor, linear_index
+from bnncc.schedules.statements import Statements, const, simplify, spread
+
+__all__ = ["Evaluator", "layout_of", "as_mask"]
+
+
+def layout_of(node: Tensor) -> PackedLayout:
+    """Return the word layout of a pack or unpack."""
+    return PackedLayout(int(node.attrs.channels), int(node.attrs.groups), int(node.attrs.word_bits))
+
+
+def as_mask(dtype: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Return how `flip` is rearranged for values of `dtype`: what turns ``x <= t`` into ``x' >= t'``.
+
+    For float32 a factor of +1 or -1 on both sides. For int32 an exclusive or with 0 or -1 on both sides: ``~a = -a - 1`` reverses the order
+    and cannot overflow.
+    """
+    if dtype == "float32":
+        return lambda flip: np.where(flip > 0, 1, -1).astype(np.float32)
+    return lambda flip: np.where(flip > 0, 0, -1).astype(dtype)
+
+
+class Evaluator:
+    """Writes the statements that compute values, vector by vector.
+
+    Parameters
+    ----------
+    group : Group
+    body : Statements
+        Where statements go.
+    buffers : dict
+        Buffer of each parameter, one-dimensional.
+    flips : set of Tensor
+        The `flip` parameters that are stored as `as_mask` says.
+    """
+
+    def __init__(self, group: Group, body: Statements, buffers: dict, flips: set[Tensor]):
+        self.group = group
+        self.body = body
+        self.buffers = buffers
+        self._flips = flips
+        self._anchors: dict[Tensor, Callable] = {}
+        self._known: list[dict] = [{}]
+
+    def define(self, tensor: Tensor, at: Callable) -> None:
+        """Say how an anchor is evaluated: ``at(index, lanes)`` returns the expression."""
+        self._anchors[tensor] = at
+
+    @contextmanager
+    def scope(self):
+        """Forget, at the end, what was computed inside: a loop body or a branch."""
+        self._known.append({})
+        yield
+        self._known.pop()
+
+    @contextmanager
+    def loop(self, extent, name: str, start=0):
+        """Open a loop whose values are not known outside."""
+        with self.body.loop(extent, name, start) as var, self.scope():
+            yield var
+
+    def value(self, tensor: Tensor, index: tuple, lanes: int):
+        """Return `lanes` consecutive elements from `index` on (the last axis counts on)."""
+        if tensor.constant is not None:
+            return const(tensor.constant.item(), tensor.dtype, lanes)
+        if tensor in self.buffers:
+            return self.body.load(self.buffers[tensor], linear_index(tensor.shape, index), lanes)
+        key = (tensor, tuple(str(i) if isinstance(i, int) else i for i in index), lanes)
+        for known in reversed(self._known):
+            if key in known:
+                return known[key]
+        result = self._compute(tensor, index, lanes)
+        if self.group.uses.get(tensor, 0) > 1 and tensor.dtype != "bool":
+            result = self.body.keep(result, tensor.dtype, lanes, "v")
+        self._known[-1][key] = result
+        return result
+
+    def operand(self, operand: Tensor, shape: tuple[int, ...], index: tuple, lanes: int):
+        """Return `operand` broadcast to `shape` at `index`."""
+        missing = len(shape) - len(operand.shape)
+        if missing < 0:
+            if operand.size != 1:
+                raise InternalError(f"{operand.name} of shape {operand.shape} does not broadcast to {shape}")
+            return spread(self.value(operand, (0,) * len(operand.shape), 1), lanes)
+        own = tuple(0 if size == 1 else i for size, i in zip(operand.shape, index[missing:], strict=True))
+        if operand.shape and operand.shape[-1] == shape[-1]:
+            return self.value(operand, own, lanes)
+        return spread(self.value(operand, own, 1), lanes)
+
+    def _compute(self, node: Tensor, index: tuple, lanes: int):
+        if node in self._anchors:
+            return self._anchors[node](index, lanes)
+        if node.op == "relax.bnn.quantize":
+            return self._quantize(node, index, lanes)
+        if node.op == "relax.bnn.unpack":
+            return self._unpack(node, index, lanes)
+        if node.op not in ELEMENTWISE:
+            raise InternalError(f"{node.op} ({node.name}) cannot stand here: it is neither elementwise nor the anchor of its group")
+        if node.op == "relax.nn.prelu" and int(node.attrs.axis) not in (-1, len(node.shape) - 1) and node.args[1].size > 1:
+            raise InternalError(f"prelu {node.name}: slopes along axis {node.attrs.axis}; kernels take them along the last axis only")
+        args = [arg for arg in node.args if isinstance(arg, Tensor)]
+        return apply(node, lanes, [self.operand(arg, node.shape, index, lanes) for arg in args])
+
+    def _quantize(self, node: Tensor, index: tuple, lanes: int):
+        x, thresholds, flip = node.args
+        values = self.operand(x, node.shape, index, lanes)
+        lo, step = int(node.attrs.lo), int(node.attrs.step)
+        passed = [self._reached(values, x.dtype, self._threshold(thresholds, i, node, index, lanes), flip, node, index, lanes) for i in range(thresholds.shape[0])]
+        if len(passed) == 1:
+            return tirx.Select(passed[0], const(lo + step, "int8", lanes), const(lo, "int8", lanes))
+        code = const(lo, "int8", lanes)
+        for one in passed:
+            code = code + tirx.Select(one, const(step, "int8", lanes), const(0, "int8", lanes))
+        return code
+
+    def _threshold(self, thresholds: Tensor, i: int, node: Tensor, index: tuple, lanes: int):
+        shape = thresholds.shape[1:]
+        own = tuple(0 if size == 1 else j for size, j in zip(shape, index[len(index) - len(shape) :], strict=True))
+        if shape and shape[-1] == node.shape[-1]:
+            return self.value(thresholds, (i, *own), lanes)
+        return spread(self.value(thresholds, (i, *own), 1), lanes)
+
+    def _reached(self, x, dtype: str, threshold, flip: Tensor, node: Tensor, index: tuple, lanes: int):
+        if flip.constant is not None:
+            return tirx.GE(x, threshold) if flip.constant > 0 else tirx.LE(x, threshold)
+        direction = self.operand(flip, node.shape, index, lanes)
+        if flip not in self._flips:
+            return tirx.Select(tirx.GT(direction, const(0, flip.dtype, lanes)), tirx.GE(x, threshold), tirx.LE(x, threshold))
+        if dtype == "float32":
+            return tirx.GE(x * direction, threshold * direction)
+        return tirx.GE(tirx.bitwise_xor(x, direction), tirx.bitwise_xor(threshold, direction))
+
+    def _unpack(self, node: Tensor, index: tuple, lanes: int):
+        layout = layout_of(node).normal()
+        word, bit = (simplify(part) for part in layout.locate(index[-1]))
+        value = self.value(node.args[0], (*index[:-1], word), 1)
+        wide = "uint64" if layout.bits == 64 else "uint32"
+        value = tirx.Cast(wide, value) if layout.bits < 32 else value
+        # the lanes of one vector lie in one word, so at most 32 bits matter after the shift
+        low = tirx.Cast("uint32", tirx.shift_right(value, tirx.Cast(wide, bit) if not isinstance(bit, int) else tirx.const(bit, wide)))
+        ones = tirx.Shuffle([tirx.const(1 << lane, "uint32") for lane in range(lanes)], list(range(lanes))) if lanes > 1 else tirx.const(1, "uint32")
+        present = tirx.NE(tirx.bitwise_and(spread(low, lanes), ones), const(0, "uint32", lanes))
+        return tirx.Select(present, const(-1, "int8", lanes), const(1, "int8", lanes))

@@ -1,0 +1,94 @@
+"""Stores what a group returns: tensors vector by vector, packed tensors word by word."""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from bnncc.errors import InternalError
+from bnncc.schedules.channels import Run, plan_channels
+from bnncc.schedules.evaluate import Evaluator, layout_of
+from bnncc.schedules.group import Group, Tensor, linear_index
+from bnncc.schedules.statements import const
+
+__all__ = ["Outputs"]
+
+
+def _is_pack(node: Tensor) -> bool:
+    return node.op == "relax.bnn.pack"
+
+
+class Outputs:
+    """The outputs of a group, all of one shape before packing.
+
+    Parameters
+    ----------
+    group : Group
+    buffers : dict
+        Buffer of each output.
+    lanes : int
+        Lanes of a vector of 32-bit elements.
+
+    Raises
+    ------
+    InternalError
+        The outputs differ in shape.
+    """
+
+    def __init__(self, group: Group, buffers: dict, lanes: int):
+        self._group = group
+        self._buffers = buffers
+        shapes = {(node.args[0] if _is_pack(node) else node).shape for node in group.outputs}
+        if len(shapes) != 1:
+            raise InternalError(f"the outputs of a group must have one shape (before packing); found {sorted(shapes)}")
+        (self.shape,) = shapes
+        layouts = [layout_of(node) for node in group.nodes if node.op in ("relax.bnn.pack", "relax.bnn.unpack")]
+        self.runs = plan_channels(self.shape[-1] if self.shape else 1, layouts, lanes)
+
+    def write(self, evaluator: Evaluator, lead: tuple) -> None:
+        """Write all channels at one place (the index without the channel axis)."""
+        for run in self.runs:
+            with evaluator.loop(run.count, "block") as block:
+                self._write_run(evaluator, lead, run, block)
+
+    def _write_run(self, evaluator: Evaluator, lead: tuple, run: Run, block) -> None:
+        words: dict[Tensor, tuple] = {}
+        for offset, lanes in run.cuts:
+            with evaluator.scope():
+                index = (*lead, block * run.size + (run.start + offset)) if self.shape else ()
+                for node in self._group.outputs:
+                    if _is_pack(node):
+                        self._collect(evaluator, node, lead, index, lanes, run, block, offset, words)
+                    else:
+                        value = evaluator.value(node, index, lanes)
+                        evaluator.body.store(self._buffers[node], linear_index(node.shape, index), value, lanes)
+
+    def _collect(self, evaluator, node, lead, index, lanes, run, block, offset, words) -> None:
+        """Add the bits of one vector to the word they belong to, and store the word after its last vector."""
+        layout = layout_of(node).normal()
+        codes = evaluator.value(node.args[0], index, lanes)
+        first, bit = layout.locate(run.start + offset)
+        bits = _lane_bits(tirx.LT(codes, const(0, "int8", lanes)), lanes, layout.bits)
+        if bit:
+            bits = tirx.shift_left(bits, tirx.const(bit, node.dtype))
+        if node in words:
+            bits = tirx.bitwise_or(words[node], bits)
+        end = run.start + offset + lanes
+        if end < layout.channels and end < run.start + run.size and layout.locate(end)[0] == first:
+            words[node] = bits
+            return
+        words.pop(node, None)
+        step = layout.locate(run.start + run.size)[0] - layout.locate(run.start)[0] if run.count > 1 else 0
+        evaluator.body.store(self._buffers[node], linear_index(node.shape, (*lead, block * step + first)), bits)
+
+
+def _lane_bits(condition, lanes: int, bits: int):
+    """Return an integer of `bits` bits that has bit i where lane i is true."""
+    dtype = f"uint{bits}"
+    if lanes == 1:
+        return tirx.Cast(dtype, condition)
+    if lanes < 8:
+        condition = tirx.Shuffle([condition, tirx.Broadcast(tirx.const(False, "bool"), 8 - lanes)], list(range(8)))
+        lanes = 8
+    # a vector of booleans is a vector of single bits in LLVM, and becomes one movmsk or kmov
+    mask = tirx.call_intrin(f"uint{lanes}", "tirx.reinterpret", condition)
+    return mask if lanes == bits else tirx.Cast(dtype, mask)

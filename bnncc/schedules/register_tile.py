@@ -1,0 +1,155 @@
+"""The loop nest that binary and float contractions share: a tile of pixels x output channels held in registers.
+
+For every group of channels, every block of OT vectors of output channels and every tap (kh, kw, k)::
+
+    acc[i, j] = step(acc[i, j], x[pixel i, tap], w[tap, vector j])        i < XT pixels, j < OT vectors, unrolled
+
+Weights lie in the order in which they are read: [group][block][kh][kw][k][vector of the block][lane].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnncc.schedules.statements import Statements, const, spread
+
+__all__ = ["Contraction", "arrange_weights", "fill_tile", "pixel_tiles", "tile_stride"]
+
+# Straight-line steps in one loop body; more costs compile time and instruction cache and gains nothing.
+_UNROLLED_STEPS = 96
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """Shape of a contraction, and its step.
+
+    Parameters
+    ----------
+    groups : int
+    group_outputs : int
+        Output channels of a group.
+    taps : tuple of int
+        Kernel height and width.
+    depth : int
+        Elements of the input that a tap reads (words, or channels), in one group.
+    lanes : int
+        Output channels of an accumulator vector.
+    acc_dtype, weight_dtype, tile_dtype : str
+        Element types of accumulator, weights and tile.
+    vectors : int
+        OT, accumulator vectors a pixel.
+    step : callable
+        ``step(acc, x, w)``: x a scalar spread over the lanes.
+    finish : callable
+        Accumulator vector to tile elements.
+    """
+
+    groups: int
+    group_outputs: int
+    taps: tuple[int, int]
+    depth: int
+    lanes: int
+    acc_dtype: str
+    weight_dtype: str
+    tile_dtype: str
+    vectors: int
+    step: Callable
+    finish: Callable
+
+    @property
+    def group_vectors(self) -> int:
+        """Vectors that the output channels of a group fill."""
+        return -(-self.group_outputs // self.lanes)
+
+    @property
+    def tap_count(self) -> int:
+        """Steps for one output."""
+        return self.taps[0] * self.taps[1] * self.depth
+
+
+def tile_stride(c: Contraction) -> int:
+    """Return how many tile elements a pixel takes: the last vector of a group may reach beyond its channels."""
+    return (c.groups - 1) * c.group_outputs + c.group_vectors * c.lanes
+
+
+def arrange_weights(c: Contraction, weights: np.ndarray) -> np.ndarray:
+    """Bring weights of shape (groups * group_outputs, KH, KW, depth) into the order of the loop nest, one-dimensional."""
+    padded = np.zeros((c.groups, c.group_vectors * c.lanes, *c.taps, c.depth), c.weight_dtype)
+    padded[:, : c.group_outputs] = weights.reshape(c.groups, c.group_outputs, *c.taps, c.depth)
+    parts = []
+    for group in padded:
+        for start in range(0, c.group_vectors, c.vectors):
+            block = group[start * c.lanes : (start + c.vectors) * c.lanes]
+            parts.append(np.moveaxis(block, 0, -1).reshape(-1))
+    return np.ascontiguousarray(np.concatenate(parts))
+
+
+def pixel_tiles(pixels: int, widest: int) -> list[tuple[int, int, int]]:
+    """Cut a row of pixels into tiles without overlap.
+
+    Returns
+    -------
+    list of (first pixel, count, width)
+        `count` tiles of `width` pixels each; the second entry, where there is one, covers the rest.
+    """
+    tiles = -(-pixels // widest)
+    width = -(-pixels // tiles)
+    count, rest = divmod(pixels, width)
+    return [(0, count, width)] + ([(count * width, 1, rest)] if rest else [])
+
+
+def fill_tile(body: Statements, c: Contraction, width: int, weights, tile, load_x: Callable) -> None:
+    """Compute all channels of `width` pixels into `tile`.
+
+    Parameters
+    ----------
+    weights, tile : Buffer
+        In the order of `arrange_weights`, and (width, tile_stride).
+    load_x : callable
+        ``load_x(i, group, kh, kw, k)``: scalar expression of the input.
+    """
+    whole, rest = divmod(c.group_vectors, c.vectors)
+    vector_size = c.tap_count * c.lanes
+    with body.loop(c.groups, "g") as g:
+        base = g * (c.group_vectors * vector_size)
+        if whole:
+            with body.loop(whole, "b") as b:
+                first = b * c.vectors
+                _block(body, c, width, c.vectors, weights, base + first * vector_size, tile, g, first, load_x)
+        if rest:
+            first = whole * c.vectors
+            _block(body, c, width, rest, weights, base + first * vector_size, tile, g, first, load_x)
+
+
+def _block(body, c: Contraction, width: int, vectors: int, weights, base, tile, g, first, load_x) -> None:
+    acc = body.local(c.acc_dtype, width * vectors * c.lanes, "acc")
+    slots = [(i, j, (i * vectors + j) * c.lanes) for i in range(width) for j in range(vectors)]
+    for _, _, slot in slots:
+        body.store(acc, slot, const(0, c.acc_dtype, c.lanes), c.lanes)
+    steps = width * vectors
+
+    def tap(kh, kw, k):
+        at = base + ((kh * c.taps[1] + kw) * c.depth + k) * (vectors * c.lanes)
+        for i, j, slot in slots:
+            w = body.load(weights, at + j * c.lanes, c.lanes)
+            x = spread(load_x(i, g, kh, kw, k), c.lanes)
+            body.store(acc, slot, c.step(body.load(acc, slot, c.lanes), x, w), c.lanes)
+
+    with body.loop(c.taps[0], "kh") as kh:
+        if steps * c.taps[1] * c.depth <= _UNROLLED_STEPS:
+            for kw in range(c.taps[1]):
+                for k in range(c.depth):
+                    tap(kh, kw, k)
+        else:
+            with body.loop(c.taps[1], "kw") as kw:
+                unroll = next(u for u in (4, 2, 1) if c.depth % u == 0 and (u == 1 or u * steps <= _UNROLLED_STEPS))
+                with body.loop(c.depth // unroll, "k") as k:
+                    for u in range(unroll):
+                        tap(kh, kw, k * unroll + u)
+    stride = tile_stride(c)
+    for i, j, slot in slots:
+        at = i * stride + g * c.group_outputs + (first + j) * c.lanes
+        body.store(tile, at, c.finish(body.load(acc, slot, c.lanes)), c.lanes)

@@ -1,0 +1,92 @@
+"""A straight way to write TensorIR statements from Python: nested loops as `with` blocks, vectors as index plus lanes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tvm import sym, tirx
+
+__all__ = ["Statements", "const", "spread", "simplify"]
+
+_analyzer = sym.Analyzer()
+
+
+def simplify(expr):
+    """Return an index expression in its shortest form."""
+    return expr if isinstance(expr, int) else _analyzer.simplify(expr)
+
+
+def const(value, dtype: str, lanes: int = 1):
+    """Return a constant, in all lanes of a vector where `lanes` > 1."""
+    return spread(tirx.const(value, dtype), lanes)
+
+
+def spread(value, lanes: int):
+    """Return a scalar in all lanes of a vector."""
+    return tirx.Broadcast(value, lanes) if lanes > 1 else value
+
+
+class Statements:
+    """Collects statements; all buffers are one-dimensional.
+
+    Notes
+    -----
+    TVM's simplifier substitutes `Bind` values into their uses, which grows exponentially in chains of values used twice. `keep` stores a
+    value in a buffer of one vector instead; LLVM turns it into a register.
+    """
+
+    def __init__(self):
+        self._blocks: list[list[tirx.Stmt]] = [[]]
+        self._serial = itertools.count()
+
+    def load(self, buffer, index, lanes: int = 1):
+        """Return `lanes` consecutive elements of `buffer` from `index` on."""
+        index = simplify(index)
+        return tirx.BufferLoad(buffer, [tirx.Ramp(index, 1, lanes) if lanes > 1 else index])
+
+    def store(self, buffer, index, value, lanes: int = 1) -> None:
+        """Store `lanes` consecutive elements."""
+        index = simplify(index)
+        self._blocks[-1].append(tirx.BufferStore(buffer, value, [tirx.Ramp(index, 1, lanes) if lanes > 1 else index]))
+
+    def local(self, dtype: str, size: int, name: str):
+        """Allocate a buffer that lives to the end of the open block."""
+        buffer = tirx.decl_buffer((size,), dtype, f"{name}{next(self._serial)}", scope="local")
+        self._blocks[-1].append(tirx.AllocBuffer(buffer))
+        return buffer
+
+    def keep(self, value, dtype: str, lanes: int, name: str):
+        """Compute `value` once, here, and return its load."""
+        buffer = self.local(dtype, lanes, name)
+        self.store(buffer, 0, value, lanes)
+        return self.load(buffer, 0, lanes)
+
+    @contextmanager
+    def loop(self, extent, name: str, start=0) -> Iterator:
+        """Open a loop from `start` over `extent` iterations and yield its variable; no loop is made for a single iteration."""
+        if isinstance(extent, int) and extent == 1:
+            yield start
+            return
+        var = tirx.Var(f"{name}{next(self._serial)}", "int32")
+        self._blocks.append([])
+        yield var
+        body = self._sequence(self._blocks.pop())
+        self._blocks[-1].append(tirx.For(var, start, extent, tirx.ForKind.SERIAL, body))
+
+    @contextmanager
+    def when(self, condition) -> Iterator[None]:
+        """Open a branch."""
+        self._blocks.append([])
+        yield
+        body = self._sequence(self._blocks.pop())
+        self._blocks[-1].append(tirx.IfThenElse(condition, body, None))
+
+    def finish(self) -> tirx.Stmt:
+        """Return everything written so far as one statement."""
+        return self._sequence(self._blocks[0])
+
+    @staticmethod
+    def _sequence(statements: list[tirx.Stmt]) -> tirx.Stmt:
+        return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)

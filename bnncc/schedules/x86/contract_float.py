@@ -1,0 +1,74 @@
+"""Float convolution and matrix product: direct, NHWC, a register tile of fused multiply-adds, lanes = output channels."""
+
+from __future__ import annotations
+
+from bnncc.schedules.builder import Builder
+from bnncc.schedules.contraction import write_contraction
+from bnncc.schedules.group import Tensor
+from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.register_tile import Contraction, arrange_weights
+from bnncc.schedules.windows import depthwise_conv2d
+
+__all__ = ["conv2d", "matmul"]
+
+
+def _contraction(builder: Builder, groups: int, outputs: int, taps: tuple[int, int], depth: int, vectors: int) -> Contraction:
+    return Contraction(
+        groups=groups,
+        group_outputs=outputs // groups,
+        taps=taps,
+        depth=depth,
+        lanes=builder.lanes,
+        acc_dtype="float32",
+        weight_dtype="float32",
+        tile_dtype="float32",
+        vectors=vectors,
+        # left to LLVM to contract into one fused operation where the target has it
+        step=lambda acc, x, w: acc + x * w,
+        finish=lambda acc: acc,
+    )
+
+
+def _tile(builder: Builder, rows: int) -> tuple[int, int]:
+    """Return pixels and vectors of the register tile."""
+    if rows == 1:
+        return 1, 8
+    return (8, 3) if builder.variant.vector_registers >= 32 else (6, 2)
+
+
+def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order, at) -> Kernel:
+    x, w = anchor.args[:2]
+    size = c.tap_count * c.lanes * c.group_vectors * c.groups
+    weights = builder.replace(w, size, "float32", lambda array: arrange_weights(c, order(array)))
+
+    def load_x(lead, pixel, g, kh, kw, k):
+        return builder.evaluator.value(x, at(lead, pixel, g, kh, kw, k), 1)
+
+    write_contraction(builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value)
+    return builder.kernel(f"float, tile {widest} pixels x {c.vectors} vectors of {c.lanes} channels")
+
+
+def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
+    """Build ``nn.conv2d`` (NHWC, HWIO, no padding) and its epilogue."""
+    x, w = anchor.args
+    attrs = anchor.attrs
+    kh, kw, depth, outputs = w.shape
+    if depth == 1 and outputs == int(attrs.groups) > 1:
+        return depthwise_conv2d(builder, anchor)
+    widest, vectors = _tile(builder, anchor.shape[2])
+    c = _contraction(builder, int(attrs.groups), outputs, (kh, kw), depth, vectors)
+    (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
+
+    def at(lead, pixel, g, kh, kw, k):
+        n, y = lead
+        return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * depth + k)
+
+    return _write(builder, anchor, c, widest, lambda array: array.transpose(3, 0, 1, 2), at)
+
+
+def matmul(builder: Builder, anchor: Tensor) -> Kernel:
+    """Build ``matmul`` by constant weights of shape (K, M) and its epilogue."""
+    depth, outputs = anchor.args[1].shape
+    widest, vectors = _tile(builder, anchor.shape[0])
+    c = _contraction(builder, 1, outputs, (1, 1), depth, vectors)
+    return _write(builder, anchor, c, widest, lambda array: array.T, lambda lead, pixel, g, kh, kw, k: (pixel, k))

@@ -1,0 +1,104 @@
+"""Compiles one group into a shared library with the project's own lowering, runs it, and gives the NumPy meaning beside it."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from bnncc.codegen import lower_tir
+from bnncc.ops.interpreter import run_module
+from bnncc.schedules import Kernel, build_kernel
+from bnncc.targets import Variant
+from bnncc.targets.x86 import native_variant
+
+GUARD = 64
+"""Bytes before and after each output that a kernel must leave alone."""
+
+
+def group(emit, *params, constants=()) -> relax.Function:
+    """Build a group: ``emit(*vars)`` returns the expression (or tuple) to return; params are (shape, dtype)."""
+    variables = [relax.Var(f"p{i}", relax.TensorType(shape, dtype)) for i, (shape, dtype) in enumerate(params)]
+    builder = relax.BlockBuilder()
+    with builder.function("main", variables):
+        with builder.dataflow():
+            result = emit(builder, *variables)
+            outputs = [builder.emit_output(value) for value in (result if isinstance(result, tuple) else (result,))]
+        builder.emit_func_output(tuple(outputs) if len(outputs) > 1 else outputs[0])
+    return builder.get()["main"].with_attr("bnncc.const_params", list(constants))
+
+
+def meaning(function: relax.Function, arrays) -> list[np.ndarray]:
+    """Return the outputs by the operators' NumPy meaning."""
+    result = run_module(tvm.IRModule({"main": function}), *arrays)
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def assembly(function: relax.Function, variant: Variant) -> str:
+    """Return the instructions of the kernel of a group, without the half-float routines TVM adds."""
+    target = tvm.target.Target(variant.tvm_target)
+    lowered = lower_tir.lower_kernel(build_kernel(function, variant).func, "kernel", target)
+    text = tvm.get_global_func("target.build.llvm")(lowered.module, target).inspect_source("asm")
+    return text[text.index("kernel:") :].split(".Lfunc_end0")[0]
+
+
+class CompiledGroup:
+    """A group as a shared library."""
+
+    def __init__(self, function: relax.Function, folder: Path, variant: Variant | None = None):
+        variant = variant or native_variant()
+        self.kernel: Kernel = build_kernel(function, variant)
+        self.outputs = _output_types(function)
+        target = tvm.target.Target(variant.tvm_target)
+        lowered = lower_tir.lower_kernel(self.kernel.func, "kernel", target)
+        self._scratch = [np.zeros(size + 64, np.uint8) for size in lowered.scratch]
+        lower_tir.build_object(lowered, target, str(folder / "kernel.o"))
+        subprocess.run(["gcc", "-shared", "-o", folder / "kernel.so", folder / "kernel.o", "-lm"], check=True)
+        self._function = ctypes.CDLL(str(folder / "kernel.so")).kernel
+        self._function.restype = None
+
+    def prepare(self, arrays) -> list[np.ndarray]:
+        """Rearrange the constants as the kernel asks."""
+        ready = []
+        for i, array in enumerate(arrays):
+            array = self.kernel.relayout[i](array) if i in self.kernel.relayout else array
+            buffer = self.kernel.func.params[i]
+            assert array.size == int(buffer.ty.shape[0]) and str(array.dtype) == str(buffer.ty.dtype), buffer.name
+            ready.append(np.ascontiguousarray(array))
+        return ready
+
+    def call(self, ready, results) -> None:
+        """Run on prepared arrays."""
+        self._function(*(ctypes.c_void_p(array.ctypes.data) for array in [*ready, *results, *self._scratch]))
+
+    def __call__(self, *arrays) -> list[np.ndarray]:
+        ready = self.prepare(arrays)
+        guarded = [np.full(int(np.prod(shape)) * np.dtype(dtype).itemsize + 2 * GUARD, 0xA5, np.uint8) for shape, dtype in self.outputs]
+        self.call(ready, [array[GUARD:] for array in guarded])
+        for array in guarded:
+            assert (array[:GUARD] == 0xA5).all() and (array[-GUARD:] == 0xA5).all(), "the kernel wrote outside its output"
+        return [array[GUARD:-GUARD].view(dtype).reshape(shape) for array, (shape, dtype) in zip(guarded, self.outputs, strict=True)]
+
+
+def _output_types(function: relax.Function):
+    types = function.ret_ty.fields if isinstance(function.ret_ty, tvm.ir.TupleType) else [function.ret_ty]
+    return [(tuple(int(d) for d in ty.shape.values), str(ty.dtype)) for ty in types]
+
+
+def words(rng, shape, bits: int, channels: int, groups: int = 1) -> np.ndarray:
+    """Return random packed channels: shape (..., words) for shape (..., channels), tail bits 0."""
+    from bnncc.ops.pack import PackAttrs, pack_reference
+
+    codes = rng.choice(np.array([-1, 1], np.int8), (*shape, channels))
+    return pack_reference(PackAttrs(channels, groups, bits), codes)
+
+
+def check_exact(function: relax.Function, arrays, folder: Path, variant: Variant | None = None) -> None:
+    """Assert that a compiled group equals its NumPy meaning bit for bit."""
+    got = CompiledGroup(function, folder, variant)(*arrays)
+    for one, expected in zip(got, meaning(function, arrays), strict=True):
+        np.testing.assert_array_equal(one, expected)

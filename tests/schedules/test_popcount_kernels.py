@@ -1,0 +1,123 @@
+"""Binary convolutions and dense layers with their epilogues, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tvm import relax
+from tvm.script import relax as R
+
+from bnncc.ops import bnn
+from bnncc.ops.pack import words_per_group
+from bnncc.targets.x86 import V2, V3, V4, runs_here
+from group_runner import check_exact, group, words
+
+EDGES = (1, 31, 32, 33, 63, 64, 65, 127, 128, 129)
+
+
+def conv_bits(rng, ci, co, size, kernel=3, stride=1, dilation=1, groups=1, bits=64, out_bits=64, border=False):
+    """A convolution, per-channel integer thresholds in both directions, packed."""
+    wpg = words_per_group(ci, groups, bits)
+    oh = (size - dilation * (kernel - 1) - 1) // stride + 1
+    params = [((1, size, size, groups * wpg), f"uint{bits}"), ((co, kernel, kernel, wpg), f"uint{bits}"), ((1, co), "int32"), ((co,), "int8")]
+    arrays = [
+        words(rng, (1, size, size), bits, ci, groups),
+        words(rng, (co, kernel, kernel), bits, ci // groups),
+        rng.integers(-3, 4, (1, co)).astype(np.int32),
+        rng.choice(np.array([-1, 1], np.int8), co),
+    ]
+    if border:
+        params += [((2, 2, co), "int32"), ((oh,), "int32"), ((oh,), "int32")]
+        arrays += [rng.integers(-5, 6, (2, 2, co)).astype(np.int32), rng.integers(0, 2, oh).astype(np.int32), rng.integers(0, 2, oh).astype(np.int32)]
+
+    def emit(b, x, w, t, f, *extra):
+        y = b.emit(bnn.packed_conv2d(x, w, *extra, channels=ci, strides=(stride, stride), dilation=(dilation, dilation), groups=groups))
+        q = b.emit(bnn.quantize(y, t, f))
+        return bnn.pack(q, channels=co, word_bits=out_bits), y
+
+    return group(emit, *params, constants=range(1, len(params))), arrays
+
+
+@pytest.mark.parametrize("channels", EDGES)
+def test_convolution_threshold_pack_is_exact_at_word_edges(channels, tmp_path):
+    rng = np.random.default_rng(channels)
+    check_exact(*conv_bits(rng, channels, channels, 7), tmp_path)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32, 64])
+@pytest.mark.parametrize("out_bits", [8, 16, 32, 64])
+def test_every_word_width_reads_and_writes(bits, out_bits, tmp_path):
+    check_exact(*conv_bits(np.random.default_rng(bits), 40, 72, 6, bits=bits, out_bits=out_bits), tmp_path)
+
+
+@pytest.mark.parametrize("stride, dilation, size", [(2, 1, 9), (1, 2, 9), (2, 3, 13), (3, 1, 11)])
+def test_strides_and_dilations_skip_the_right_pixels(stride, dilation, size, tmp_path):
+    check_exact(*conv_bits(np.random.default_rng(stride), 48, 32, size, stride=stride, dilation=dilation), tmp_path)
+
+
+@pytest.mark.parametrize("ci, co, groups", [(128, 128, 2), (66, 30, 2), (36, 36, 4), (33, 33, 33), (24, 48, 24), (130, 130, 2), (64, 64, 64)])
+@pytest.mark.parametrize("bits", [8, 64])
+def test_groups_need_not_fill_words_or_vectors(ci, co, groups, bits, tmp_path):
+    check_exact(*conv_bits(np.random.default_rng(groups), ci, co, 5, groups=groups, bits=bits), tmp_path)
+
+
+def test_border_classes_correct_the_accumulator(tmp_path):
+    check_exact(*conv_bits(np.random.default_rng(0), 65, 70, 7, border=True), tmp_path)
+    check_exact(*conv_bits(np.random.default_rng(1), 33, 33, 7, groups=33, border=True), tmp_path)
+
+
+@pytest.mark.parametrize("variant", [V2, V3, V4], ids=lambda v: v.name)
+@pytest.mark.parametrize("channels", [33, 64])
+def test_every_variant_that_runs_here_is_exact(variant, channels, tmp_path):
+    if not runs_here(variant):
+        pytest.skip(f"this machine does not run {variant.name}")
+    check_exact(*conv_bits(np.random.default_rng(2), channels, channels, 7), tmp_path, variant)
+
+
+@pytest.mark.parametrize("k, m, rows", [(1, 1, 1), (64, 10, 1), (129, 33, 3), (784, 65, 2), (4096, 128, 1)])
+def test_dense_layers_are_exact(k, m, rows, tmp_path):
+    rng = np.random.default_rng(k)
+    wpg = words_per_group(k, 1, 64)
+    arrays = [words(rng, (rows,), 64, k), words(rng, (m,), 64, k), rng.standard_normal(m).astype(np.float32), rng.integers(-4, 5, (1, m)).astype(np.int32)]
+
+    def emit(b, x, w, scale, t):
+        y = b.emit(bnn.packed_dense(x, w, channels=k))
+        bits = bnn.pack(b.emit(bnn.quantize(y, t, relax.const(np.int8(-1)))), channels=m)
+        return R.multiply(b.emit(R.astype(y, "float32")), scale), bits
+
+    params = [((rows, wpg), "uint64"), ((m, wpg), "uint64"), ((m,), "float32"), ((1, m), "int32")]
+    check_exact(group(emit, *params, constants=(1, 2, 3)), arrays, tmp_path)
+
+
+def test_residual_epilogue_returns_the_float_sum_and_its_bits(tmp_path):
+    """The group of a Bi-Real block: scale, shift, shortcut, RPReLU, then sum and bits, rounded as separate float32 operations."""
+    rng = np.random.default_rng(3)
+    c = 70
+    vector = lambda: rng.standard_normal(c).astype(np.float32)  # noqa: E731
+    arrays = [words(rng, (1, 8, 8), 64, c), words(rng, (c, 3, 3), 64, c), vector(), vector(), rng.standard_normal((1, 6, 6, c)).astype(np.float32)]
+    arrays += [vector(), vector(), vector().reshape(1, c), rng.choice(np.array([-1, 1], np.int8), c)]
+
+    def emit(b, x, w, a, s, shortcut, slope, shift, t, f):
+        y = b.emit(R.astype(b.emit(bnn.packed_conv2d(x, w, channels=c)), "float32"))
+        y = b.emit(R.add(b.emit(R.multiply(y, a)), s))
+        y = b.emit(R.add(y, shortcut))
+        y = b.emit(R.add(b.emit(R.nn.prelu(y, slope, axis=3)), shift))
+        return y, bnn.pack(b.emit(bnn.quantize(y, t, f)), channels=c)
+
+    params = [((1, 8, 8, 2), "uint64"), ((c, 3, 3, 2), "uint64"), ((c,), "float32"), ((c,), "float32"), ((1, 6, 6, c), "float32")]
+    params += [((c,), "float32"), ((c,), "float32"), ((1, c), "float32"), ((c,), "int8")]
+    check_exact(group(emit, *params, constants=(1, 2, 3, 5, 6, 7, 8)), arrays, tmp_path)
+
+
+def test_two_packs_of_one_accumulator_have_their_own_thresholds(tmp_path):
+    rng = np.random.default_rng(4)
+    arrays = [words(rng, (1, 5, 5), 64, 64), words(rng, (96, 3, 3), 64, 64)]
+    arrays += [rng.integers(-9, 9, (1, 96)).astype(np.int32) for _ in range(2)]
+
+    def emit(b, x, w, t, u):
+        y = b.emit(bnn.packed_conv2d(x, w, channels=64))
+        codes = [b.emit(bnn.quantize(y, v, relax.const(np.int8(1)))) for v in (t, u)]
+        return bnn.pack(codes[0], channels=96), bnn.pack(codes[1], channels=96, groups=2, word_bits=32)
+
+    params = [((1, 5, 5, 1), "uint64"), ((96, 3, 3, 1), "uint64"), ((1, 96), "int32"), ((1, 96), "int32")]
+    check_exact(group(emit, *params, constants=(1, 2, 3)), arrays, tmp_path)
