@@ -39,8 +39,9 @@ class Options:
 class TensorView:
     """How the value of a Relax variable relates to a tensor of the ONNX model.
 
-    ``value == transpose((onnx - offset) / scale, perm)``, or the other way round ``transpose(onnx, perm) == value * scale + offset``:
-    axis i of the variable is axis ``perm[i]`` of the ONNX tensor (NumPy's transpose). Shapes agree apart from that.
+    With `perm` alone, axis i of the variable is axis ``perm[i]`` of the ONNX tensor (NumPy's transpose). Where an axis of one is a product of axes of the
+    other (a flattened image, slices of a sign on channels), the ONNX tensor is reshaped to `split` first and to `shape`, the variable's own, last. Numbers
+    relate as ``onnx == value * scale + offset``.  Read a view through `from_onnx` and `to_onnx`.
 
     Parameters
     ----------
@@ -50,22 +51,36 @@ class TensorView:
         None where the axes are in the same order.
     scale, offset : float
         1 and 0 as long as the variable holds the tensor's own numbers; codes of a quantizer have others.
+    split, shape, onnx_shape : tuple of int, optional
+        All three or none.
     """
 
     onnx: str
     perm: tuple[int, ...] | None = None
     scale: float = 1.0
     offset: float = 0.0
+    split: tuple[int, ...] | None = None
+    shape: tuple[int, ...] | None = None
+    onnx_shape: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        if len({self.split is None, self.shape is None, self.onnx_shape is None}) != 1:
+            raise InternalError(f"The view of {self.onnx!r} needs split, shape and onnx_shape together.")
 
     def from_onnx(self, array: np.ndarray) -> np.ndarray:
-        """Return what the variable holds when the ONNX tensor is `array`."""
-        moved = array if self.perm is None else np.transpose(array, self.perm)
-        return moved if (self.scale, self.offset) == (1.0, 0.0) else (moved - self.offset) / self.scale
+        """Return what the variable holds when the ONNX tensor is `array`, in its dtype."""
+        moved = array if self.split is None else array.reshape(self.split)
+        moved = moved if self.perm is None else np.transpose(moved, self.perm)
+        moved = moved if self.shape is None else moved.reshape(self.shape)
+        return moved if (self.scale, self.offset) == (1.0, 0.0) else (moved - np.float32(self.offset)) / np.float32(self.scale)
 
     def to_onnx(self, value: np.ndarray) -> np.ndarray:
         """Return the ONNX tensor when the variable holds `value`."""
-        scaled = value if (self.scale, self.offset) == (1.0, 0.0) else value * np.float32(self.scale) + np.float32(self.offset)
-        return scaled if self.perm is None else np.transpose(scaled, np.argsort(self.perm))
+        moved = value if (self.scale, self.offset) == (1.0, 0.0) else value * np.float32(self.scale) + np.float32(self.offset)
+        perm = tuple(range(len(self.split or value.shape))) if self.perm is None else self.perm
+        moved = moved if self.split is None else moved.reshape([self.split[p] for p in perm])
+        moved = np.transpose(moved, np.argsort(perm))
+        return moved if self.onnx_shape is None else moved.reshape(self.onnx_shape)
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,7 @@ class LayerRow:
 
 @dataclass
 class PassContext:
-    """Handed from pass to pass; `tensors` is keyed by the name of a Relax variable, `nodes` by the node's first output tensor."""
+    """Handed from pass to pass; `tensors` and `nodes` are keyed by the name of a Relax variable."""
 
     options: Options = field(default_factory=Options)
     tensors: dict[str, TensorView] = field(default_factory=dict)
@@ -125,6 +140,13 @@ class PassContext:
     warnings: list[str] = field(default_factory=list)
     levels: dict[str, int] = field(default_factory=dict)
     """Name of a Relax variable to how many values it takes, where that is finite and more than bits hold."""
+
+    sign_zeros: dict[str, int] = field(default_factory=dict)
+    """ONNX tensor with a plain Sign whose 0 matters to a binary layer, to its number of channels."""
+
+    def note_sign_zero(self, tensor: str, channels: int) -> None:
+        """Note that exact zeros of a plain Sign reach a binary layer, and what becomes of them."""
+        self.sign_zeros[tensor] = channels
 
     def onnx_name(self, var_name: str) -> str:
         """Return the ONNX tensor that this variable holds, else the variable's own name."""

@@ -54,7 +54,7 @@ def _two_valued_codes(graph: Graph) -> set[relax.Var]:
 
 
 def _find(graph: Graph) -> dict[relax.Var, _Finite]:
-    """Return the tensors that are boolean functions of two codes or more, where they stop being inner steps of a larger one."""
+    """Return the tensors that are boolean functions of codes, where they stop being inner steps of a larger one."""
     chains = Chains(graph)
     codes = _two_valued_codes(graph)
     finite: dict[relax.Var, _Finite] = {}
@@ -81,7 +81,8 @@ def _find(graph: Graph) -> dict[relax.Var, _Finite]:
     for var, f in finite.items():
         users = graph.users(var)
         inner = users and not graph.is_output(var) and all(u in finite and finite[u].two_valued and set(finite[u].codes) == set(f.codes) for u in users)
-        if f.two_valued and not inner and len(f.codes) > 1:
+        renames_its_code = is_bnn(graph.value(var), "dequantize") and graph.value(var).args[0] in f.codes
+        if f.two_valued and not inner and not renames_its_code:
             result[var] = f
     return result
 
@@ -97,6 +98,10 @@ class _Recognise(Rewriter):
             return None
         found = self.found[var]
         low, high = float(found.values.min()), float(found.values.max())
+        if len(found.codes) == 1 and not is_bnn(self.graph.value(var), "quantize"):
+            plus, minus = (np.float32(v) for v in found.values)
+            code = self.mapping.get(found.codes[0], found.codes[0])
+            return bnn.dequantize(code, const((plus - minus) / np.float32(2)), const((plus + minus) / np.float32(2)))
         table = [int(v == low) for v in found.values]
         logic = bnn.logic(*(self.mapping.get(c, c) for c in found.codes), table=table)
         if is_bnn(self.graph.value(var), "quantize"):

@@ -1,0 +1,137 @@
+"""FuseEpilogue: an anchor (convolution, dense, pool, data movement) and the elementwise operators behind it become one group, one kernel.
+
+Groups are made in one walk and their order stays a topological one: an operator joins the latest of the groups it reads, if that group computes a tensor of the
+same shape; what it reads from anywhere else is older, so nothing can become cyclic. A tensor that another group reads becomes an output of its own, so a
+residual sum leaves its kernel once as float32 for the next shortcut and once as bits for the next convolution::
+
+    n = bnn.packed_conv2d(p, w)
+    f = astype(n, "float32")                  @R.function(private=True)
+    y = add(f, shortcut)             ->       def group(p, w, shortcut, thresholds, flip): ...; return (y, c)
+    q = bnn.quantize(y, t, flip)              r = group(p, w, shortcut, thresholds, flip)
+    c = bnn.pack(q)                           y = r[0];  c = r[1]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import GenericConst, Tuple, TupleGetItem
+
+from bnncc.ops import is_bnn, static_shape
+from bnncc.passes.context import PassContext
+from bnncc.passes.rewrite import Graph, constant, op_name, replace_function, substitute, used_vars
+from bnncc.schedules import ANCHOR_OPS, EPILOGUE_OPS
+
+__all__ = ["fuse_epilogue"]
+
+
+@dataclass
+class _Group:
+    shape: tuple[int, ...] | None  # of the tensors its operators compute, None: takes no more
+    bindings: list = field(default_factory=list)
+
+
+def _space(binding) -> tuple[int, ...]:
+    """Return the shape an elementwise operator runs over: that of the codes where it packs them."""
+    return static_shape(binding.value.args[0]) if is_bnn(binding.value, "pack") else static_shape(binding.var)
+
+
+class _Fuse:
+    def __init__(self, mod: tvm.IRModule, function: str, ctx: PassContext):
+        self.mod, self.name = mod, function
+        self.graph = Graph(mod, function)
+        self.groups: list[_Group] = []
+        self.group_of: dict[relax.Var, int] = {}
+        self.counter = sum(1 for _ in mod.get_global_vars())
+
+    def run(self) -> tvm.IRModule:
+        for b in self.graph.bindings:
+            self._place(b)
+        bindings, mapping = [], {}
+        for group in self.groups:
+            self._emit(group, bindings, mapping)
+        outputs = [mapping.get(o, o) if isinstance(o, relax.Var) else o for o in self.graph.outputs]
+        return replace_function(self.mod, self.name, self.graph, bindings, outputs)
+
+    def _place(self, b):
+        name = op_name(b.value)
+        if name in EPILOGUE_OPS and not isinstance(b.var.ty, relax.TupleType):
+            latest = max((self.group_of[v] for v in used_vars(b.value) if v in self.group_of), default=None)
+            if latest is not None and self.groups[latest].shape == _space(b):
+                self._join(latest, b)
+                return
+            self.groups.append(_Group(_space(b)))
+        elif name in ANCHOR_OPS:
+            self.groups.append(_Group(static_shape(b.var)))
+        else:
+            self.groups.append(_Group(None))
+        self._join(len(self.groups) - 1, b)
+
+    def _join(self, index, b):
+        self.groups[index].bindings.append(b)
+        self.group_of[b.var] = index
+
+    def _emit(self, group: _Group, bindings: list, mapping: dict):
+        """Write a group's call, or the operator itself where it is no kernel (a reshape, a field of a tuple)."""
+        first = group.bindings[0]
+        if group.shape is None and (not isinstance(first.value, relax.Call) or op_name(first.value) in ("relax.reshape", "relax.call_tir")):
+            value = substitute(first.value, mapping)
+            var = relax.DataflowVar(first.var.name, first.var.ty)
+            bindings.append(relax.VarBinding(var, relax.BlockBuilder().normalize(value)))
+            mapping[first.var] = var
+            return
+        inside = {b.var for b in group.bindings}
+        leaving = [b.var for b in group.bindings if self.graph.is_output(b.var) or any(u not in inside for u in self.graph.users(b.var))]
+        params, arguments, local = [], [], {}
+        body = []
+        for b in group.bindings:
+            value = self._localize(b.value, local, params, arguments)
+            var = relax.DataflowVar(b.var.name, b.var.ty) if b.var not in leaving else relax.Var(b.var.name, b.var.ty)
+            local[b.var] = var
+            body.append(relax.VarBinding(var, relax.BlockBuilder().normalize(value)))
+        results = [local[v] for v in leaving]
+        result = results[0] if len(results) == 1 else Tuple(results)
+        seq = relax.BlockBuilder().normalize(relax.SeqExpr([relax.DataflowBlock(body)], result))
+        ty = results[0].ty if len(results) == 1 else relax.TupleType([r.ty for r in results])
+        constants = [i for i, a in enumerate(arguments) if not isinstance(a, relax.Var)]
+        function = relax.Function(params, seq, ty, is_pure=True).with_attrs({"Primitive": 1, "bnncc.const_params": constants})
+        self.counter += 1
+        gvar = self._add(f"group_{self.counter}", function)
+        call = relax.Call(gvar, [mapping.get(a, a) if isinstance(a, relax.Var) else a for a in arguments], ty_args=[])
+        if len(leaving) == 1:
+            var = relax.DataflowVar(leaving[0].name, leaving[0].ty)
+            bindings.append(relax.VarBinding(var, call))
+            mapping[leaving[0]] = var
+            return
+        results_var = relax.DataflowVar(f"{leaving[-1].name}_results", ty)
+        bindings.append(relax.VarBinding(results_var, call))
+        for i, v in enumerate(leaving):
+            var = relax.DataflowVar(v.name, v.ty)
+            bindings.append(relax.VarBinding(var, relax.BlockBuilder().normalize(TupleGetItem(results_var, i))))
+            mapping[v] = var
+
+    def _add(self, name, function):
+        self.mod = tvm.IRModule({**dict(self.mod.functions_items()), tvm.ir.GlobalVar(name): function}, attrs=self.mod.attrs)
+        return self.mod.get_global_var(name)
+
+    def _localize(self, expr, local, params, arguments):
+        """Return `expr` on the group's own variables; what comes from outside becomes a parameter, except scalar constants."""
+        if isinstance(expr, relax.Var) or (isinstance(expr, GenericConst) and constant(expr).size > 1):
+            if expr not in local:
+                local[expr] = relax.Var(f"p{len(params)}", expr.ty)
+                params.append(local[expr])
+                arguments.append(expr)
+            return local[expr]
+        if isinstance(expr, relax.Call):
+            return relax.Call(expr.op, [self._localize(a, local, params, arguments) for a in expr.args], expr.attrs, expr.ty_args)
+        if isinstance(expr, Tuple):
+            return Tuple([self._localize(f, local, params, arguments) for f in expr.fields])
+        return expr
+
+
+def fuse_epilogue(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
+    """Cut `main` into groups, each a private Relax function that becomes one kernel."""
+    return _Fuse(mod, "main", ctx).run()

@@ -1,0 +1,85 @@
+"""LowerGroups: every group becomes the PrimFunc that the target's schedules generate for it, and its constants move into the order that kernel reads.
+
+Groups that are structurally equal share a kernel::
+
+    y = group_3(p, w, t)     ->     y = R.call_tir(kernel_2, (p, w', t), out_ty)
+"""
+
+from __future__ import annotations
+
+import tvm
+import tvm_ffi
+from tvm import relax
+from tvm.ir import GlobalVar, Tuple
+
+from bnncc.passes.rewrite import Builder, Rewriter, const, constant
+from bnncc.schedules import Kernel, build_kernel
+from bnncc.targets import Variant
+
+__all__ = ["lower_groups"]
+
+
+class _Kernels:
+    """Kernels made so far, one for each distinct group."""
+
+    def __init__(self, variant: Variant):
+        self.variant = variant
+        self.known: dict[int, list[tuple[relax.Function, Kernel, str]]] = {}
+        self.functions: dict[str, object] = {}
+        self.gvars: dict[str, GlobalVar] = {}
+        self.notes: dict[str, str] = {}
+
+    def kernel_of(self, group: relax.Function) -> tuple[Kernel, str]:
+        bucket = self.known.setdefault(tvm_ffi.structural_hash(group, map_free_vars=True), [])
+        for other, kernel, name in bucket:
+            if tvm_ffi.structural_equal(group, other, map_free_vars=True):
+                return kernel, name
+        kernel = build_kernel(group, self.variant)
+        name = f"kernel_{len(self.functions)}"
+        self.functions[name] = kernel.func.with_attr("global_symbol", name)
+        self.gvars[name] = GlobalVar(name)
+        self.notes[name] = kernel.note
+        bucket.append((group, kernel, name))
+        return kernel, name
+
+
+class _Lower(Rewriter):
+    def __init__(self, mod, function, kernels: _Kernels):
+        super().__init__(mod, function)
+        self.kernels = kernels
+
+    def rewrite(self, var, value, builder: Builder):
+        if not isinstance(value, relax.Call) or not isinstance(value.op, GlobalVar):
+            return None
+        group = self.mod[value.op]
+        kernel, name = self.kernels.kernel_of(group)
+        args = list(value.args)
+        for i, relay in kernel.relayout.items():
+            args[i] = const(relay(constant(args[i])))
+        ty = group.ret_ty if hasattr(group, "ret_ty") else group.body.ty
+        out = list(ty.fields) if isinstance(ty, relax.TupleType) else ty
+        return relax.op.call_tir(self.kernels.gvars[name], Tuple(args), out)
+
+
+def lower_groups(mod: tvm.IRModule, variant: Variant, entries: tuple[str, ...] = ("main",)) -> tuple[tvm.IRModule, dict[str, str]]:
+    """Generate the kernels of one variant.
+
+    Parameters
+    ----------
+    mod : IRModule
+        After `fuse_epilogue`.
+    variant : Variant
+    entries : tuple of str
+        Functions whose group calls to lower; kernels are shared among them.
+
+    Returns
+    -------
+    mod : IRModule
+        The entries, of call_tir only, and PrimFuncs.
+    notes : dict of str to str
+        Kernel name to what its schedule says it chose.
+    """
+    kernels = _Kernels(variant)
+    lowered = {GlobalVar(entry): _Lower(mod, entry, kernels).run()[entry] for entry in entries}
+    functions = {kernels.gvars[name]: f for name, f in kernels.functions.items()}
+    return tvm.IRModule({**lowered, **functions}), kernels.notes

@@ -1,0 +1,242 @@
+"""PackBits: two-valued code tensors that binary layers read become words; graph algebra ends here, layout and packing happen only here.
+
+Each packed tensor keeps how its words hold its channels (`_Words`): all channels in a row, or each group starting a word of its own, as a grouped convolution reads it
+and as a flattened image falls out of memory for free (its pixels are the groups of a dense layer's weights)::
+
+    c = bnn.quantize(x, thresholds, flip)          q = bnn.quantize(x, thresholds, flip)
+    n = bnn.conv2d(c, signs, padding=1)     ->     c = bnn.pack(q)
+                                                   p = bnn.packed_pad(c, zeros, padding=1)
+                                                   n = bnn.packed_conv2d(p, words, border, row_class, col_class)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import Tuple
+from tvm.relax import op
+
+from bnncc.ops import bnn, is_bnn, static_shape
+from bnncc.ops.geometry import border_classes
+from bnncc.ops.pack import PackAttrs, pack_reference, tail_mask
+from bnncc.passes.context import PassContext
+from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name, substitute, used_vars
+
+__all__ = ["pack_bits"]
+
+_SPATIAL = ("relax.strided_slice", "relax.reshape", "relax.take", "relax.permute_dims", "relax.expand_dims", "relax.squeeze")
+
+
+@dataclass(frozen=True)
+class _Words:
+    channels: int
+    groups: int
+
+
+class _Pack(Rewriter):
+    def __init__(self, mod, ctx: PassContext):
+        super().__init__(mod)
+        self.bits = ctx.options.word_bits
+        self.words: dict[relax.Var, _Words] = {}  # old variable, now packed, to how
+        self.wanted = self._wanted()
+
+    def _wanted(self) -> set[relax.Var]:
+        """Return the code tensors that a binary layer or word-wide logic reads, directly or through movement."""
+        wanted: set[relax.Var] = set()
+        for b in reversed(self.graph.bindings):
+            if is_bnn(b.value, "conv2d") or is_bnn(b.value, "dense"):
+                wanted.add(b.value.args[0])
+            elif b.var in wanted and not is_bnn(b.value, "quantize"):
+                wanted.update(v for v in used_vars(b.value) if str(v.ty.dtype) == "int8")
+        return wanted
+
+    def rewrite(self, var, value, builder: Builder):
+        old = self.graph.value(var)
+        name = op_name(old)
+        if is_bnn(old, "conv2d"):
+            return self._conv2d(old, builder)
+        if is_bnn(old, "dense"):
+            return self._dense(old, builder)
+        if var in self.wanted:
+            return self._code(var, old, value, builder, name)
+        return self._on_codes(old, value, builder)
+
+    def _on_codes(self, old, value, builder):
+        """Give an operator that needs codes the unpacked ones."""
+        packed = [v for v in used_vars(old) if v in self.words]
+        if not packed:
+            return None
+        unpacked = {self.mapping[v]: self._unpack(v, builder) for v in packed}
+        return substitute(value, unpacked)
+
+    def _unpack(self, old_var, builder):
+        w = self.words[old_var]
+        codes = builder.emit(bnn.unpack(self.mapping[old_var], w.channels, w.groups, self.bits), f"{old_var.name}_codes")
+        shape = static_shape(old_var)
+        return codes if static_shape(codes) == shape else builder.emit(op.reshape(codes, shape), f"{old_var.name}_codes")
+
+    def _code(self, var, old, value, builder, name):
+        channels = static_shape(var)[-1]
+        if is_bnn(old, "quantize"):
+            codes = builder.emit(value, f"{var.name}_codes")
+            self.words[var] = _Words(channels, 1)
+            return bnn.pack(codes, channels, 1, self.bits)
+        if is_bnn(old, "logic"):
+            inputs = [self._aligned(a, 1, builder) for a in old.args]
+            if len({static_shape(i) for i in inputs}) == 1:
+                self.words[var] = _Words(channels, 1)
+                return bnn.packed_logic(*inputs, table=old.attrs.table, channels=channels)
+        elif is_bnn(old, "max_pool2d"):
+            x, w = self._packed(old.args[0], builder)
+            flip = pack_reference(PackAttrs(w.channels, w.groups, self.bits), constant(old.args[1]))
+            self.words[var] = w
+            a = old.attrs
+            return bnn.packed_max_pool2d(x, const(flip), a.pool_size, a.strides, a.padding, a.dilation)
+        elif is_bnn(old, "pad") and not (old.attrs.mode == "constant" and old.attrs.code == 0):
+            x, w = self._packed(old.args[0], builder)
+            self.words[var] = w
+            return bnn.packed_pad(x, const(self._fill(w, old.attrs.code)), old.attrs.padding, old.attrs.mode)
+        elif name == "relax.concat":
+            made = self._concat(var, old, builder)
+            if made is not None:
+                return made
+        elif name in _SPATIAL:
+            made = self._movement(var, old, builder, name)
+            if made is not None:
+                return made
+        plain = self._on_codes(old, value, builder)
+        codes = builder.emit(value if plain is None else plain, f"{var.name}_codes")
+        self.words[var] = _Words(channels, 1)
+        return bnn.pack(codes, channels, 1, self.bits)
+
+    def _packed(self, old_var, builder):
+        """Return the words of a code tensor, packing it where it is not, and how they hold it."""
+        if old_var in self.words:
+            return self.mapping[old_var], self.words[old_var]
+        channels = static_shape(old_var)[-1]
+        return builder.emit(bnn.pack(self.mapping[old_var], channels, 1, self.bits), f"{old_var.name}_packed"), _Words(channels, 1)
+
+    def _same_words(self, w: _Words, groups: int) -> bool:
+        """Tell whether `w` is, word for word, what `groups` groups would be."""
+        if w.groups == groups:
+            return True
+        return all(w.channels // g % self.bits == 0 for g in (w.groups, groups))
+
+    def _aligned(self, old_var, groups, builder):
+        """Return the words of a code tensor with this many groups, gathering channels anew where that moves bits."""
+        x, w = self._packed(old_var, builder)
+        if self._same_words(w, groups):
+            return x
+        index = np.stack([np.zeros(w.channels, np.int32), np.arange(w.channels, dtype=np.int32)], axis=1)
+        return builder.emit(self._gather([x], [w], index, groups), f"{old_var.name}_by_group")
+
+    def _gather(self, inputs, words, index, groups=1):
+        return bnn.gather_channels(
+            const(index.astype(np.int32)),
+            *inputs,
+            in_channels=[w.channels for w in words],
+            in_groups=[w.groups for w in words],
+            out_channels=len(index),
+            out_groups=groups,
+            word_bits=self.bits,
+        )
+
+    def _fill(self, w: _Words, code: int) -> np.ndarray:
+        mask = tail_mask(w.channels, w.groups, self.bits)
+        return mask if code == -1 else np.zeros_like(mask)
+
+    def _concat(self, var, old, builder):
+        rank = len(static_shape(var))
+        parts = [self._packed(v, builder) for v in old.args[0].fields]
+        inputs, words = [p[0] for p in parts], [p[1] for p in parts]
+        if old.attrs.axis % rank == rank - 1:
+            index = np.concatenate([np.stack([np.full(w.channels, i), np.arange(w.channels)], axis=1) for i, w in enumerate(words)])
+            self.words[var] = _Words(len(index), 1)
+            return self._gather(inputs, words, index)
+        if len(set(words)) == 1:
+            self.words[var] = words[0]
+            return op.concat(inputs, axis=old.attrs.axis)
+        return None
+
+    def _movement(self, var, old, builder, name):
+        source = old.args[0]
+        shape, out = static_shape(source), static_shape(var)
+        last = len(shape) - 1
+        x, w = self._packed(source, builder)
+        words = static_shape(x)[-1]
+        if name == "relax.take" and old.attrs.axis is not None and constant(old.args[1]) is not None:
+            picked = constant(old.args[1]).reshape(-1)
+            if old.attrs.axis % len(shape) == last:
+                self.words[var] = _Words(len(picked), 1)
+                return self._gather([x], [w], np.stack([np.zeros_like(picked), picked], axis=1))
+        if name == "relax.strided_slice":
+            return self._slice(var, old, builder, x, w, shape)
+        if name == "relax.permute_dims" and int(old.attrs.axes[-1]) % len(shape) == last:
+            self.words[var] = w
+            return relax.Call(old.op, [x], old.attrs)
+        if out[-1] == shape[-1]:  # pixels only
+            self.words[var] = w
+            return op.reshape(x, (*out[:-1], words))
+        pixels = int(np.prod(shape[1:-1]))
+        if out == (shape[0], pixels * shape[-1]) and w.groups == 1:
+            self.words[var] = _Words(pixels * w.channels, pixels)
+            return op.reshape(x, (shape[0], pixels * words))
+        return None
+
+    def _slice(self, var, old, builder, x, w, shape):
+        rank = len(shape)
+        axes, begin, end, *strides = ([int(v) for v in a] for a in (_ints(p) for p in old.args[1:]))
+        strides = strides[0] if strides else [1] * len(axes)
+        spans = {a % rank: (b, e, s) for a, b, e, s in zip(axes, begin, end, strides, strict=True)}
+        channel = spans.pop(rank - 1, None)
+        if spans:
+            columns = list(zip(*spans.values(), strict=True))
+            x = builder.emit(op.strided_slice(x, list(spans), *(list(c) for c in columns)), f"{var.name}_space")
+        self.words[var] = w
+        if channel is None:
+            return x
+        picked = np.arange(w.channels)[slice(*channel)]
+        self.words[var] = _Words(len(picked), 1)
+        return self._gather([x], [w], np.stack([np.zeros_like(picked), picked], axis=1))
+
+    def _conv2d(self, old, builder):
+        attrs, signs = old.attrs, constant(old.args[1])
+        x = self._aligned(old.args[0], attrs.groups, builder)
+        w = _Words(static_shape(old.args[0])[-1], attrs.groups)
+        weights = pack_reference(PackAttrs(signs.shape[3], 1, self.bits), signs)
+        border = ()
+        if any(attrs.padding):
+            if attrs.pad_code == 0:
+                border = self._border(old, signs)
+            x = builder.emit(bnn.packed_pad(x, const(self._fill(w, attrs.pad_code)), attrs.padding), "padded")
+        return bnn.packed_conv2d(
+            x, const(weights), *border, channels=w.channels, strides=attrs.strides, dilation=attrs.dilation, groups=attrs.groups
+        )
+
+    @staticmethod
+    def _border(old, signs):
+        """Return what takes the padded taps, counted as +1, out of the accumulators again."""
+        attrs, shape = old.attrs, static_shape(old.args[0])
+        top, left, bottom, right = attrs.padding
+        rows, outside_rows = border_classes(shape[1], signs.shape[1], attrs.strides[0], attrs.dilation[0], top, bottom)
+        cols, outside_cols = border_classes(shape[2], signs.shape[2], attrs.strides[1], attrs.dilation[1], left, right)
+        outside = outside_rows[:, None, :, None] | outside_cols[None, :, None, :]
+        border = -np.einsum("rcij,oij->rco", outside.astype(np.int32), signs.sum(3, dtype=np.int32))
+        return const(border.astype(np.int32)), const(rows), const(cols)
+
+    def _dense(self, old, builder):
+        x, w = self._packed(old.args[0], builder)
+        weights = pack_reference(PackAttrs(w.channels, w.groups, self.bits), constant(old.args[1]))
+        return bnn.packed_dense(x, const(weights), channels=w.channels)
+
+
+def _ints(expr):
+    return expr.fields if isinstance(expr, Tuple) else expr.values if hasattr(expr, "values") else expr
+
+
+def pack_bits(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
+    """Lay two-valued tensors out as words and binary layers as packed kernels."""
+    return _Pack(mod, ctx).run()

@@ -1,0 +1,98 @@
+"""The pipeline, one literal list by phase. An entry that needs its place says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import tvm
+
+from bnncc.passes.canonicalize_arithmetic import canonicalize_arithmetic
+from bnncc.passes.canonicalize_layout import canonicalize_layout
+from bnncc.passes.context import PassContext
+from bnncc.passes.fold_padding import fold_padding
+from bnncc.passes.fold_pool import fold_pool
+from bnncc.passes.fold_thresholds import fold_thresholds
+from bnncc.passes.fuse_epilogue import fuse_epilogue
+from bnncc.passes.lower_dequantize import lower_dequantize
+from bnncc.passes.materialize_padding import materialize_padding
+from bnncc.passes.pack_bits import pack_bits
+from bnncc.passes.recognise_binary import recognise_binary
+from bnncc.passes.recognise_logic import recognise_logic
+from bnncc.passes.recognise_quantize import recognise_quantize
+from bnncc.passes.sink_dequantize import sink_dequantize
+from bnncc.passes.split_ternary import split_ternary
+from bnncc.passes.verify import verify_phase
+
+__all__ = ["PIPELINE", "run_pipeline"]
+
+Pass = Callable[[tvm.IRModule, PassContext], tvm.IRModule]
+
+PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
+    ("import", ()),  # what the frontend hands over is checked like any other phase
+    (
+        "recognise",
+        (
+            canonicalize_layout,  # first: channels are the last axis for everything after
+            canonicalize_arithmetic,  # before quantizers are looked for: a residue hides the sign in front of it
+            recognise_quantize,
+            sink_dequantize,
+            recognise_logic,
+            sink_dequantize,  # what logic made two-valued can be moved, too
+            recognise_quantize,  # a sign of a sum of signs, which is logic only once its own operands are codes
+            recognise_logic,
+            sink_dequantize,
+            recognise_binary,
+        ),
+    ),
+    (
+        "fold",
+        (
+            fold_pool,  # before thresholds: a pool between accumulator and quantizer would end the chain
+            fold_padding,
+            fold_thresholds,
+            split_ternary,  # after thresholds: these prove many zeros impossible
+            fold_thresholds,  # accumulators of split layers count in halves
+        ),
+    ),
+    ("pack", (pack_bits, lower_dequantize, materialize_padding)),
+    ("fuse", (fuse_epilogue,)),
+)
+
+
+def run_pipeline(mod: tvm.IRModule, ctx: PassContext, dump_ir: Path | None = None, progress: Callable[[str, int, int], None] | None = None) -> tvm.IRModule:
+    """Run all phases up to the groups that `lower_groups` takes.
+
+    Parameters
+    ----------
+    mod : IRModule
+        As imported.
+    ctx : PassContext
+    dump_ir : Path, optional
+        Folder for the module after each pass, ``03_recognise_quantize.py``.
+    progress : callable, optional
+        Called as ``progress("passes", done, total)``.
+
+    Raises
+    ------
+    InternalError
+        A phase broke its contract.
+    """
+    done, total = 0, sum(len(passes) for _, passes in PIPELINE)
+    if dump_ir is not None:
+        _dump(mod, dump_ir, 0, "import")
+    for phase, passes in PIPELINE:
+        for run in passes:
+            mod = run(mod, ctx)
+            done += 1
+            if dump_ir is not None:
+                _dump(mod, dump_ir, done, run.__name__)
+            if progress is not None:
+                progress("passes", done, total)
+        verify_phase(mod, phase)
+    return mod
+
+
+def _dump(mod, folder: Path, number: int, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{number:02d}_{name}.py").write_text(mod.script())
