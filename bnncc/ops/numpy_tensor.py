@@ -30,6 +30,9 @@ def _reduce(f: Callable, widen: bool) -> Callable:
     return evaluate
 
 
+_PAD_MODES = {"replicate": "edge", "reflect": "reflect", "circular": "wrap"}
+
+
 def _pad(attrs, x):
     width = np.asarray(_ints(attrs.pad_width)).reshape(-1, 2)
     if (width < 0).any():  # a negative pad crops
@@ -38,9 +41,9 @@ def _pad(attrs, x):
     mode = str(attrs.pad_mode)
     if mode == "constant":
         return np.pad(x, width, constant_values=np.asarray(float(attrs.pad_value)).astype(x.dtype))
-    if mode not in ("edge", "reflect"):
-        raise InternalError(f"nn.pad with mode {mode!r} has no NumPy meaning here; constant, edge and reflect have.")
-    return np.pad(x, width, mode=mode)
+    if mode not in _PAD_MODES:
+        raise InternalError(f"nn.pad with mode {mode!r} has no NumPy meaning here; constant, {', '.join(_PAD_MODES)} have.")
+    return np.pad(x, width, mode=_PAD_MODES[mode])
 
 
 def _strided_slice(_, x, axes, begin, end, strides=None):
