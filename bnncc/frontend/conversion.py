@@ -12,7 +12,7 @@ from tvm.ir import GenericConst
 from bnncc.errors import UnsupportedOperator
 from bnncc.frontend.onnx_graph import attributes, title
 
-__all__ = ["Conversion", "converts", "CONVERTERS"]
+__all__ = ["Conversion", "converts", "constant_of", "CONVERTERS"]
 
 CONVERTERS: dict[str, Callable[[Conversion], relax.Expr | list[relax.Expr]]] = {}
 
@@ -29,6 +29,11 @@ def converts(*op_types: str) -> Callable:
         return function
 
     return register
+
+
+def constant_of(array: np.ndarray) -> GenericConst:
+    """Return the array as a constant of its own element type; relax.const alone would cut int64 to int32."""
+    return relax.const(array, str(array.dtype))
 
 
 class Conversion:
@@ -116,4 +121,4 @@ class Conversion:
 
     def like(self, value: float, expr: relax.Expr) -> GenericConst:
         """Return ``value`` as a scalar constant of the element type of ``expr``."""
-        return relax.const(np.asarray(value, self.dtype(expr)))
+        return constant_of(np.asarray(value, self.dtype(expr)))

@@ -9,7 +9,7 @@ import onnx
 from tvm import relax
 from tvm.relax import op as R
 
-from bnncc.frontend.conversion import CONVERTERS, Conversion, converts
+from bnncc.frontend.conversion import CONVERTERS, Conversion, constant_of, converts
 
 _UNARY = {
     "Neg": R.negative, "Abs": R.abs, "Sign": R.sign, "Floor": R.floor, "Ceil": R.ceil, "Round": R.round, "Sqrt": R.sqrt, "Exp": R.exp, "Log": R.log,
@@ -99,7 +99,7 @@ def convert_prelu(c: Conversion) -> relax.Expr:
     by_channel = (1,) * (rank - len(size)) + size
     values = c.array(1)
     if values is not None and rank > 1 and all(d == 1 or (i == 1 and d == channels) for i, d in enumerate(by_channel)):
-        return R.nn.prelu(x, relax.const(np.ascontiguousarray(np.broadcast_to(values.reshape(-1), [channels]))), axis=1)
+        return R.nn.prelu(x, constant_of(np.ascontiguousarray(np.broadcast_to(values.reshape(-1), [channels]))), axis=1)
     scaled = c.emit(R.multiply(x, slope))
     return R.where(c.emit(R.less(x, c.like(0, x))), scaled, x)
 

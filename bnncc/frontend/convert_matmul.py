@@ -6,7 +6,7 @@ import numpy as np
 from tvm import relax
 from tvm.relax import op as R
 
-from bnncc.frontend.conversion import Conversion, converts
+from bnncc.frontend.conversion import Conversion, constant_of, converts
 
 
 @converts("MatMul")
@@ -28,7 +28,7 @@ def convert_gemm(c: Conversion) -> relax.Expr:
     bias = c[2]
     if beta != 1.0:
         values = c.array(2)
-        bias = c.emit(R.multiply(bias, c.like(beta, a))) if values is None else relax.const(values * values.dtype.type(beta))
+        bias = c.emit(R.multiply(bias, c.like(beta, a))) if values is None else constant_of(values * values.dtype.type(beta))
     return R.add(c.emit(product), bias)
 
 
@@ -36,4 +36,4 @@ def _operand(c: Conversion, index: int, transposed: int) -> relax.Expr:
     if not transposed:
         return c[index]
     values = c.array(index)
-    return c.emit(R.permute_dims(c[index])) if values is None else relax.const(np.ascontiguousarray(values.T))
+    return c.emit(R.permute_dims(c[index])) if values is None else constant_of(np.ascontiguousarray(values.T))

@@ -6,7 +6,7 @@ import numpy as np
 from tvm import relax
 from tvm.relax import op as R
 
-from bnncc.frontend.conversion import Conversion, converts
+from bnncc.frontend.conversion import Conversion, constant_of, converts
 
 
 @converts("BatchNormalization")
@@ -30,4 +30,4 @@ def convert_batch_normalization(c: Conversion) -> relax.Expr:
     broadcast = [1, -1] + [1] * (len(c.shape(c[0])) - 2)
     if len(c.shape(c[0])) < 2:
         broadcast = [-1]
-    return R.add(c.emit(R.multiply(c[0], relax.const(s.reshape(broadcast)))), relax.const(b.reshape(broadcast)))
+    return R.add(c.emit(R.multiply(c[0], constant_of(s.reshape(broadcast)))), constant_of(b.reshape(broadcast)))

@@ -7,7 +7,7 @@ from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax import op as R
 
-from bnncc.frontend.conversion import Conversion, converts
+from bnncc.frontend.conversion import Conversion, constant_of, converts
 
 
 def _parameters(c: Conversion) -> tuple[GenericConst, np.ndarray | None]:
@@ -25,7 +25,7 @@ def _parameters(c: Conversion) -> tuple[GenericConst, np.ndarray | None]:
     else:
         scale = scale.reshape(())
         zero_point = None if zero_point is None else zero_point.reshape(())
-    return relax.const(scale.astype(np.float32)), zero_point
+    return constant_of(scale.astype(np.float32)), zero_point
 
 
 @converts("QuantizeLinear")
@@ -37,7 +37,7 @@ def convert_quantize(c: Conversion) -> relax.Expr:
         raise c.unsupported(f"its zero point is {dtype}; int8, uint8, int16 and uint16 are supported. Quantize to one of those.")
     x = c.emit(R.round(c.emit(R.divide(c[0], scale))))
     if zero_point is not None and zero_point.any():
-        x = c.emit(R.add(x, relax.const(zero_point.astype(np.float32))))
+        x = c.emit(R.add(x, constant_of(zero_point.astype(np.float32))))
     limits = np.iinfo(dtype)
     return R.astype(c.emit(R.clip(x, limits.min, limits.max)), dtype)
 
@@ -48,5 +48,5 @@ def convert_dequantize(c: Conversion) -> relax.Expr:
     scale, zero_point = _parameters(c)
     x = c.emit(R.astype(c[0], "float32"))
     if zero_point is not None and zero_point.any():
-        x = c.emit(R.subtract(x, relax.const(zero_point.astype(np.float32))))
+        x = c.emit(R.subtract(x, constant_of(zero_point.astype(np.float32))))
     return R.multiply(x, scale)

@@ -7,7 +7,7 @@ from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax import op as R
 
-from bnncc.frontend.conversion import Conversion, converts
+from bnncc.frontend.conversion import Conversion, constant_of, converts
 from bnncc.frontend.windows import Window, window_of
 
 
@@ -18,7 +18,7 @@ def _image(c: Conversion, x: relax.Expr) -> relax.Expr:
         return x
     shape = (*shape[:2], 1, *shape[2:])
     if isinstance(x, GenericConst):
-        return relax.const(x.value.numpy().reshape(shape))
+        return constant_of(x.value.numpy().reshape(shape))
     return c.emit(R.reshape(x, shape))
 
 
@@ -35,7 +35,7 @@ def _add_bias(c: Conversion, y: relax.Expr) -> relax.Expr:
     if c.get(2) is None:
         return y
     values = c.array(2)
-    bias = relax.const(values.reshape(1, -1, 1, 1)) if values is not None else c.emit(R.reshape(c[2], (1, -1, 1, 1)))
+    bias = constant_of(values.reshape(1, -1, 1, 1)) if values is not None else c.emit(R.reshape(c[2], (1, -1, 1, 1)))
     return R.add(c.emit(y), bias)
 
 

@@ -22,11 +22,11 @@ from bnncc.frontend import (  # noqa: F401  (they register their converters)
     convert_resize,
     convert_spatial,
 )
-from bnncc.frontend.conversion import CONVERTERS, Conversion
+from bnncc.frontend.conversion import CONVERTERS, Conversion, constant_of
 from bnncc.frontend.names import VariableNames
 from bnncc.frontend.onnx_graph import opset, title
 from bnncc.frontend.prepare import prepare
-from bnncc.frontend.spec import ImportedModel, NodeInfo, TensorSpec
+from bnncc.frontend.spec import ImportedModel, NodeInfo, TensorSpec, info_of
 from bnncc.frontend.stock import convert_by_stock_importer
 
 __all__ = ["import_onnx"]
@@ -53,15 +53,15 @@ def import_onnx(source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[in
         One of its kinds: the file is unsound, a shape is open or absurd, a weight not finite, an operator not supported.
     """
     warnings: list[str] = []
-    reference, folded = prepare(source, shapes or {}, warnings)
-    importer = _Importer(folded)
+    reference, folded, origins = prepare(source, shapes or {}, warnings)
+    importer = _Importer(folded, origins)
     mod = importer.run()
     return ImportedModel(mod, importer.inputs, importer.outputs, importer.tensors, importer.nodes, reference, folded, warnings)
 
 
 class _Importer:
-    def __init__(self, model: onnx.ModelProto):
-        self._graph, self._opset = model.graph, opset(model)
+    def __init__(self, model: onnx.ModelProto, origins: dict[str, NodeInfo]):
+        self._graph, self._opset, self._origins = model.graph, opset(model), origins
         self._builder = relax.BlockBuilder()
         self._names = VariableNames()
         self._bindings: list[relax.VarBinding] = []
@@ -75,7 +75,7 @@ class _Importer:
         parameters = [self._parameter(value) for value in self._graph.input]
         self._output_names = {value.name for value in self._graph.output}
         for tensor in self._graph.initializer:
-            self._values[tensor.name] = relax.const(numpy_helper.to_array(tensor))
+            self._values[tensor.name] = constant_of(numpy_helper.to_array(tensor))
         for node in self._graph.node:
             self._convert(node)
         results = [self._result(value.name) for value in self._graph.output]
@@ -98,7 +98,7 @@ class _Importer:
         return var
 
     def _convert(self, node: onnx.NodeProto) -> None:
-        info = NodeInfo(node.name or node.output[0], node.op_type, node.domain, tuple(node.input), node.output[0])
+        info = self._origins.get(node.name) or info_of(node)
         inputs = [self._values[name] if name else None for name in node.input]
 
         def bind(expr: relax.Expr) -> relax.Var:

@@ -13,6 +13,7 @@ from bnncc.frontend.fold import fold
 from bnncc.frontend.loader import load_model
 from bnncc.frontend.precision import to_single_precision
 from bnncc.frontend.shapes import TensorType, fix_input_shapes, infer_types
+from bnncc.frontend.spec import NodeInfo
 from bnncc.frontend.standardize import standardize
 from bnncc.frontend.structure import check_structure
 from bnncc.frontend.values import check_size, check_values
@@ -24,13 +25,15 @@ _REFERENCE_IR = 10  # every onnxruntime that is supported reads it
 
 def prepare(
     source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[int, ...]], warnings: list[str]
-) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+) -> tuple[onnx.ModelProto, onnx.ModelProto, dict[str, NodeInfo]]:
     """Load, check, fix shapes, standardize and fold.
 
     Returns
     -------
     reference, folded
         The model in standard operators with static shapes, and the same after constant folding.
+    origins
+        Name of a node -> the quantizer node that it replaces.
 
     Raises
     ------
@@ -43,7 +46,7 @@ def prepare(
     to_single_precision(model, warnings)
     rebatched = fix_input_shapes(model.graph, shapes, warnings)
     model.ir_version = _REFERENCE_IR
-    standardize(model)
+    origins = standardize(model)
     folded = fold(model)
     types = infer_types(folded)
     _write_outputs(model.graph, types)
@@ -55,7 +58,7 @@ def prepare(
         raise ModelFormatError(f"The model breaks ONNX's rules: {' '.join(str(error).split())}. Export it again.") from error
     if rebatched:
         _check_batch(model, rebatched, shapes)
-    return model, folded
+    return model, folded, origins
 
 
 def _write_outputs(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None:

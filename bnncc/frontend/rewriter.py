@@ -103,14 +103,14 @@ class Rewriter:
     def emit(self, op_type: str, *inputs: str, last: bool = False, **attrs: object) -> str:
         """Add a node; return its output's name, the replaced node's own where this is the last one."""
         output = self.node.output[0] if last else fresh_name(f"{self.node.output[0]}_{op_type}", self._taken)
-        name = f"{self.node.name or self.node.output[0]}_{op_type}"
-        self.nodes.append(onnx.helper.make_node(op_type, list(inputs), [output], name, **attrs))
+        # The last node keeps the name: tensor and node names of the source stay findable. The others' follow from unique tensor names.
+        self.nodes.append(onnx.helper.make_node(op_type, list(inputs), [output], self.node.name if last else f"{self.node.name}/{output}", **attrs))
         return output
 
     def finish(self, name: str) -> None:
         """Give the tensor ``name``, which this rewriter made, the replaced node's output name."""
         if self.nodes and self.nodes[-1].output[0] == name:
-            self.nodes[-1].output[0] = self.node.output[0]
+            self.nodes[-1].output[0], self.nodes[-1].name = self.node.output[0], self.node.name
         else:
             self.emit("Identity", name, last=True)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import onnx
 import tvm
 
-__all__ = ["TensorSpec", "NodeInfo", "ImportedModel"]
+__all__ = ["TensorSpec", "NodeInfo", "ImportedModel", "info_of"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class TensorSpec:
 class NodeInfo:
     """The ONNX node a Relax binding was made from.
 
-    ``name`` is the node's own name, or that of its first output where the exporter left it empty.
+    ``name`` is the node's own name, or a made-up one where the exporter left it empty or gave it twice. A node of a quantizer
+    domain stays what it was, though it was rewritten to standard operators.
     """
 
     name: str
@@ -31,6 +32,11 @@ class NodeInfo:
     domain: str
     inputs: tuple[str, ...]
     output: str
+
+
+def info_of(node: onnx.NodeProto) -> NodeInfo:
+    """Return what a report says of the node."""
+    return NodeInfo(node.name, node.op_type, node.domain, tuple(node.input), node.output[0])
 
 
 @dataclass

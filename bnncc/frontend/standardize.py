@@ -11,6 +11,7 @@ from bnncc.frontend.evaluate import constant_closure, evaluate
 from bnncc.frontend.onnx_graph import STANDARD_DOMAINS, all_graphs, all_names, constant_arrays, node_reads, opset, title
 from bnncc.frontend.rewriter import REWRITES, Rewriter
 from bnncc.frontend.shapes import TensorType, infer_types
+from bnncc.frontend.spec import NodeInfo, info_of
 
 __all__ = ["standardize"]
 
@@ -19,8 +20,13 @@ _QUANTIZER_DOMAINS = ("onnx.brevitas", "qonnx.", "finn.", "org.openvinotoolkit")
 _SHAPE_LIKE = {"XnorPopcountMatMul": "MatMul", "QuantAvgPool2d": "AveragePool"}
 
 
-def standardize(model: onnx.ModelProto) -> None:
+def standardize(model: onnx.ModelProto) -> dict[str, NodeInfo]:
     """Replace every node of a quantizer domain, in place; tensor names stay.
+
+    Returns
+    -------
+    dict
+        Name of a node written here -> the node it replaces (or is a part of).
 
     Raises
     ------
@@ -29,6 +35,7 @@ def standardize(model: onnx.ModelProto) -> None:
     """
     graph = model.graph
     custom = [_is_quantizer(node) for node in graph.node]
+    origins: dict[str, NodeInfo] = {}
     _check_operators(model)
     if any(custom):
         types, constant = _stand_in_types(model, custom), _Constants(model)
@@ -40,6 +47,7 @@ def standardize(model: onnx.ModelProto) -> None:
             rewriter = Rewriter(node, opset(model), types, constant, taken)
             REWRITES[node.op_type](rewriter)
             nodes.extend(rewriter.nodes)
+            origins.update(dict.fromkeys((new.name for new in rewriter.nodes), info_of(node)))
             graph.initializer.extend(rewriter.weights)
         nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
@@ -49,6 +57,7 @@ def standardize(model: onnx.ModelProto) -> None:
     version = standard[0].version
     del model.opset_import[:]
     model.opset_import.add(domain="", version=version)
+    return origins
 
 
 def _drop_unread_weights(graph: onnx.GraphProto) -> None:

@@ -6,7 +6,7 @@ import networkx
 import onnx
 
 from bnncc.errors import ModelFormatError, UnsupportedOperator
-from bnncc.frontend.onnx_graph import node_reads, outer_names, subgraphs, title
+from bnncc.frontend.onnx_graph import fresh_name, node_reads, outer_names, subgraphs, title
 
 __all__ = ["check_structure", "sort_nodes", "drop_weight_inputs"]
 
@@ -32,6 +32,14 @@ def check_structure(graph: onnx.GraphProto) -> None:
     defined = _definitions(graph)
     _check_uses(graph, set(defined))
     sort_nodes(graph)
+    _name_nodes(graph)
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Name the nodes that have no name, or one that another has: onnxruntime refuses those, and reports need them."""
+    taken: set[str] = set()
+    for node in graph.node:
+        node.name = fresh_name(node.name or f"{node.op_type}_{next((name for name in node.output if name), '')}", taken)
 
 
 def drop_weight_inputs(graph: onnx.GraphProto) -> None:
