@@ -148,21 +148,27 @@ def _join(run, operands: list[Value], shape: tuple[int, ...]) -> Layout:
         return Layout.plain(shape)
     if len(shape) == 4:
         return standard(Layout.plain(shape))
-    # axes the base lacks, innermost first: beside the axis that follows, so that slices of a sign lie on the channels of one pixel
+    # axes that the base lacks, innermost first
     for axis in reversed(range(len(shape))):
-        if have.logical[axis] or shape[axis] == 1:
-            continue
-        atom = sum(len(a) for a in have.logical[:axis])
-        logical = (*have.logical[:axis], (shape[axis],), *have.logical[axis + 1 :])
-        groups = [[a + (a >= atom) for a in g] for g in have.stored]
-        for group in groups:
-            if atom + 1 in group:
-                group.insert(group.index(atom + 1), atom)
-                break
-        else:
-            groups.append([atom])
-        have = Layout(logical, tuple(tuple(g) for g in groups))
+        if not have.logical[axis] and shape[axis] > 1:
+            have = _with_axis(have, axis, shape[axis])
     return _as_logical(have.simplified())
+
+
+def _with_axis(have: Layout, axis: int, size: int) -> Layout:
+    """Give a logical axis of size 1 an atom, stored beside its neighbour in the innermost stored axis if it has one: slices of a sign become channels."""
+    atom = sum(len(a) for a in have.logical[:axis])
+    groups = [[a + (a >= atom) for a in g] for g in have.stored]
+    innermost = groups[-1] if groups else []
+    if atom - 1 in innermost:
+        innermost.insert(innermost.index(atom - 1) + 1, atom)
+    else:
+        group = next((g for g in reversed(groups) if atom + 1 in g), None)
+        if group is None:
+            groups.append([atom])
+        else:
+            group.insert(group.index(atom + 1), atom)
+    return Layout((*have.logical[:axis], (size,), *have.logical[axis + 1 :]), tuple(tuple(g) for g in groups))
 
 
 def _as_logical(layout: Layout) -> Layout:
