@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
-from bnncc.ops import static_shape
+from bnncc.ops import is_bnn, reference, static_shape
 from bnncc.ops.interpreter import evaluate_elementwise
 from bnncc.passes.rewrite import Graph, op_name
 
@@ -118,6 +118,8 @@ def _apply(call, args):
     if op_name(call) == "relax.bnn.quantize":  # the axis of points goes between that of the thresholds and the rest
         rank = args[0].ndim
         args = [args[0], args[1].reshape(args[1].shape[0], *(1,) * (rank - args[1].ndim + 1), *args[1].shape[1:]), args[2]]
+    if is_bnn(call):
+        return reference(op_name(call))(call.attrs, *args)
     return evaluate_elementwise(op_name(call), call.attrs, *args)
 
 

@@ -41,11 +41,12 @@ def _space(binding) -> tuple[int, ...]:
 
 class _Fuse:
     def __init__(self, mod: tvm.IRModule, function: str, ctx: PassContext):
-        self.mod, self.name = mod, function
+        self.name = function
         self.graph = Graph(mod, function)
         self.groups: list[_Group] = []
         self.group_of: dict[relax.Var, int] = {}
-        self.counter = sum(1 for _ in mod.get_global_vars())
+        self.counter = 0
+        self.functions = relax.BlockBuilder(mod)
 
     def run(self) -> tvm.IRModule:
         for b in self.graph.bindings:
@@ -54,7 +55,7 @@ class _Fuse:
         for group in self.groups:
             self._emit(group, bindings, mapping)
         outputs = [mapping.get(o, o) if isinstance(o, relax.Var) else o for o in self.graph.outputs]
-        return replace_function(self.mod, self.name, self.graph, bindings, outputs)
+        return replace_function(self.functions.get(), self.name, self.graph, bindings, outputs)
 
     def _place(self, b):
         name = op_name(b.value)
@@ -99,7 +100,7 @@ class _Fuse:
         constants = [i for i, a in enumerate(arguments) if not isinstance(a, relax.Var)]
         function = relax.Function(params, seq, ty, is_pure=True).with_attrs({"Primitive": 1, "bnncc.const_params": constants})
         self.counter += 1
-        gvar = self._add(f"group_{self.counter}", function)
+        gvar = self.functions.add_func(function, f"group_{self.counter}")
         call = relax.Call(gvar, [mapping.get(a, a) if isinstance(a, relax.Var) else a for a in arguments], ty_args=[])
         if len(leaving) == 1:
             var = relax.DataflowVar(leaving[0].name, leaving[0].ty)
@@ -112,10 +113,6 @@ class _Fuse:
             var = relax.DataflowVar(v.name, v.ty)
             bindings.append(relax.VarBinding(var, relax.BlockBuilder().normalize(TupleGetItem(results_var, i))))
             mapping[v] = var
-
-    def _add(self, name, function):
-        self.mod = tvm.IRModule({**dict(self.mod.functions_items()), tvm.ir.GlobalVar(name): function}, attrs=self.mod.attrs)
-        return self.mod.get_global_var(name)
 
     def _localize(self, expr, local, params, arguments):
         """Return `expr` on the group's own variables; what comes from outside becomes a parameter, except scalar constants."""

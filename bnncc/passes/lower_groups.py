@@ -24,23 +24,20 @@ class _Kernels:
 
     def __init__(self, variant: Variant):
         self.variant = variant
-        self.known: dict[int, list[tuple[relax.Function, Kernel, str]]] = {}
-        self.functions: dict[str, object] = {}
-        self.gvars: dict[str, GlobalVar] = {}
+        self.known: dict[int, list[tuple[relax.Function, Kernel, GlobalVar]]] = {}
+        self.builder = relax.BlockBuilder()  # types the names of functions, and holds equal ones once
         self.notes: dict[str, str] = {}
 
-    def kernel_of(self, group: relax.Function) -> tuple[Kernel, str]:
+    def kernel_of(self, group: relax.Function) -> tuple[Kernel, GlobalVar]:
         bucket = self.known.setdefault(tvm_ffi.structural_hash(group, map_free_vars=True), [])
-        for other, kernel, name in bucket:
+        for other, kernel, gvar in bucket:
             if tvm_ffi.structural_equal(group, other, map_free_vars=True):
-                return kernel, name
+                return kernel, gvar
         kernel = build_kernel(group, self.variant)
-        name = f"kernel_{len(self.functions)}"
-        self.functions[name] = kernel.func.with_attr("global_symbol", name)
-        self.gvars[name] = GlobalVar(name)
-        self.notes[name] = kernel.note
-        bucket.append((group, kernel, name))
-        return kernel, name
+        gvar = self.builder.add_func(kernel.func, "kernel")
+        self.notes[gvar.name_hint] = kernel.note
+        bucket.append((group, kernel, gvar))
+        return kernel, gvar
 
 
 class _Lower(Rewriter):
@@ -52,13 +49,13 @@ class _Lower(Rewriter):
         if not isinstance(value, relax.Call) or not isinstance(value.op, GlobalVar):
             return None
         group = self.mod[value.op]
-        kernel, name = self.kernels.kernel_of(group)
+        kernel, gvar = self.kernels.kernel_of(group)
         args = list(value.args)
         for i, relay in kernel.relayout.items():
             args[i] = const(relay(constant(args[i])))
         ty = group.ret_ty if hasattr(group, "ret_ty") else group.body.ty
         out = list(ty.fields) if isinstance(ty, relax.TupleType) else ty
-        return relax.op.call_tir(self.kernels.gvars[name], Tuple(args), out)
+        return relax.op.call_tir(gvar, Tuple(args), out)
 
 
 def lower_groups(mod: tvm.IRModule, variant: Variant, entries: tuple[str, ...] = ("main",)) -> tuple[tvm.IRModule, dict[str, str]]:
@@ -81,5 +78,4 @@ def lower_groups(mod: tvm.IRModule, variant: Variant, entries: tuple[str, ...] =
     """
     kernels = _Kernels(variant)
     lowered = {GlobalVar(entry): _Lower(mod, entry, kernels).run()[entry] for entry in entries}
-    functions = {kernels.gvars[name]: f for name, f in kernels.functions.items()}
-    return tvm.IRModule({**lowered, **functions}), kernels.notes
+    return tvm.IRModule({**lowered, **dict(kernels.builder.get().functions_items())}), kernels.notes

@@ -16,7 +16,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from bnncc.ops import bnn, dtype_of
+from bnncc.ops import bnn, dtype_of, is_bnn
 from bnncc.passes.chains import Chains
 from bnncc.passes.context import PassContext, TensorView
 from bnncc.passes.rewrite import Builder, Graph, Rewriter, const
@@ -128,8 +128,8 @@ def _find(graph: Graph, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Qu
     for var, found in steps.items():
         users = graph.users(var)
         inner = users and not graph.is_output(var) and all(u in steps and chains.root[u].same_as(chains.root[var]) for u in users)
-        if inner or dtype_of(var) != "float32":
-            continue
+        if inner or dtype_of(var) != "float32" or is_bnn(graph.value(var), "dequantize"):
+            continue  # a dequantize is what this pass makes
         quantizer = quantizer_of(found)
         if quantizer is not None:
             result[var] = (chains.root[var], quantizer)

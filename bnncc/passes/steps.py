@@ -147,7 +147,7 @@ class StepAnalysis:
         if op in ("relax.sign", "relax.bnn.quantize"):
             if args[0].direction is None:
                 return None
-            limits = (0, 1) if op == "relax.sign" else [call.attrs.lo + call.attrs.step * (i + 1) for i in range(call.args[1].ty.shape[0])]
+            limits = (0, 1) if op == "relax.sign" else [call.attrs.lo + call.attrs.step * (i + 1) for i in range(static_shape(call.args[1])[0])]
             predicates = [(var, np.greater_equal, np.float32(v)) for v in limits]
         elif op in _COMPARISONS:
             one = [i for i, s in enumerate(args) if s is not None]

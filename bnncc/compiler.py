@@ -1,0 +1,186 @@
+"""compile(): the one module that joins frontend, passes, schedules and code generation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import onnx
+import tvm
+
+from bnncc.codegen import emit_library
+from bnncc.frontend import ImportedModel, import_onnx
+from bnncc.passes.context import LayerRow, Options, PassContext, TensorView
+from bnncc.passes.lower_groups import lower_groups
+from bnncc.passes.pipeline import run_pipeline
+from bnncc.targets import Target, find_target
+
+__all__ = ["compile", "CompiledArtifact", "Report", "prepare"]
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Report:
+    """What the compiler decided, layer by layer."""
+
+    layers: list[LayerRow]
+    warnings: list[str]
+    sign_zeros: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class CompiledArtifact:
+    """A model compiled for a target, not yet written.
+
+    Parameters
+    ----------
+    name : str
+        A C identifier; names the files and prefixes the symbols.
+    target : Target
+    model : ImportedModel
+    fused : IRModule
+        The groups, the same for every variant of the target.
+    context : PassContext
+    """
+
+    name: str
+    target: Target
+    model: ImportedModel
+    fused: tvm.IRModule
+    context: PassContext
+    progress: Progress | None = None
+
+    @property
+    def report(self) -> Report:
+        """Layers, warnings, and where a Sign of 0 matters."""
+        return Report(self.context.layers, self.warnings, self.context.sign_zeros)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know, from import to packing."""
+        return [*self.model.warnings, *self.context.warnings]
+
+    def lower(self, entries: tuple[str, ...] = ("main",)) -> tuple[dict[str, tvm.IRModule], dict[str, dict[str, str]]]:
+        """Generate the kernels of every variant; returns the lowered modules and what each kernel is, by variant name."""
+        lowered, notes = {}, {}
+        for i, variant in enumerate(self.target.variants):
+            lowered[variant.name], notes[variant.name] = lower_groups(self.fused, variant, entries)
+            if self.progress is not None:
+                self.progress("schedules", i + 1, len(self.target.variants))
+        return lowered, notes
+
+    def save(self, folder: str | Path, entries: tuple[str, ...] = ("main",)) -> dict:
+        """Write library, header and metadata into `folder`.
+
+        Returns
+        -------
+        dict
+            The metadata.
+
+        Raises
+        ------
+        OutputError
+            The folder holds other content or cannot be written.
+        ToolchainError
+            There is no C compiler, or it failed.
+        """
+        lowered, notes = self.lower(entries)
+        step = (lambda done, total: self.progress("kernels", done, total)) if self.progress is not None else None
+        metadata = {
+            "layers": [asdict(row) for row in self.context.layers],
+            "warnings": self.warnings,
+            "sign_zero": self.context.options.sign_zero,
+            "kernel_notes": notes,
+        }
+        return emit_library(
+            lowered,
+            name=self.name,
+            target=self.target,
+            inputs=self.model.inputs,
+            outputs=self.model.outputs,
+            metadata=metadata,
+            out=Path(folder),
+            progress=step,
+        )
+
+
+def identifier(name: str) -> str:
+    """Return `name` as a C identifier."""
+    clean = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "model"
+    return f"m_{clean}" if clean[0].isdigit() else clean
+
+
+def prepare(
+    model: str | Path | onnx.ModelProto,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    sign_zero: str = "exact",
+    word_bits: int = 64,
+    dump_ir: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[ImportedModel, tvm.IRModule, PassContext]:
+    """Import a model and run all passes up to the groups.
+
+    Raises
+    ------
+    ModelError
+        The model is unsound or holds something that is not supported.
+    """
+    imported = import_onnx(model, dict(shapes or {}))
+    views = {var: TensorView(name) for var, name in imported.tensors.items()}
+    ctx = PassContext(Options(sign_zero, word_bits), views, imported.nodes)
+    fused = run_pipeline(imported.mod, ctx, dump_ir, progress)
+    return imported, fused, ctx
+
+
+def compile(
+    model: str | Path | onnx.ModelProto,
+    *,
+    target: str = "x86-64",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    name: str | None = None,
+    sign_zero: str = "exact",
+    dump_ir: str | Path | None = None,
+    progress: Progress | None = None,
+) -> CompiledArtifact:
+    """Compile an ONNX model.
+
+    Parameters
+    ----------
+    model : path or ModelProto
+    target : str
+        A name that ``bnncc targets`` lists.
+    shapes : mapping of str to tuple of int, optional
+        Input name to shape, where the model leaves dimensions open.
+    name : str, optional
+        Of the library; by default the file's.
+    sign_zero : {"exact", "plus", "minus"}
+        What a plain Sign of exactly 0 becomes.
+    dump_ir : path, optional
+        Folder for the module after each pass.
+    progress : callable, optional
+        ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    CompiledArtifact
+        Call ``save(folder)`` to write it.
+
+    Raises
+    ------
+    ModelError, TargetError
+    """
+    chosen = find_target(target)
+    stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")
+    imported, fused, ctx = prepare(
+        model,
+        shapes=shapes,
+        sign_zero=sign_zero,
+        word_bits=chosen.variants[0].word_bits,
+        dump_ir=None if dump_ir is None else Path(dump_ir),
+        progress=progress,
+    )
+    return CompiledArtifact(identifier(name or stem), chosen, imported, fused, ctx, progress)
