@@ -73,7 +73,7 @@ def shuffle_and_split(g: Graph) -> None:
     both = g.node("Concat", left.name, b.name, axis=1)
     shuffled = g.node("Transpose", g.reshape(both, (1, 2, 40, 8, 8)), perm=[0, 2, 1, 3, 4])
     shuffled = g.reshape(shuffled, (1, 80, 8, 8))
-    first, second = g.slice(shuffled, [1], [0], [33]), g.slice(shuffled, [1], [33], [80])
+    first, second = g.slice(shuffled, [1], [0], [33]), g.slice(shuffled, [1], [33], [2**63 - 1])
     y = batch_norm(g, binary_conv(g, Tensor(first, 33), 47, "right", act=None), 17.0)
     merged = logical_or(g, activate(g, y).name, second)
     g.output(binary_conv(g, Tensor(merged, 47), 8, "last", act=None), "y", [1, 8, 8, 8])
