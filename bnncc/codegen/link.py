@@ -36,7 +36,10 @@ def find_compiler() -> list[str]:
     """
     wanted = os.environ.get("CC", "").strip()
     if wanted:
-        command = shlex.split(wanted)
+        try:
+            command = shlex.split(wanted)
+        except ValueError as error:
+            raise ToolchainError(f"The environment variable CC is {wanted!r}, which is no command line ({error}).") from error
         if shutil.which(command[0]) is None:
             raise ToolchainError(
                 f"The environment variable CC is {wanted!r}, but there is no such program. Unset it, or set it to an installed C compiler."

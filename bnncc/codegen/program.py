@@ -124,8 +124,6 @@ class _Reader:
         kernel = call.args[0].name_hint
         reads = self.value(call.args[1])
         reads = reads if isinstance(reads, tuple) else (reads,)
-        if len(call.args) > 2:
-            raise InternalError(f"{self.program.name}: the call of {kernel} passes symbolic shapes; shapes must be constant")
         types = call.ty_args[0]
         several = not isinstance(types, relax.TensorType)
         writes = tuple(self.temp(_nbytes(_signature(ty, f"an output of {kernel}"))) for ty in (types.fields if several else [types]))
