@@ -16,6 +16,11 @@ __all__ = ["Library", "open_library"]
 _FORMAT = "bnncc-library"
 _FORMAT_VERSION = 1
 _METADATA_FILE = "metadata.json"
+_FIELDS = ("name", "target", "triple", "features", "variants", "inputs", "outputs", "entries", "workspace_align", "library_bytes", "library_sha256")
+
+# Contents that this process has opened, by path. The loader takes a path that it knows for the library that it has, even after the file was
+# replaced; a path spelled with one more "./" is a new one to it.
+_opened: dict[Path, list[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ def _read_metadata(folder: Path) -> dict:
         raise LibraryError(f"{path} was not written by bnncc (its format is {metadata['format']!r}).")
     if version != _FORMAT_VERSION:
         raise LibraryError(f"{path} has format version {version}, this bnncc reads {_FORMAT_VERSION}. Compile the model again.")
+    missing = [field for field in _FIELDS if field not in metadata]
+    if missing:
+        raise LibraryError(f"{path} is damaged or not bnncc's (it lacks {', '.join(missing)}). Compile the model again.")
     return metadata
 
 
@@ -67,6 +75,14 @@ def _check_machine(metadata: dict) -> None:
     built, here = metadata["triple"].partition("-")[0], platform.machine()
     if built != {"AMD64": "x86_64", "arm64": "aarch64"}.get(here, here):
         raise TargetError(f"The library {metadata['name']} was compiled for {built}, this machine is {here}. Compile it with --target native.")
+
+
+def _spelling(file: Path, content: str) -> str:
+    """Return the path of a library, spelled so that each content has a spelling of its own."""
+    contents = _opened.setdefault(file, [])
+    if content not in contents:
+        contents.append(content)
+    return f"{file.parent}/{'./' * contents.index(content)}{file.name}"
 
 
 def _missing_features(library: ctypes.CDLL, metadata: dict) -> str:
@@ -99,7 +115,7 @@ def open_library(path: Path) -> Library:
     _check_file(file, metadata)
     _check_machine(metadata)
     try:
-        library = ctypes.CDLL(str(file.resolve()))
+        library = ctypes.CDLL(_spelling(file.resolve(), metadata["library_sha256"]))
     except OSError as error:
         raise LibraryError(f"{file} cannot be loaded: {error}.") from error
     name = metadata["name"]
