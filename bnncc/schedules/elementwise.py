@@ -1,7 +1,7 @@
 """Elementwise operators as vector expressions, one entry an operator.
 
-LLVM is free to contract a multiplication and an addition into one fused operation, since TVM allows it. Integer thresholds are proven against
-separate float32 roundings, so every product passes through ``llvm.arithmetic.fence``: no instruction, but nothing is contracted across it.
+Products are rounded as written, as integer thresholds are proven against separate float32 roundings: the lowering sees to that
+(`bnncc.codegen.rounding`) for every product that is not accumulated.
 """
 
 from __future__ import annotations
@@ -29,24 +29,13 @@ def _llvm(name: str):
     return lambda tensor, lanes, *args: tirx.call_llvm_pure_intrin(_vector(tensor.dtype, lanes), f"llvm.{name}", *args)
 
 
-def _multiply(tensor, lanes, a, b):
-    product = a * b
-    if not _is_float(tensor.dtype):
-        return product
-    return tirx.call_llvm_pure_intrin(_vector(tensor.dtype, lanes), "llvm.arithmetic.fence", product)
-
-
 def _divide(tensor, lanes, a, b):
     return tirx.div(a, b) if _is_float(tensor.dtype) else tirx.truncdiv(a, b)
 
 
 def _negative(tensor, lanes, x):
     # 0 - x would turn +0 into +0 instead of -0
-    return _llvm_negative(tensor, lanes, x) if _is_float(tensor.dtype) else const(0, tensor.dtype, lanes) - x
-
-
-def _llvm_negative(tensor, lanes, x):
-    return _multiply(tensor, lanes, x, const(-1.0, tensor.dtype, lanes))
+    return x * const(-1.0, tensor.dtype, lanes) if _is_float(tensor.dtype) else const(0, tensor.dtype, lanes) - x
 
 
 def _abs(tensor, lanes, x):
@@ -72,11 +61,11 @@ def _sign(tensor, lanes, x):
 
 def _leaky_relu(tensor, lanes, x):
     slope = const(float(tensor.attrs.alpha), tensor.dtype, lanes)
-    return tirx.Select(x > _zero(tensor, lanes), x, _multiply(tensor, lanes, x, slope))
+    return tirx.Select(x > _zero(tensor, lanes), x, x * slope)
 
 
 def _prelu(tensor, lanes, x, slope):
-    return tirx.Select(x > _zero(tensor, lanes), x, _multiply(tensor, lanes, x, slope))
+    return tirx.Select(x > _zero(tensor, lanes), x, x * slope)
 
 
 def _clip(tensor, lanes, x):
@@ -105,17 +94,27 @@ def _astype(tensor, lanes, x):
 
 
 def _dequantize(tensor, lanes, x, scale, offset):
-    return _multiply(tensor, lanes, tirx.Cast(_vector("float32", lanes), x), scale) + offset
+    return tirx.Cast(_vector("float32", lanes), x) * scale + offset
+
+
+def _power(tensor, lanes, x, exponent):
+    # small whole exponents as the reference multiplies them, each product rounded; pow rounds once
+    times = {1: x, 2: x * x, 3: x * x * x}.get(tensor.args[1].constant)
+    return _llvm("pow")(tensor, lanes, x, exponent) if times is None else times
+
+
+def _silu(tensor, lanes, x):
+    return x * _sigmoid(tensor, lanes, x)
 
 
 ELEMENTWISE: dict[str, Callable] = {
     "relax.add": lambda t, n, a, b: a + b,
     "relax.subtract": lambda t, n, a, b: a - b,
-    "relax.multiply": _multiply,
+    "relax.multiply": lambda t, n, a, b: a * b,
     "relax.divide": _divide,
     "relax.maximum": lambda t, n, a, b: tirx.max(a, b),
     "relax.minimum": lambda t, n, a, b: tirx.min(a, b),
-    "relax.power": _llvm("pow"),
+    "relax.power": _power,
     "relax.clip": _clip,
     "relax.negative": _negative,
     "relax.abs": _abs,
@@ -128,7 +127,11 @@ ELEMENTWISE: dict[str, Callable] = {
     "relax.log": _llvm("log"),
     "relax.tanh": _llvm("tanh"),
     "relax.sigmoid": _sigmoid,
+    "relax.square": lambda t, n, x: x * x,
+    "relax.rsqrt": lambda t, n, x: tirx.div(_one(t, n), _llvm("sqrt")(t, n, x)),
     "relax.nn.relu": _relu,
+    "relax.nn.relu6": lambda t, n, x: tirx.min(_relu(t, n, x), const(6, t.dtype, n)),
+    "relax.nn.silu": _silu,
     "relax.nn.leakyrelu": _leaky_relu,
     "relax.nn.prelu": _prelu,
     "relax.greater": lambda t, n, a, b: tirx.GT(a, b),

@@ -64,7 +64,7 @@ def max_pool2d(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``nn.max_pool2d`` (NHWC) and its epilogue; padding takes no part."""
     _nhwc(anchor)
     dtype = anchor.dtype
-    lowest = float(np.finfo(np.float32).min) if dtype == "float32" else int(np.iinfo(dtype).min)
+    lowest = float("-inf") if dtype == "float32" else int(np.iinfo(dtype).min)
 
     def at(index, lanes):
         return _reduce(builder, anchor, index, lanes, const(lowest, dtype, lanes), tirx.max)[0]

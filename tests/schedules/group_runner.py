@@ -56,9 +56,11 @@ class CompiledGroup:
         target = tvm.target.Target(variant.tvm_target)
         lowered = lower_tir.lower_kernel(self.kernel.func, "kernel", target)
         self._scratch = [np.zeros(size + 64, np.uint8) for size in lowered.scratch]
-        lower_tir.build_object(lowered, target, str(folder / "kernel.o"))
-        subprocess.run(["gcc", "-shared", "-o", folder / "kernel.so", folder / "kernel.o", "-lm"], check=True)
-        self._function = ctypes.CDLL(str(folder / "kernel.so")).kernel
+        # a library of a name that is loaded already would not be loaded again
+        name = f"kernel{len(list(folder.iterdir()))}"
+        lower_tir.build_object(lowered, target, str(folder / f"{name}.o"))
+        subprocess.run(["gcc", "-shared", "-o", folder / f"{name}.so", folder / f"{name}.o", "-lm"], check=True)
+        self._function = ctypes.CDLL(str(folder / f"{name}.so")).kernel
         self._function.restype = None
 
     def prepare(self, arrays) -> list[np.ndarray]:
