@@ -80,7 +80,9 @@ class KernelCache:
                 os.unlink(name)
                 raise
         except OSError as error:
-            _log.warning("The kernel cache in %s cannot be written (%s); the next compilation starts from nothing.", self.directory, error)
+            _log.warning(
+                "The kernel cache in %s cannot be written (%s); the next compilation starts from nothing.", self.directory, error
+            )
 
     def trim(self) -> None:
         """Delete what was not used for longest until the cache is within its limit."""

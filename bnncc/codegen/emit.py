@@ -144,7 +144,9 @@ def emit_library(
     """
     name = c_identifier(name)
     if set(lowered) != {variant.name for variant in target.variants}:
-        raise InternalError(f"target {target.name} has the variants {[v.name for v in target.variants]}, but modules came for {sorted(lowered)}")
+        raise InternalError(
+            f"target {target.name} has the variants {[v.name for v in target.variants]}, but modules came for {sorted(lowered)}"
+        )
     with output_folder(Path(out)) as staging:
         programs = {variant.name: read_entries(lowered[variant.name]) for variant in target.variants}
         main = programs[target.variants[0].name]["main"]

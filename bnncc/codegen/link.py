@@ -84,7 +84,11 @@ def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path
     try:
         done = subprocess.run([*compiler, f"@{response}"], cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
-        raise ToolchainError(f"The C compiler {shlex.join(compiler)} cannot be run: {error}. Set the environment variable CC to one that can.") from error
+        raise ToolchainError(
+            f"The C compiler {shlex.join(compiler)} cannot be run: {error}. Set the environment variable CC to one that can."
+        ) from error
     if done.returncode:
         last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_TAIL_LINES:])
-        raise ToolchainError(f"The C compiler `{shlex.join(compiler)}` failed to link the library (exit {done.returncode}). Its last lines:\n{last}")
+        raise ToolchainError(
+            f"The C compiler `{shlex.join(compiler)}` failed to link the library (exit {done.returncode}). Its last lines:\n{last}"
+        )

@@ -144,7 +144,9 @@ def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target) ->
     _check_parameters(func)
     attrs = func.attrs or {}
     simplify, contract = not bool(attrs.get(NO_SIMPLIFY, False)), bool(attrs.get(CONTRACT, False))
-    func = func.with_attr("global_symbol", symbol).with_attr("target", target).with_attr("calling_conv", 0).with_attr("tirx.noalias", True)
+    func = (
+        func.with_attr("global_symbol", symbol).with_attr("target", target).with_attr("calling_conv", 0).with_attr("tirx.noalias", True)
+    )
     func = func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, _serial)))
     module = tvm.IRModule({symbol: func})
     for step in _passes(simplify, contract):
@@ -155,7 +157,8 @@ def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target) ->
     pointers = {buffer: tirx.Var(f"{buffer.name}_p", PointerType(PrimType(str(buffer.ty.dtype)))) for buffer in (*func.params, *scratch)}
     # where the allocation stood, the buffer is declared over its pointer
     body = tvm_ffi.structural_map(
-        func.body, (tirx.AllocBuffer, lambda node: tirx.DeclBuffer(node.buffer, data=pointers[node.buffer]) if node.buffer in pointers else node)
+        func.body,
+        (tirx.AllocBuffer, lambda node: tirx.DeclBuffer(node.buffer, data=pointers[node.buffer]) if node.buffer in pointers else node),
     )
     declared = [tirx.DeclBuffer(buffer, data=pointers[buffer]) for buffer in func.params]
     func = tirx.PrimFunc(list(pointers.values()), tirx.SeqStmt([*declared, body]), func.ret_type, func.attrs)

@@ -38,7 +38,9 @@ def _check_replaceable(out: Path) -> set[str]:
         It is no folder, or holds something that bnncc did not write.
     """
     if not out.is_dir():
-        raise OutputError(f"{out} exists and is not a folder. Name a folder that does not exist, is empty, or holds an earlier output of bnncc.")
+        raise OutputError(
+            f"{out} exists and is not a folder. Name a folder that does not exist, is empty, or holds an earlier output of bnncc."
+        )
     own = _own_files(out)
     foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in (own or ()))
     if foreign:
@@ -72,8 +74,8 @@ def _move_into(staging: Path, out: Path, old: set[str]) -> None:
 def output_folder(out: Path) -> Iterator[Path]:
     """Give a staging folder whose files become the content of `out` if the block succeeds.
 
-    A new folder appears by one rename. In an existing one each file is replaced by a rename, metadata.json last: the folder itself stays, as
-    it may be somebody's working directory, and a running program keeps the library that it has open. If the block raises, nothing has
+    A new folder appears by one rename. In an existing one each file is replaced by a rename, metadata.json last: the folder itself stays,
+    as it may be somebody's working directory, and a running program keeps the library that it has open. If the block raises, nothing has
     changed and nothing is left behind.
 
     Parameters
@@ -96,7 +98,9 @@ def output_folder(out: Path) -> Iterator[Path]:
         staging.mkdir()  # with the permissions that the finished folder is to have
     except OSError as error:
         _remove_empty(made)
-        raise OutputError(f"{out} cannot be written: {error.strerror or error}. Name a folder in a place that you may write to.") from error
+        raise OutputError(
+            f"{out} cannot be written: {error.strerror or error}. Name a folder in a place that you may write to."
+        ) from error
     try:
         yield staging
         try:

@@ -115,8 +115,8 @@ class _Reader:
         if isinstance(expr, relax.Call) and expr.op in _ALIASES:
             return self.value(expr.args[0])
         raise InternalError(
-            f"{self.program.name}: {expr} cannot be emitted. A lowered function holds calls of PrimFuncs (R.call_tir), reshapes, tuples and "
-            "aliases; every other operator must be legalized before."
+            f"{self.program.name}: {expr} cannot be emitted. A lowered function holds calls of PrimFuncs (R.call_tir), reshapes, tuples "
+            "and aliases; every other operator must be legalized before."
         )
 
     def call(self, call: relax.Call) -> Buffer | tuple:
@@ -157,7 +157,8 @@ class _Reader:
             else:
                 self.program.copies.append((placed.get(buffer, buffer), index))
         self.program.calls = [
-            Call(call.kernel, tuple(placed.get(b, b) for b in call.reads), tuple(placed.get(b, b) for b in call.writes)) for call in self.program.calls
+            Call(call.kernel, tuple(placed.get(b, b) for b in call.reads), tuple(placed.get(b, b) for b in call.writes))
+            for call in self.program.calls
         ]
 
 
@@ -181,7 +182,9 @@ def read_entries(module: tvm.IRModule) -> Mapping[str, Program]:
         There is no ``main``, a call names no PrimFunc of the module, or its arguments do not fit the PrimFunc.
     """
     functions = {var.name_hint: func for var, func in module.functions.items()}
-    names = sorted((name for name, func in functions.items() if isinstance(func, relax.Function)), key=lambda name: (name != "main", name))
+    names = sorted(
+        (name for name, func in functions.items() if isinstance(func, relax.Function)), key=lambda name: (name != "main", name)
+    )
     if names[:1] != ["main"]:
         raise InternalError(f"the lowered module has no entry `main`, only {', '.join(sorted(functions)) or 'nothing'}")
     programs = {name: read_program(functions[name], name) for name in names}

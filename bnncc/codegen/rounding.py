@@ -39,7 +39,11 @@ def _reads(expr: tirx.Expr, store: tirx.BufferStore) -> bool:
     """Tell whether a sum has the element that `store` writes among its terms."""
     if isinstance(expr, tirx.Add):
         return _reads(expr.a, store) or _reads(expr.b, store)
-    return isinstance(expr, tvm.ir.TensorLoad) and expr.source.same_as(store.buffer) and tvm_ffi.structural_equal(expr.indices, store.indices)
+    return (
+        isinstance(expr, tvm.ir.TensorLoad)
+        and expr.source.same_as(store.buffer)
+        and tvm_ffi.structural_equal(expr.indices, store.indices)
+    )
 
 
 def _plain_terms(expr: tirx.Expr) -> tirx.Expr:
@@ -70,9 +74,9 @@ def round_products(body: tirx.Stmt) -> tirx.Stmt:
 
     Notes
     -----
-    TVM's LLVM code generator lets LLVM fuse ``a * b + c`` into one rounding wherever the machine can. Then a batch normalization followed by
-    a sign would decide ties otherwise than the ONNX model, which rounds twice, and otherwise on AVX2 than on SSE. In the accumulation of a
-    float convolution or matrix product the order of the additions differs from the reference's anyway, and the fused form is twice as fast:
-    a product that is added to the element it is stored to stays as it is.
+    TVM's LLVM code generator fuses ``a * b + c`` into one rounding wherever the machine can. Then a batch normalization followed by a sign
+    would decide ties otherwise than the ONNX model, which rounds twice, and otherwise on AVX2 than on SSE. In the accumulation of a float
+    convolution or matrix product the order of the additions differs from the reference's anyway, and the fused form is twice as fast: a
+    product that is added to the element it is stored to stays as it is.
     """
     return tvm_ffi.structural_map(body, ((tirx.Mul, _rounded), (tirx.BufferStore, _accumulation)))

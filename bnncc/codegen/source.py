@@ -122,9 +122,7 @@ def _entry(name: str, entry: str, symbol: str, bodies: Mapping[str, Body], input
         "workspace_bytes": max(body.arena.nbytes for body in bodies.values()),
         "parameters": parameters,
         "members": sources + sinks,
-        "bodies": [
-            {"function": f"{symbol}_{variant}", "lines": _lines(body, sources, sinks, name)} for variant, body in bodies.items()
-        ],
+        "bodies": [{"function": f"{symbol}_{variant}", "lines": _lines(body, sources, sinks, name)} for variant, body in bodies.items()],
     }
 
 
@@ -135,7 +133,12 @@ def _kernels(entries: Mapping[str, Mapping[str, Body]]) -> list[dict]:
         for variant, body in bodies.items():
             for call in body.program.calls:
                 kernel = body.kernels[call.kernel]
-                row = {"symbol": kernel.symbol, "name": _comment(call.kernel), "variant": variant, "parameters": _parameters(call, kernel)}
+                row = {
+                    "symbol": kernel.symbol,
+                    "name": _comment(call.kernel),
+                    "variant": variant,
+                    "parameters": _parameters(call, kernel),
+                }
                 found.setdefault(kernel.symbol, row)
     return list(found.values())
 

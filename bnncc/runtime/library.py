@@ -16,7 +16,7 @@ __all__ = ["Library", "open_library"]
 _FORMAT = "bnncc-library"
 _FORMAT_VERSION = 1
 _METADATA_FILE = "metadata.json"
-_FIELDS = ("name", "target", "triple", "features", "variants", "inputs", "outputs", "entries", "workspace_align", "library_bytes", "library_sha256")
+_FIELDS = "name target triple features variants inputs outputs entries workspace_align library_bytes library_sha256".split()
 
 # Contents that this process has opened, by path. The loader takes a path that it knows for the library that it has, even after the file was
 # replaced; a path spelled with one more "./" is a new one to it.
@@ -41,7 +41,9 @@ def _read_metadata(folder: Path) -> dict:
         known = metadata["format"] == _FORMAT
         version = metadata.get("format_version")
     except FileNotFoundError as error:
-        raise LibraryError(f"{folder} is not a compiled model: it has no {_METADATA_FILE}. Give the folder that `bnncc compile -o` wrote.") from error
+        raise LibraryError(
+            f"{folder} is not a compiled model: it has no {_METADATA_FILE}. Give the folder that `bnncc compile -o` wrote."
+        ) from error
     except OSError as error:
         raise LibraryError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -66,15 +68,18 @@ def _check_file(path: Path, metadata: dict) -> None:
         raise LibraryError(f"{path} cannot be read: {error.strerror}.") from error
     if hashlib.sha256(content).hexdigest() != metadata["library_sha256"]:
         raise LibraryError(
-            f"{path} is damaged or not the one that {_METADATA_FILE} describes ({len(content)} bytes, {metadata['library_bytes']} expected). "
-            "Compile the model again."
+            f"{path} is damaged or not the one that {_METADATA_FILE} describes ({len(content)} bytes, "
+            f"{metadata['library_bytes']} expected)."
+            " Compile the model again."
         )
 
 
 def _check_machine(metadata: dict) -> None:
     built, here = metadata["triple"].partition("-")[0], platform.machine()
     if built != {"AMD64": "x86_64", "arm64": "aarch64"}.get(here, here):
-        raise TargetError(f"The library {metadata['name']} was compiled for {built}, this machine is {here}. Compile it with --target native.")
+        raise TargetError(
+            f"The library {metadata['name']} was compiled for {built}, this machine is {here}. Compile it with --target native."
+        )
 
 
 def _spelling(file: Path, content: str) -> str:
@@ -89,7 +94,8 @@ def _missing_features(library: ctypes.CDLL, metadata: dict) -> str:
     """Return what this machine lacks for the least demanding variant."""
     has_feature = getattr(library, f"{metadata['name']}_has_feature")
     missing = {
-        variant["name"]: [f for f in variant["cpu_features"] if not has_feature(metadata["features"].index(f))] for variant in metadata["variants"]
+        variant["name"]: [f for f in variant["cpu_features"] if not has_feature(metadata["features"].index(f))]
+        for variant in metadata["variants"]
     }
     return ", ".join(min(missing.values(), key=len))
 

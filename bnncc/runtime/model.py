@@ -77,7 +77,7 @@ class CompiledModel:
         -------
         numpy.ndarray or dict
             The output, or all outputs by name if there are several. If every input was compiled with a leading dimension of 1 and is given
-            with one of N, the network runs N times and each output is stacked along its first dimension, if that is 1, else along a new one.
+            with one of N, the network runs N times and each output is stacked along its first dimension if that is 1, else along a new one.
 
         Raises
         ------
@@ -145,7 +145,8 @@ class CompiledModel:
         checked = [_check_dtype(array, spec) for array, spec in zip(given, self.inputs, strict=True)]
         squeeze = [spec.shape[:1] == (1,) for spec in self.outputs]
         results = [
-            np.empty((batch, *(spec.shape[1:] if first else spec.shape)), spec.dtype) for spec, first in zip(self.outputs, squeeze, strict=True)
+            np.empty((batch, *(spec.shape[1:] if first else spec.shape)), spec.dtype)
+            for spec, first in zip(self.outputs, squeeze, strict=True)
         ]
         for index in range(batch):
             one = slice(index, index + 1)  # a view, also where an index would give a scalar

@@ -47,7 +47,9 @@ def test_a_kernel_of_another_name_is_the_same_kernel(tmp_path, cache, compiled):
 def test_another_target_or_attribute_is_another_kernel(cache):
     v2, v3 = (modules.find_target(name).variants[0].tvm_target for name in ("x86-64-v2", "x86-64-v3"))
     contracted = modules.affine.with_attr("bnncc.contract", True)
-    requests = [kernels.KernelRequest("affine", func, target) for func, target in ((modules.affine, v2), (modules.affine, v3), (contracted, v3))]
+    requests = [
+        kernels.KernelRequest("affine", func, target) for func, target in ((modules.affine, v2), (modules.affine, v3), (contracted, v3))
+    ]
     assert len({kernel.symbol for kernel in kernels.compile_kernels(requests)}) == 3
 
 

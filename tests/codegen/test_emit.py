@@ -78,14 +78,16 @@ C_PROGRAM = r"""
 
 int main(void)
 {
-    static float x[NET_INPUT_X_SIZE], square[NET_OUTPUT_SQUARE_SIZE], same[NET_OUTPUT_SAME_SIZE], again[NET_OUTPUT_AGAIN_SIZE], scale[NET_OUTPUT_SCALE_SIZE];
+    static float x[NET_INPUT_X_SIZE], square[NET_OUTPUT_SQUARE_SIZE], same[NET_OUTPUT_SAME_SIZE];
+    static float again[NET_OUTPUT_AGAIN_SIZE], scale[NET_OUTPUT_SCALE_SIZE];
     static uint8_t negative[NET_OUTPUT_IS_NEGATIVE_SIZE];
     static int8_t rest[NET_OUTPUT_INT_SIZE];
     struct net_inputs in = { x };
     struct net_outputs out = { square, negative, rest, same, again, scale };
     char *memory = (char *)aligned_alloc(NET_WORKSPACE_ALIGN, NET_WORKSPACE_BYTES + NET_WORKSPACE_ALIGN);
     fread(x, sizeof(float), NET_INPUT_X_SIZE, stdin);
-    fprintf(stderr, "%d %d %d %s\n", net_run(NULL, &out, memory), net_run(&in, &out, memory + 1), net_run(&in, &out, memory), net_variant());
+    fprintf(stderr, "%d %d ", net_run(NULL, &out, memory), net_run(&in, &out, memory + 1));
+    fprintf(stderr, "%d %s\n", net_run(&in, &out, memory), net_variant());
     fwrite(square, sizeof(float), NET_OUTPUT_SQUARE_SIZE, stdout);
     fwrite(negative, 1, NET_OUTPUT_IS_NEGATIVE_SIZE, stdout);
     fwrite(rest, 1, NET_OUTPUT_INT_SIZE, stdout);
@@ -129,7 +131,9 @@ def test_the_metadata_describes_the_library(tmp_path):
     assert read["variants"][1]["entries"]["main"]["arena_bytes"] == read["workspace_bytes"]
     # affine is called twice, and its constants, 32 bytes each, are there once
     assert {(kernel["name"], kernel["variant"]) for kernel in read["kernels"]} == {
-        (name, variant) for name in ("affine", "sign_and_rest", "reversal_on_stack", "reversal_in_workspace") for variant in ("v2", "v3", "v4")
+        (name, variant)
+        for name in ("affine", "sign_and_rest", "reversal_on_stack", "reversal_in_workspace")
+        for variant in ("v2", "v3", "v4")
     }
     assert read["constants_bytes"] == 64 + 32
 
@@ -177,7 +181,13 @@ def test_entries_must_be_the_same_in_all_variants(tmp_path):
     lowered["v3"] = tvm.IRModule({var: func for var, func in lowered["v3"].functions.items() if var.name_hint != "tail"})
     with pytest.raises(InternalError, match="entry tail is not the same in all variants"):
         modules.emit_library(
-            lowered, name="n", target=target, inputs=modules.NETWORK_INPUTS, outputs=modules.NETWORK_OUTPUTS, metadata={}, out=tmp_path / "out"
+            lowered,
+            name="n",
+            target=target,
+            inputs=modules.NETWORK_INPUTS,
+            outputs=modules.NETWORK_OUTPUTS,
+            metadata={},
+            out=tmp_path / "out",
         )
 
 

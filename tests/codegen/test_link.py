@@ -66,7 +66,7 @@ def test_a_cc_that_does_not_exist_is_named(empty_path, monkeypatch):
 
 def test_a_cc_that_is_no_command_line_is_named(empty_path, monkeypatch):
     monkeypatch.setenv("CC", "gcc 'x")
-    with pytest.raises(ToolchainError, match="CC is \"gcc 'x\", which is no command"):
+    with pytest.raises(ToolchainError, match='CC is "gcc \'x", which is no command'):
         link.find_compiler()
 
 

@@ -24,7 +24,9 @@ def test_identifiers_of_a_list_are_all_different(names):
     assert len(set(c_identifiers(names))) == len(names)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("x", "x"), ("/conv.1/Relu:0", "conv_1_Relu_0"), ("3d", "t3d"), ("int", "int_"), ("", "t"), ("日本", "t")])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("x", "x"), ("/conv.1/Relu:0", "conv_1_Relu_0"), ("3d", "t3d"), ("int", "int_"), ("", "t"), ("日本", "t")]
+)
 def test_readable_names_stay_readable(name, expected):
     assert c_identifier(name) == expected
 

@@ -76,7 +76,9 @@ def metadata_of_another_kind(out):
     (out / METADATA_FILE).write_text("[1]")
 
 
-@pytest.mark.parametrize("fill", [other_file, own_output_and_other_file, somebody_elses_metadata, damaged_metadata, metadata_of_another_kind])
+@pytest.mark.parametrize(
+    "fill", [other_file, own_output_and_other_file, somebody_elses_metadata, damaged_metadata, metadata_of_another_kind]
+)
 def test_a_folder_with_other_content_is_left_alone(tmp_path, fill):
     fill(tmp_path / "out")
     before = tree(tmp_path)

@@ -81,7 +81,9 @@ def test_arguments_that_do_not_fit_the_kernel_are_refused():
     x = relax.Var("x", tensor(6, 8))
 
     def body(builder, kernels, x):
-        return builder.emit(relax.call_tir(kernels[0], (x, relax.const(np.zeros(7, np.float32)), relax.const(modules.BIAS)), tensor(6, 8)))
+        return builder.emit(
+            relax.call_tir(kernels[0], (x, relax.const(np.zeros(7, np.float32)), relax.const(modules.BIAS)), tensor(6, 8))
+        )
 
     with pytest.raises(InternalError, match=r"main calls affine with tensors of \[192, 28, 32, 192\] bytes"):
         read_entries(build(body, x))

@@ -20,7 +20,8 @@ needs_fma = pytest.mark.skipif(not runs_here(find_target("x86-64-v3").variants[0
 
 def elementwise(expression: str, loop: str) -> tvm.tirx.PrimFunc:
     buffers = ", ".join(f'{name}: T.Buffer((512,), "float32")' for name in "abco")
-    text = f"@T.prim_func(s_tir=True)\ndef kernel({buffers}):\n    for i in range(64):\n        for j in {loop}(8):\n            o[i * 8 + j] = {expression}\n"
+    text = f"@T.prim_func(s_tir=True)\ndef kernel({buffers}):\n    for i in range(64):\n        for j in {loop}(8):\n"
+    text += f"            o[i * 8 + j] = {expression}\n"
     return tvm.script.from_source(text, {"T": T})
 
 
@@ -61,7 +62,9 @@ def test_rounding_keeps_the_code_vectorized(loop):
 
 
 @T.prim_func(s_tir=True)
-def matrix_product(a: T.Buffer((64,), "float32"), b: T.Buffer((64, 8), "float32"), c: T.Buffer((8,), "float32"), o: T.Buffer((8,), "float32")):
+def matrix_product(
+    a: T.Buffer((64,), "float32"), b: T.Buffer((64, 8), "float32"), c: T.Buffer((8,), "float32"), o: T.Buffer((8,), "float32")
+):
     for j in T.vectorized(8):
         o[j] = T.float32(0)
     for k in range(64):

@@ -6,12 +6,12 @@ import json
 import platform
 
 import pytest
+from codegen import modules
 
 from bnncc.errors import LibraryError, TargetError
 from bnncc.runtime import load
 from bnncc.targets import find_target
 from bnncc.targets.x86 import runs_here
-from codegen import modules
 
 
 @pytest.fixture
@@ -94,7 +94,9 @@ def test_a_library_that_cannot_be_read_is_refused(out):
         load(out)
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:4000] + b"\0" + b[4001:], lambda b: b""], ids=["cut", "changed", "empty"])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b[:4000] + b"\0" + b[4001:], lambda b: b""], ids=["cut", "changed", "empty"]
+)
 def test_a_damaged_library_is_refused(out, damage):
     content = (out / "libnet.so").read_bytes()
     damaged = damage(content)
@@ -143,7 +145,9 @@ def test_the_generated_check_of_the_processor_agrees_with_the_kernels(out, tmp_p
     flags = {flag.replace("avx512_", "avx512") for flag in cpu_flags()}
     if not flags:
         pytest.skip("no /proc/cpuinfo to compare with")
-    assert [bool(library.net_has_feature(i)) for i in range(len(metadata["features"]))] == [name in flags for name in metadata["features"]]
+    assert [bool(library.net_has_feature(i)) for i in range(len(metadata["features"]))] == [
+        name in flags for name in metadata["features"]
+    ]
 
 
 def test_replacing_a_library_that_is_open_leaves_it_running(tmp_path):

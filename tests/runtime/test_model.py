@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from codegen import modules
+from codegen.modules import tensor
 from tvm import relax
 from tvm.script import tirx as T
 
 from bnncc.codegen import TensorSpec
 from bnncc.errors import InputError, InternalError
 from bnncc.runtime import load
-from codegen import modules
-from codegen.modules import tensor
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,9 @@ def network(tmp_path_factory, worker_cache):
 
 
 @T.prim_func(s_tir=True)
-def add_rows(a: T.Buffer((1, 3), "float32"), b: T.Buffer((1, 3), "float32"), total: T.Buffer((1, 3), "float32"), dot: T.Buffer((1,), "float32")):
+def add_rows(
+    a: T.Buffer((1, 3), "float32"), b: T.Buffer((1, 3), "float32"), total: T.Buffer((1, 3), "float32"), dot: T.Buffer((1,), "float32")
+):
     dot[0] = T.float32(0)
     for j in range(3):
         total[0, j] = a[0, j] + b[0, j]
