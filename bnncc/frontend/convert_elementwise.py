@@ -17,7 +17,7 @@ _UNARY = {
 }  # fmt: skip
 _BINARY = {
     "Add": R.add, "Sub": R.subtract, "Mul": R.multiply, "Pow": R.power, "Greater": R.greater, "GreaterOrEqual": R.greater_equal, "Less": R.less,
-    "LessOrEqual": R.less_equal, "Equal": R.equal, "And": R.logical_and, "Or": R.logical_or, "Xor": R.logical_xor,
+    "LessOrEqual": R.less_equal, "And": R.logical_and, "Or": R.logical_or, "Xor": R.logical_xor,
 }  # fmt: skip
 _CHAINED = {"Max": R.maximum, "Min": R.minimum, "Sum": R.add}
 
@@ -42,6 +42,14 @@ def _chained(operator: object, c: Conversion) -> relax.Expr:
 
 for _table, _rule in ((_UNARY, _unary), (_BINARY, _binary), (_CHAINED, _chained)):
     CONVERTERS.update((name, functools.partial(_rule, operator)) for name, operator in _table.items())
+
+
+@converts("Equal")
+def convert_equal(c: Conversion) -> relax.Expr:
+    """Equality; that of bools is spelled ``not xor``, since TVM generates faulty code for R.equal on them."""
+    if c.dtype(c[0]) == "bool":
+        return R.logical_not(c.emit(R.logical_xor(c[0], c[1])))
+    return R.equal(c[0], c[1])
 
 
 @converts("Div")

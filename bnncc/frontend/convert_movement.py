@@ -132,7 +132,7 @@ def convert_gather(c: Conversion) -> relax.Expr:
     if step > 0 and np.array_equal(flat, flat[0] + step * np.arange(flat.size)):
         part = _slice(c[0], shape, [axis], [slice(int(flat[0]), int(flat[-1]) + 1, step)])
         return part if indices.ndim == 1 else R.reshape(c.emit(part), result)
-    taken = R.take(c[0], constant_of(flat), axis)
+    taken = R.take(c[0], constant_of(flat), axis, mode="clip")  # in bounds, and without a warning of TVM's
     return taken if indices.ndim == 1 else R.reshape(c.emit(taken), result)
 
 
