@@ -165,7 +165,7 @@ def emit_library(
                 for kernel in kernels[variant.name].values():
                     objects.setdefault(kernel.symbol, folder / f"{kernel.symbol}.o").write_bytes(kernel.content)
             try:
-                link_library(sources, list(objects.values()), exports, library, folder)
+                link_library(sources, list(objects.values()), exports, library, folder, target.variants[0].tvm_target["mtriple"])
                 (staging / f"{name}.h").write_bytes((folder / f"{name}.h").read_bytes())
             except OSError as error:
                 raise OutputError(f"{out} cannot be written: {error.strerror or error}.") from error

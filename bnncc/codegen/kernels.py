@@ -104,13 +104,13 @@ def compile_kernels(requests: Sequence[KernelRequest], progress: Progress | None
         A kernel cannot be compiled ahead of time.
     """
     version = _pipeline_version()
-    keys = [_key(request, version) for request in requests]
-    distinct = {key: request for key, request in zip(keys, requests, strict=True)}
     cache = KernelCache(cache_directory())
     done: dict[str, CompiledKernel] = {}
-    if progress:
-        progress(0, len(distinct))
     with ThreadPoolExecutor(_THREADS) as pool:
+        keys = list(pool.map(lambda request: _key(request, version), requests))
+        distinct = dict(zip(keys, requests, strict=True))
+        if progress:
+            progress(0, len(distinct))
         futures = {pool.submit(_compile, request, key, cache): key for key, request in distinct.items()}
         try:
             for future in as_completed(futures):

@@ -24,10 +24,15 @@ _FLAGS = (
 _TAIL_LINES = 12
 
 
-def find_compiler() -> list[str]:
+def find_compiler(triple: str) -> list[str]:
     """Return the command of a C compiler.
 
     The environment variable CC goes first (it may hold options), then ``cc``, ``gcc`` and ``clang``, then ``python -m ziglang cc``.
+
+    Parameters
+    ----------
+    triple : str
+        What to compile for; zig is told, as it would take every instruction of this very machine otherwise.
 
     Raises
     ------
@@ -49,14 +54,14 @@ def find_compiler() -> list[str]:
         if shutil.which(name):
             return [name]
     if importlib.util.find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "cc"]
+        return [sys.executable, "-m", "ziglang", "cc", "-target", triple]
     raise ToolchainError(
         "No C compiler was found (cc, gcc, clang or the Python package ziglang); bnncc needs one to link a library. "
         "Install gcc (Debian, Ubuntu: `apt install gcc libc6-dev`) or run `pip install ziglang`."
     )
 
 
-def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path, library: Path, folder: Path) -> None:
+def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path, library: Path, folder: Path, triple: str) -> None:
     """Compile the entry files and link them with the kernels into a shared library.
 
     Parameters
@@ -71,13 +76,15 @@ def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path
         The library to write.
     folder : Path
         Where the compiler runs; relative names in the sources start here.
+    triple : str
+        What to compile for.
 
     Raises
     ------
     ToolchainError
         There is no compiler, or it fails; the message ends with the compiler's last lines.
     """
-    compiler = find_compiler()
+    compiler = find_compiler(triple)
     arguments = [*_FLAGS, f"-Wl,--version-script={exports}", "-o", str(library), *map(str, sources), *map(str, objects), "-lm"]
     response = folder / "link.args"  # a network has hundreds of kernels, a command line has limits
     response.write_text("\n".join(shlex.quote(argument) for argument in arguments), encoding="utf-8")
