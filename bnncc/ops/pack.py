@@ -2,6 +2,9 @@
 
 Bit j of word k of a group holds channel ``k * word_bits + j`` of that group; bit 1 means -1; tail bits of a group's last word are 0.
 With `groups` > 1 every group starts a word of its own, which is what a grouped convolution reads.
+
+Codes of -1, 0 and +1 (what a plain Sign leaves) take two planes of words, one behind the other: bit 1 of the first means "below 0", of the second "not above
+0". Each plane is a tensor of signs by itself, p and q, and the code is (p + q) / 2.
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ __all__ = ["PackAttrs", "pack_reference", "unpack_reference", "words_per_group",
 
 @py_class("bnncc.PackAttrs", structural_eq="tree", frozen=True)
 class PackAttrs(tvm.ir.Attrs):
-    """Channels in all, groups, and bits a word."""
+    """Channels in all, groups, bits a word, and planes."""
 
     channels: int
     groups: int
     word_bits: int
+    planes: int = 1
 
 
 def words_per_group(channels: int, groups: int, word_bits: int) -> int:
@@ -37,10 +41,15 @@ def tail_mask(channels: int, groups: int, word_bits: int) -> np.ndarray:
 
 
 def pack_reference(attrs, x: np.ndarray) -> np.ndarray:
-    """Pack int8 codes of shape (..., channels) into words of shape (..., groups * words_per_group)."""
+    """Pack int8 codes of shape (..., channels) into words of shape (..., planes * groups * words_per_group)."""
+    return np.concatenate([_pack_plane(attrs, x < plane) for plane in range(attrs.planes)], axis=-1)
+
+
+def _pack_plane(attrs, bits_of: np.ndarray) -> np.ndarray:
+    x = bits_of
     g, bits = attrs.groups, attrs.word_bits
     words = words_per_group(attrs.channels, g, bits)
-    flat = (x < 0).reshape(*x.shape[:-1], g, attrs.channels // g)
+    flat = x.reshape(*x.shape[:-1], g, attrs.channels // g)
     flat = np.pad(flat, [(0, 0)] * (flat.ndim - 1) + [(0, words * bits - flat.shape[-1])])
     packed = np.packbits(flat, axis=-1, bitorder="little")
     return np.ascontiguousarray(packed).view(f"<u{bits // 8}").reshape(*x.shape[:-1], g * words)
@@ -48,6 +57,10 @@ def pack_reference(attrs, x: np.ndarray) -> np.ndarray:
 
 def unpack_reference(attrs, words: np.ndarray) -> np.ndarray:
     """Return the int8 codes, shape (..., channels), of packed words."""
+    if attrs.planes == 2:
+        one = PackAttrs(attrs.channels, attrs.groups, attrs.word_bits)
+        p, q = (unpack_reference(one, plane) for plane in np.split(words, 2, axis=-1))
+        return ((p + q) // 2).astype(np.int8)
     g = attrs.groups
     grouped = np.ascontiguousarray(words).reshape(*words.shape[:-1], g, -1)
     bits = np.unpackbits(grouped.view(np.uint8), axis=-1, bitorder="little")[..., : attrs.channels // g]
@@ -59,8 +72,9 @@ def _infer_pack(call: relax.Call) -> relax.Type:
     a = call.attrs
     shape = static_shape(x)
     require(dtype_of(x) == "int8", "pack: codes must be int8")
+    require(a.planes in (1, 2), f"pack: {a.planes} planes; -1 and +1 take one, -1, 0 and +1 two")
     require(shape[-1] == a.channels and a.channels % a.groups == 0, f"pack: {shape} does not hold {a.channels} channels in {a.groups} groups")
-    return relax.TensorType((*shape[:-1], a.groups * words_per_group(a.channels, a.groups, a.word_bits)), f"uint{a.word_bits}")
+    return relax.TensorType((*shape[:-1], a.planes * a.groups * words_per_group(a.channels, a.groups, a.word_bits)), f"uint{a.word_bits}")
 
 
 def _infer_unpack(call: relax.Call) -> relax.Type:
@@ -68,12 +82,12 @@ def _infer_unpack(call: relax.Call) -> relax.Type:
     a = call.attrs
     shape = static_shape(x)
     require(dtype_of(x) == f"uint{a.word_bits}", f"unpack: words of {a.word_bits} bits expected, found {dtype_of(x)}")
-    require(shape[-1] == a.groups * words_per_group(a.channels, a.groups, a.word_bits), f"unpack: {shape} does not hold {a.channels} channels")
+    require(shape[-1] == a.planes * a.groups * words_per_group(a.channels, a.groups, a.word_bits), f"unpack: {shape} does not hold {a.channels} channels")
     return relax.TensorType((*shape[:-1], a.channels), "int8")
 
 
 def _build_pack(op):
-    return lambda x, channels, groups=1, word_bits=64: relax.Call(op, [x], PackAttrs(channels, groups, word_bits))
+    return lambda x, channels, groups=1, word_bits=64, planes=1: relax.Call(op, [x], PackAttrs(channels, groups, word_bits, planes))
 
 
 define_op("pack", _build_pack, _infer_pack, pack_reference)

@@ -1,5 +1,8 @@
 """``bnn.packed_conv2d`` and ``bnn.packed_dense``: xor-popcount accumulators of packed words.
 
+Codes of -1, 0, +1 come as two planes of words (pack.py); with them the result is half the sum of both planes' dot products. A kernel need not spend that: where
+the planes are equal everywhere, which is where no code is 0, one of them is all there is to compute.
+
 A dot product of K signs is ``K - 2 * popcount(x ^ w)`` (the back-transform). Padding has been written into the input by
 ``bnn.packed_pad`` before; where the model pads with a real 0, which is neither bit value, the padded taps count as +1 and `border` takes them out again.
 """
@@ -20,12 +23,13 @@ __all__ = ["PackedConv2dAttrs", "PackedDenseAttrs", "packed_conv2d_reference", "
 
 @py_class("bnncc.PackedConv2dAttrs", structural_eq="tree", frozen=True)
 class PackedConv2dAttrs(tvm.ir.Attrs):
-    """`channels` counts the input channels of all groups."""
+    """`channels` counts the input channels of all groups, once where there are two planes."""
 
     channels: int
     strides: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+    planes: int = 1
 
 
 @py_class("bnncc.PackedDenseAttrs", structural_eq="tree", frozen=True)
@@ -33,6 +37,7 @@ class PackedDenseAttrs(tvm.ir.Attrs):
     """`channels` is the length K of the dot product."""
 
     channels: int
+    planes: int = 1
 
 
 def packed_conv2d_reference(attrs, x: np.ndarray, w: np.ndarray, border=None, row_class=None, col_class=None) -> np.ndarray:
@@ -40,8 +45,8 @@ def packed_conv2d_reference(attrs, x: np.ndarray, w: np.ndarray, border=None, ro
 
     Parameters
     ----------
-    x : ndarray, uint, shape (N, H, W, groups * words)
-        Already padded; group g holds the words ``g * words`` and on.
+    x : ndarray, uint, shape (N, H, W, planes * groups * words)
+        Already padded; group g holds the words ``g * words`` and on of each plane.
     w : ndarray, uint, shape (Co, KH, KW, words)
     border : ndarray, int32, shape (row classes, column classes, Co), optional
         Added to the accumulator at (y, x) as ``border[row_class[y], col_class[x]]``.
@@ -51,6 +56,13 @@ def packed_conv2d_reference(attrs, x: np.ndarray, w: np.ndarray, border=None, ro
     -------
     ndarray, int32, shape (N, OH, OW, Co)
     """
+    out = sum(_plane_conv2d(attrs, plane, w) for plane in np.split(x, attrs.planes, axis=-1)) // attrs.planes
+    if border is not None:
+        out += border[row_class[:, None], col_class[None, :]]
+    return out
+
+
+def _plane_conv2d(attrs, x, w):
     co, kh, kw, words = w.shape
     view = windows(x, (kh, kw), attrs.strides, attrs.dilation)
     length = kh * kw * (attrs.channels // attrs.groups)
@@ -59,14 +71,13 @@ def packed_conv2d_reference(attrs, x: np.ndarray, w: np.ndarray, border=None, ro
         g = o // (co // attrs.groups)
         taps = view[:, :, :, g * words : (g + 1) * words] ^ w[o].transpose(2, 0, 1)
         out[..., o] = length - 2 * popcount(taps).sum((3, 4, 5))
-    if border is not None:
-        out += border[row_class[:, None], col_class[None, :]]
     return out
 
 
 def packed_dense_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return the dot products of signs, int32 (N, M), of words x (N, words) and w (M, words)."""
-    return (attrs.channels - 2 * popcount(x[:, None, :] ^ w[None]).sum(2)).astype(np.int32)
+    """Return the dot products of signs, int32 (N, M), of words x (N, planes * words) and w (M, words)."""
+    planes = np.split(x, attrs.planes, axis=-1)
+    return (sum(attrs.channels - 2 * popcount(p[:, None, :] ^ w[None]).sum(2) for p in planes) // attrs.planes).astype(np.int32)
 
 
 def _infer_conv2d(call: relax.Call) -> relax.Type:
@@ -76,7 +87,7 @@ def _infer_conv2d(call: relax.Call) -> relax.Type:
     co, kh, kw, words = static_shape(w)
     require(dtype_of(x) == dtype_of(w) and dtype_of(x).startswith("uint"), "packed_conv2d: words of input and weights differ")
     require(words == words_per_group(a.channels, a.groups, int(dtype_of(x)[4:])), f"packed_conv2d: {words} words a tap for {a.channels} channels")
-    require(xw == words * a.groups, f"packed_conv2d: the input has {xw} words a pixel, the weights need {a.groups} x {words}")
+    require(xw == words * a.groups * a.planes, f"packed_conv2d: the input has {xw} words a pixel, the weights need {a.planes} x {a.groups} x {words}")
     require(len(call.args) in (2, 5), "packed_conv2d: border comes with row_class and col_class")
     oh = output_size(h, kh, a.strides[0], a.dilation[0], 0, 0)
     ow = output_size(width, kw, a.strides[1], a.dilation[1], 0, 0)
@@ -88,18 +99,22 @@ def _infer_conv2d(call: relax.Call) -> relax.Type:
 
 def _infer_dense(call: relax.Call) -> relax.Type:
     x, w = call.args
-    require(dtype_of(x) == dtype_of(w) and static_shape(x)[1] == static_shape(w)[1], "packed_dense: input and weights differ in words")
+    same = dtype_of(x) == dtype_of(w) and static_shape(x)[1] == call.attrs.planes * static_shape(w)[1]
+    require(same, "packed_dense: input and weights differ in words")
     return relax.TensorType((static_shape(x)[0], static_shape(w)[0]), "int32")
 
 
 def _build_conv2d(op):
-    def packed_conv2d(x, w, *border, channels, strides=(1, 1), dilation=(1, 1), groups=1):
-        return relax.Call(op, [x, w, *border], PackedConv2dAttrs(channels, tuple(strides), tuple(dilation), groups))
+    def packed_conv2d(x, w, *border, channels, strides=(1, 1), dilation=(1, 1), groups=1, planes=1):
+        return relax.Call(op, [x, w, *border], PackedConv2dAttrs(channels, tuple(strides), tuple(dilation), groups, planes))
 
     return packed_conv2d
 
 
 define_op("packed_conv2d", _build_conv2d, _infer_conv2d, packed_conv2d_reference)
 define_op(
-    "packed_dense", lambda op: lambda x, w, channels: relax.Call(op, [x, w], PackedDenseAttrs(channels)), _infer_dense, packed_dense_reference
+    "packed_dense",
+    lambda op: lambda x, w, channels, planes=1: relax.Call(op, [x, w], PackedDenseAttrs(channels, planes)),
+    _infer_dense,
+    packed_dense_reference,
 )

@@ -144,10 +144,6 @@ class PassContext:
     sign_zeros: dict[str, int] = field(default_factory=dict)
     """ONNX tensor with a plain Sign whose 0 matters to a binary layer, to its number of channels."""
 
-    def note_sign_zero(self, tensor: str, channels: int) -> None:
-        """Note that exact zeros of a plain Sign reach a binary layer, and what becomes of them."""
-        self.sign_zeros[tensor] = channels
-
     def onnx_name(self, var_name: str) -> str:
         """Return the ONNX tensor that this variable holds, else the variable's own name."""
         view = self.tensors.get(var_name)

@@ -1,7 +1,8 @@
 """PackBits: two-valued code tensors that binary layers read become words; graph algebra ends here, layout and packing happen only here.
 
 Each packed tensor keeps how its words hold its channels (`_Words`): all channels in a row, or each group starting a word of its own, as a grouped convolution reads it
-and as a flattened image falls out of memory for free (its pixels are the groups of a dense layer's weights)::
+and as a flattened image falls out of memory for free (its pixels are the groups of a dense layer's weights). What a plain Sign leaves at 0 is kept exactly: codes
+of -1, 0, +1 take two planes of words (ops/pack.py), and all movement of words moves both::
 
     c = bnn.quantize(x, thresholds, flip)          q = bnn.quantize(x, thresholds, flip)
     n = bnn.conv2d(c, signs, padding=1)     ->     c = bnn.pack(q)
@@ -19,7 +20,7 @@ from tvm import relax
 from tvm.ir import Tuple
 from tvm.relax import op
 
-from bnncc.ops import bnn, is_bnn, static_shape
+from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.ops.geometry import border_classes
 from bnncc.ops.pack import PackAttrs, pack_reference, tail_mask
 from bnncc.passes.context import PassContext
@@ -34,6 +35,12 @@ _SPATIAL = ("relax.strided_slice", "relax.reshape", "relax.take", "relax.permute
 class _Words:
     channels: int
     groups: int
+    planes: int = 1
+
+    @property
+    def flat(self) -> tuple[int, int]:
+        """Channels and groups where planes count as channels: each plane starts a word of its own."""
+        return self.channels * self.planes, self.groups * self.planes
 
 
 class _Pack(Rewriter):
@@ -42,6 +49,7 @@ class _Pack(Rewriter):
         self.bits = ctx.options.word_bits
         self.words: dict[relax.Var, _Words] = {}  # old variable, now packed, to how
         self.wanted = self._wanted()
+        self.planes = _planes(self.graph)
 
     def _wanted(self) -> set[relax.Var]:
         """Return the code tensors that a binary layer or word-wide logic reads, directly or through movement."""
@@ -74,29 +82,30 @@ class _Pack(Rewriter):
 
     def _unpack(self, old_var, builder):
         w = self.words[old_var]
-        codes = builder.emit(bnn.unpack(self.mapping[old_var], w.channels, w.groups, self.bits), f"{old_var.name}_codes")
+        made = builder.values.get(self.mapping[old_var])
+        if is_bnn(made, "pack"):
+            return made.args[0]
+        codes = builder.emit(bnn.unpack(self.mapping[old_var], w.channels, w.groups, self.bits, w.planes), f"{old_var.name}_codes")
         shape = static_shape(old_var)
         return codes if static_shape(codes) == shape else builder.emit(op.reshape(codes, shape), f"{old_var.name}_codes")
 
     def _code(self, var, old, value, builder, name):
         channels = static_shape(var)[-1]
         if is_bnn(old, "quantize"):
-            codes = builder.emit(value, f"{var.name}_codes")
-            self.words[var] = _Words(channels, 1)
-            return bnn.pack(codes, channels, 1, self.bits)
-        if is_bnn(old, "logic"):
+            return self._pack(var, builder.emit(value, f"{var.name}_codes"))
+        if is_bnn(old, "logic") and not any(self.planes.get(a, 1) > 1 for a in old.args):
             inputs = [self._aligned(a, 1, builder) for a in old.args]
             if len({static_shape(i) for i in inputs}) == 1:
                 self.words[var] = _Words(channels, 1)
                 return bnn.packed_logic(*inputs, table=old.attrs.table, channels=channels)
         elif is_bnn(old, "max_pool2d"):
             x, w = self._packed(old.args[0], builder)
-            flip = pack_reference(PackAttrs(w.channels, w.groups, self.bits), constant(old.args[1]))
+            flip = np.tile(pack_reference(PackAttrs(w.channels, w.groups, self.bits), constant(old.args[1])), w.planes)
             self.words[var] = w
             a = old.attrs
             return bnn.packed_max_pool2d(x, const(flip), a.pool_size, a.strides, a.padding, a.dilation)
-        elif is_bnn(old, "pad") and not (old.attrs.mode == "constant" and old.attrs.code == 0):
-            x, w = self._packed(old.args[0], builder)
+        elif is_bnn(old, "pad"):
+            x, w = self._packed(old.args[0], builder, self.planes[var])
             self.words[var] = w
             return bnn.packed_pad(x, const(self._fill(w, old.attrs.code)), old.attrs.padding, old.attrs.mode)
         elif name == "relax.concat":
@@ -108,16 +117,26 @@ class _Pack(Rewriter):
             if made is not None:
                 return made
         plain = self._on_codes(old, value, builder)
-        codes = builder.emit(value if plain is None else plain, f"{var.name}_codes")
-        self.words[var] = _Words(channels, 1)
-        return bnn.pack(codes, channels, 1, self.bits)
+        return self._pack(var, builder.emit(value if plain is None else plain, f"{var.name}_codes"))
 
-    def _packed(self, old_var, builder):
-        """Return the words of a code tensor, packing it where it is not, and how they hold it."""
+    def _pack(self, var, codes):
+        channels, planes = static_shape(var)[-1], self.planes[var]
+        self.words[var] = _Words(channels, 1, planes)
+        return bnn.pack(codes, channels, 1, self.bits, planes)
+
+    def _packed(self, old_var, builder, planes: int = 1):
+        """Return the words of a code tensor, packing it where it is not, and how they hold it; in two planes where that is asked for."""
         if old_var in self.words:
-            return self.mapping[old_var], self.words[old_var]
-        channels = static_shape(old_var)[-1]
-        return builder.emit(bnn.pack(self.mapping[old_var], channels, 1, self.bits), f"{old_var.name}_packed"), _Words(channels, 1)
+            x, w = self.mapping[old_var], self.words[old_var]
+        else:
+            channels = static_shape(old_var)[-1]
+            w = _Words(channels, 1, self.planes.get(old_var, 1))
+            x = builder.emit(bnn.pack(self.mapping[old_var], channels, 1, self.bits, w.planes), f"{old_var.name}_packed")
+        if planes > w.planes:  # two-valued codes are their own second plane
+            rank = len(static_shape(x))
+            x = builder.emit(op.concat([x, x], axis=rank - 1), f"{old_var.name}_twice")
+            w = _Words(w.channels, w.groups, planes)
+        return x, w
 
     def _same_words(self, w: _Words, groups: int) -> bool:
         """Tell whether `w` is, word for word, what `groups` groups would be."""
@@ -134,27 +153,31 @@ class _Pack(Rewriter):
         return builder.emit(self._gather([x], [w], index, groups), f"{old_var.name}_by_group")
 
     def _gather(self, inputs, words, index, groups=1):
+        """Gather channels by rows of (input, channel), in every plane alike."""
+        channels = np.array([w.channels for w in words])
+        planes = [index + np.stack([np.zeros(len(index), int), plane * channels[index[:, 0]]], axis=1) for plane in range(words[0].planes)]
         return bnn.gather_channels(
-            const(index.astype(np.int32)),
+            const(np.concatenate(planes).astype(np.int32)),
             *inputs,
-            in_channels=[w.channels for w in words],
-            in_groups=[w.groups for w in words],
-            out_channels=len(index),
-            out_groups=groups,
+            in_channels=[w.flat[0] for w in words],
+            in_groups=[w.flat[1] for w in words],
+            out_channels=len(index) * words[0].planes,
+            out_groups=groups * words[0].planes,
             word_bits=self.bits,
         )
 
     def _fill(self, w: _Words, code: int) -> np.ndarray:
+        """Return the words of a pixel in which every channel is `code`; 0 is +1 in the first plane and -1 in the second."""
         mask = tail_mask(w.channels, w.groups, self.bits)
-        return mask if code == -1 else np.zeros_like(mask)
+        return np.concatenate([mask if code < plane else np.zeros_like(mask) for plane in range(w.planes)])
 
     def _concat(self, var, old, builder):
         rank = len(static_shape(var))
-        parts = [self._packed(v, builder) for v in old.args[0].fields]
+        parts = [self._packed(v, builder, self.planes[var]) for v in old.args[0].fields]
         inputs, words = [p[0] for p in parts], [p[1] for p in parts]
         if old.attrs.axis % rank == rank - 1:
             index = np.concatenate([np.stack([np.full(w.channels, i), np.arange(w.channels)], axis=1) for i, w in enumerate(words)])
-            self.words[var] = _Words(len(index), 1)
+            self.words[var] = _Words(len(index), 1, self.planes[var])
             return self._gather(inputs, words, index)
         if len(set(words)) == 1:
             self.words[var] = words[0]
@@ -170,7 +193,7 @@ class _Pack(Rewriter):
         if name == "relax.take" and old.attrs.axis is not None and constant(old.args[1]) is not None:
             picked = constant(old.args[1]).reshape(-1)
             if old.attrs.axis % len(shape) == last:
-                self.words[var] = _Words(len(picked), 1)
+                self.words[var] = _Words(len(picked), 1, w.planes)
                 return self._gather([x], [w], np.stack([np.zeros_like(picked), picked], axis=1))
         if name == "relax.strided_slice":
             return self._slice(var, old, builder, x, w, shape)
@@ -181,8 +204,8 @@ class _Pack(Rewriter):
             self.words[var] = w
             return op.reshape(x, (*out[:-1], words))
         pixels = int(np.prod(shape[1:-1]))
-        if out == (shape[0], pixels * shape[-1]) and w.groups == 1:
-            self.words[var] = _Words(pixels * w.channels, pixels)
+        if out == (shape[0], pixels * shape[-1]) and w.groups == 1 and (w.planes == 1 or pixels == 1):
+            self.words[var] = _Words(pixels * w.channels, pixels, w.planes)
             return op.reshape(x, (shape[0], pixels * words))
         return None
 
@@ -199,21 +222,21 @@ class _Pack(Rewriter):
         if channel is None:
             return x
         picked = np.arange(w.channels)[slice(*channel)]
-        self.words[var] = _Words(len(picked), 1)
+        self.words[var] = _Words(len(picked), 1, w.planes)
         return self._gather([x], [w], np.stack([np.zeros_like(picked), picked], axis=1))
 
     def _conv2d(self, old, builder):
         attrs, signs = old.attrs, constant(old.args[1])
         x = self._aligned(old.args[0], attrs.groups, builder)
-        w = _Words(static_shape(old.args[0])[-1], attrs.groups)
+        w = _Words(static_shape(old.args[0])[-1], attrs.groups, self.planes.get(old.args[0], 1))
         weights = pack_reference(PackAttrs(signs.shape[3], 1, self.bits), signs)
         border = ()
         if any(attrs.padding):
-            if attrs.pad_code == 0:
+            if attrs.pad_code == 0:  # counted as +1, and taken out again: two planes stay equal where no code is 0
                 border = self._border(old, signs)
-            x = builder.emit(bnn.packed_pad(x, const(self._fill(w, attrs.pad_code)), attrs.padding), "padded")
+            x = builder.emit(bnn.packed_pad(x, const(self._fill(w, attrs.pad_code or 1)), attrs.padding), "padded")
         return bnn.packed_conv2d(
-            x, const(weights), *border, channels=w.channels, strides=attrs.strides, dilation=attrs.dilation, groups=attrs.groups
+            x, const(weights), *border, channels=w.channels, strides=attrs.strides, dilation=attrs.dilation, groups=attrs.groups, planes=w.planes
         )
 
     @staticmethod
@@ -230,7 +253,20 @@ class _Pack(Rewriter):
     def _dense(self, old, builder):
         x, w = self._packed(old.args[0], builder)
         weights = pack_reference(PackAttrs(w.channels, w.groups, self.bits), constant(old.args[1]))
-        return bnn.packed_dense(x, const(weights), channels=w.channels)
+        return bnn.packed_dense(x, const(weights), channels=w.channels, planes=w.planes)
+
+
+def _planes(graph) -> dict[relax.Var, int]:
+    """Return how many planes each code tensor takes: two where a 0 is among its codes."""
+    planes: dict[relax.Var, int] = {}
+    for b in graph.bindings:
+        if isinstance(b.var.ty, relax.TensorType) and dtype_of(b.var) == "int8":
+            if is_bnn(b.value, "quantize"):
+                planes[b.var] = 3 - b.value.attrs.step
+            else:
+                zero = is_bnn(b.value, "pad") and b.value.attrs.mode == "constant" and b.value.attrs.code == 0
+                planes[b.var] = 2 if zero else max((planes.get(v, 1) for v in used_vars(b.value)), default=1)
+    return planes
 
 
 def _ints(expr):

@@ -10,6 +10,7 @@ import tvm
 from bnncc.passes.canonicalize_arithmetic import canonicalize_arithmetic
 from bnncc.passes.canonicalize_layout import canonicalize_layout
 from bnncc.passes.context import PassContext
+from bnncc.passes.decide_sign_zero import decide_sign_zero
 from bnncc.passes.fold_padding import fold_padding
 from bnncc.passes.fold_pool import fold_pool
 from bnncc.passes.fold_thresholds import fold_thresholds
@@ -21,7 +22,6 @@ from bnncc.passes.recognise_binary import recognise_binary
 from bnncc.passes.recognise_logic import recognise_logic
 from bnncc.passes.recognise_quantize import recognise_quantize
 from bnncc.passes.sink_dequantize import sink_dequantize
-from bnncc.passes.split_ternary import split_ternary
 from bnncc.passes.verify import verify_phase
 
 __all__ = ["PIPELINE", "run_pipeline"]
@@ -51,8 +51,7 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
             fold_pool,  # before thresholds: a pool between accumulator and quantizer would end the chain
             fold_padding,
             fold_thresholds,
-            split_ternary,  # after thresholds: these prove many zeros impossible
-            fold_thresholds,  # accumulators of split layers count in halves
+            decide_sign_zero,  # after thresholds: these prove many zeros impossible
         ),
     ),
     ("pack", (pack_bits, lower_dequantize, materialize_padding)),

@@ -169,11 +169,16 @@ class StepAnalysis:
         else:
             return None
         shape = self.chains.constant_shape(var, self.root)
+        if not predicates:
+            return _Pieces(np.full((1, *shape), np.inf, np.float32))
+        if all(tensor.same_as(var) for tensor, _, _ in predicates):  # all levels of a rounding at once
+            limits = np.array([limit for _, _, limit in predicates], np.float32).reshape(-1, *(1,) * len(shape))
+            return self._merge([_first_change(lambda x: np.broadcast_to(self._evaluate(var, x) >= limits, x.shape), (len(predicates), *shape))])
         breaks = [
             _first_change(lambda x, t=tensor, f=test, c=limit: np.broadcast_to(f(self._evaluate(t, x[None]), c)[0], shape), shape)
             for tensor, test, limit in predicates
         ]
-        return self._merge([np.stack(breaks)]) if breaks else _Pieces(np.full((1, *shape), np.inf, np.float32))
+        return self._merge([np.stack(breaks)])
 
     def _evaluate(self, var, x):
         return self.chains.evaluate(var, {self.root: x.astype(np.float32)})

@@ -20,7 +20,7 @@ _PACKED = frozenset(
 PHASES = {
     "import": "float Relax operators only, no dialect, every shape static",
     "recognise": "logical dialect and float operators; images NHWC",
-    "fold": "as recognise; no three-valued code reaches a binary layer",
+    "fold": "as recognise; with --sign-zero plus or minus no code of -1, 0, +1 reaches a binary layer",
     "pack": "packed dialect and float operators; no logical convolution, dense, pool, pad or dequantize",
     "fuse": "calls of groups, reshapes and tuple fields only",
     "lower": "call_tir, reshapes and tuple fields only",

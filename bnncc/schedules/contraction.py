@@ -23,7 +23,7 @@ def write_contraction(builder: Builder, anchor: Tensor, c: Contraction, weights,
     widest : int
         Pixels of a tile at most.
     load_x : callable
-        ``load_x(lead, pixel, group, kh, kw, k)``: scalar of the input.
+        ``load_x(lead, pixel, plane, group, kh, kw, k)``: scalar of the input.
     read : callable
         ``read(value, index, lanes)``: tile elements to the anchor's value (back-transform, border).
 
@@ -41,7 +41,7 @@ def write_contraction(builder: Builder, anchor: Tensor, c: Contraction, weights,
             with evaluator.loop(count, "t") as t:
                 first = start + t * width if count > 1 else start
                 tile = body.local(c.tile_dtype, width * stride, "tile")
-                fill_tile(body, c, width, weights, tile, lambda i, g, kh, kw, k, first=first: load_x(lead, first + i, g, kh, kw, k))
+                fill_tile(body, c, width, weights, tile, lambda i, *tap, first=first: load_x(lead, first + i, *tap))
                 with evaluator.loop(width, "p") as p:
                     evaluator.define(anchor, lambda index, lanes, p=p, tile=tile: read(body.load(tile, p * stride + index[-1], lanes), index, lanes))
                     builder.outputs.write(evaluator, (*lead, first + p))

@@ -115,16 +115,23 @@ class Evaluator:
         return apply(node, lanes, [self.operand(arg, node.shape, index, lanes) for arg in args])
 
     def _quantize(self, node: Tensor, index: tuple, lanes: int):
-        x, thresholds, flip = node.args
-        values = self.operand(x, node.shape, index, lanes)
         lo, step = int(node.attrs.lo), int(node.attrs.step)
-        passed = [self._reached(values, x.dtype, self._threshold(thresholds, i, node, index, lanes), flip, node, index, lanes) for i in range(thresholds.shape[0])]
+        passed = self.thresholds_reached(node, index, lanes)
         if len(passed) == 1:
             return tirx.Select(passed[0], const(lo + step, "int8", lanes), const(lo, "int8", lanes))
         code = const(lo, "int8", lanes)
         for one in passed:
             code = code + tirx.Select(one, const(step, "int8", lanes), const(0, "int8", lanes))
         return code
+
+    def thresholds_reached(self, node: Tensor, index: tuple, lanes: int) -> list:
+        """Return, threshold by threshold of a quantize, where its input has reached it."""
+        x, thresholds, flip = node.args
+        values = self.operand(x, node.shape, index, lanes)
+        if thresholds.shape[0] > 1:
+            values = self.body.keep(values, x.dtype, lanes, "v")
+        limits = (self._threshold(thresholds, i, node, index, lanes) for i in range(thresholds.shape[0]))
+        return [self._reached(values, x.dtype, limit, flip, node, index, lanes) for limit in limits]
 
     def _threshold(self, thresholds: Tensor, i: int, node: Tensor, index: tuple, lanes: int):
         shape = thresholds.shape[1:]

@@ -51,34 +51,44 @@ class Outputs:
                 self._write_run(evaluator, lead, run, block)
 
     def _write_run(self, evaluator: Evaluator, lead: tuple, run: Run, block) -> None:
-        words: dict[Tensor, tuple] = {}
+        words: dict[tuple[Tensor, int], tuple] = {}
         for offset, lanes in run.cuts:
             with evaluator.scope():
                 index = (*lead, block * run.size + (run.start + offset)) if self.shape else ()
                 for node in self._group.outputs:
                     if _is_pack(node):
-                        self._collect(evaluator, node, lead, index, lanes, run, block, offset, words)
+                        for plane, negative in enumerate(self._planes(evaluator, node, index, lanes)):
+                            self._collect(evaluator, node, plane, negative, lead, lanes, run, block, offset, words)
                     else:
                         value = evaluator.value(node, index, lanes)
                         evaluator.body.store(self._buffers[node], linear_index(node.shape, index), value, lanes)
 
-    def _collect(self, evaluator, node, lead, index, lanes, run, block, offset, words) -> None:
+    @staticmethod
+    def _planes(evaluator, node, index, lanes) -> list:
+        """Return, plane by plane, where a bit is 1: the thresholds not reached, without the detour over codes where the codes are thresholds'."""
+        codes, planes = node.args[0], int(node.attrs.planes)
+        if codes.op == "relax.bnn.quantize" and codes.args[1].shape[0] == planes:
+            return [tirx.Not(reached) for reached in evaluator.thresholds_reached(codes, index, lanes)]
+        value = evaluator.value(codes, index, lanes)
+        return [tirx.LT(value, const(plane, "int8", lanes)) for plane in range(planes)]
+
+    def _collect(self, evaluator, node, plane, negative, lead, lanes, run, block, offset, words) -> None:
         """Add the bits of one vector to the word they belong to, and store the word after its last vector."""
         layout = layout_of(node).normal()
-        codes = evaluator.value(node.args[0], index, lanes)
+        key = (node, plane)
         first, bit = layout.locate(run.start + offset)
-        bits = _lane_bits(tirx.LT(codes, const(0, "int8", lanes)), lanes, layout.bits)
+        bits = _lane_bits(negative, lanes, layout.bits)
         if bit:
             bits = tirx.shift_left(bits, tirx.const(bit, node.dtype))
-        if node in words:
-            bits = tirx.bitwise_or(words[node], bits)
+        if key in words:
+            bits = tirx.bitwise_or(words[key], bits)
         end = run.start + offset + lanes
         if end < layout.channels and end < run.start + run.size and layout.locate(end)[0] == first:
-            words[node] = bits
+            words[key] = bits
             return
-        words.pop(node, None)
+        words.pop(key, None)
         step = layout.locate(run.start + run.size)[0] - layout.locate(run.start)[0] if run.count > 1 else 0
-        evaluator.body.store(self._buffers[node], linear_index(node.shape, (*lead, block * step + first)), bits)
+        evaluator.body.store(self._buffers[node], linear_index(node.shape, (*lead, block * step + (plane * layout.words + first))), bits)
 
 
 def _lane_bits(condition, lanes: int, bits: int):

@@ -45,6 +45,8 @@ class Contraction:
         ``step(acc, x, w)``: x a scalar spread over the lanes.
     finish : callable
         Accumulator vector to tile elements.
+    planes : int or expression
+        How often the whole sum is made, over one plane of the input after the other.
     """
 
     groups: int
@@ -58,6 +60,7 @@ class Contraction:
     vectors: int
     step: Callable
     finish: Callable
+    planes: object = 1
 
     @property
     def group_vectors(self) -> int:
@@ -109,7 +112,7 @@ def fill_tile(body: Statements, c: Contraction, width: int, weights, tile, load_
     weights, tile : Buffer
         In the order of `arrange_weights`, and (width, tile_stride).
     load_x : callable
-        ``load_x(i, group, kh, kw, k)``: scalar expression of the input.
+        ``load_x(i, plane, group, kh, kw, k)``: scalar expression of the input.
     """
     whole, rest = divmod(c.group_vectors, c.vectors)
     vector_size = c.tap_count * c.lanes
@@ -131,24 +134,24 @@ def _block(body, c: Contraction, width: int, vectors: int, weights, base, tile, 
         body.store(acc, slot, const(0, c.acc_dtype, c.lanes), c.lanes)
     steps = width * vectors
 
-    def tap(kh, kw, k):
+    def tap(plane, kh, kw, k):
         at = base + ((kh * c.taps[1] + kw) * c.depth + k) * (vectors * c.lanes)
         for i, j, slot in slots:
             w = body.load(weights, at + j * c.lanes, c.lanes)
-            x = spread(load_x(i, g, kh, kw, k), c.lanes)
+            x = spread(load_x(i, plane, g, kh, kw, k), c.lanes)
             body.store(acc, slot, c.step(body.load(acc, slot, c.lanes), x, w), c.lanes)
 
-    with body.loop(c.taps[0], "kh") as kh:
+    with body.loop(c.planes, "plane") as plane, body.loop(c.taps[0], "kh") as kh:
         if steps * c.taps[1] * c.depth <= _UNROLLED_STEPS:
             for kw in range(c.taps[1]):
                 for k in range(c.depth):
-                    tap(kh, kw, k)
+                    tap(plane, kh, kw, k)
         else:
             with body.loop(c.taps[1], "kw") as kw:
                 unroll = next(u for u in (4, 2, 1) if c.depth % u == 0 and (u == 1 or u * steps <= _UNROLLED_STEPS))
                 with body.loop(c.depth // unroll, "k") as k:
                     for u in range(unroll):
-                        tap(kh, kw, k * unroll + u)
+                        tap(plane, kh, kw, k * unroll + u)
     stride = tile_stride(c)
     for i, j, slot in slots:
         at = i * stride + g * c.group_outputs + (first + j) * c.lanes

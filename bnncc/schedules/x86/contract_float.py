@@ -41,7 +41,7 @@ def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order,
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
     weights = builder.replace(w, size, "float32", lambda array: arrange_weights(c, order(array)))
 
-    def load_x(lead, pixel, g, kh, kw, k):
+    def load_x(lead, pixel, _plane, g, kh, kw, k):
         return builder.evaluator.value(x, at(lead, pixel, g, kh, kw, k), 1)
 
     write_contraction(builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value)

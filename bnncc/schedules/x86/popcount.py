@@ -13,13 +13,13 @@ from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor, linear_index
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, arrange_weights
-from bnncc.schedules.statements import const
+from bnncc.schedules.statements import const, spread
 from bnncc.schedules.windows import packed_depthwise_conv2d
 
 __all__ = ["packed_conv2d", "packed_dense"]
 
 
-def _contraction(builder: Builder, word: str, groups: int, outputs: int, taps: tuple[int, int], depth: int, vectors: int) -> Contraction:
+def _contraction(builder: Builder, word: str, groups: int, outputs: int, taps: tuple[int, int], depth: int, vectors: int, planes=1) -> Contraction:
     lane = "uint64" if word == "uint64" else "uint32"
     lanes = builder.variant.lanes(int(lane[4:]))
     tile = f"int32x{lanes}" if lanes > 1 else "int32"
@@ -35,6 +35,7 @@ def _contraction(builder: Builder, word: str, groups: int, outputs: int, taps: t
         vectors=vectors,
         step=lambda acc, x, w: acc + tirx.popcount(tirx.bitwise_xor(x, w)),
         finish=lambda acc: tirx.Cast(tile, acc),
+        planes=planes,
     )
 
 
@@ -49,18 +50,40 @@ def _write(builder: Builder, anchor: Tensor, c: Contraction, word, at, border) -
     taps = c.tap_count * c.lanes * c.group_vectors * c.groups
     weights = builder.replace(w, taps, c.weight_dtype, lambda array: arrange_weights(c, array))
 
-    def load_x(lead, pixel, g, kh, kw, k):
-        value = builder.evaluator.value(x, at(lead, pixel, g, kh, kw, k), 1)
+    plane_words = x.shape[-1] // int(anchor.attrs.planes)
+
+    def load_x(lead, pixel, plane, g, kh, kw, k):
+        *place, word_index = at(lead, pixel, g, kh, kw, k)
+        value = builder.evaluator.value(x, (*place, plane * plane_words + word_index), 1)
         return value if word == c.acc_dtype else tirx.Cast(c.acc_dtype, value)
 
     length = int(anchor.attrs.channels) // c.groups * c.taps[0] * c.taps[1]
 
     def read(count, index, lanes):
         value = const(length, "int32", lanes) - count * const(2, "int32", lanes)
+        if int(anchor.attrs.planes) == 2:  # length * planes - 2 * count, halved where both planes were summed
+            value = value + spread((c.planes - 1) * length, lanes)
+            value = tirx.shift_right(value, spread(c.planes - 1, lanes))
         return value if border is None else value + border(index, lanes)
 
     write_contraction(builder, anchor, c, weights, widest, load_x, read)
     return builder.kernel(f"popcount, {word} words, tile {widest} pixels x {c.vectors} vectors of {c.lanes} channels")
+
+
+def _planes(builder: Builder, anchor: Tensor):
+    """Return how many planes have to be summed: one where the input has one, or where a look at all its words finds both equal."""
+    x = anchor.args[0]
+    if int(anchor.attrs.planes) == 1:
+        return 1
+    words = x.shape[-1] // 2
+    body, buffer = builder.body, builder.buffers[x]
+    differ = body.local(x.dtype, 1, "differ")
+    body.store(differ, 0, const(0, x.dtype))
+    with body.loop(x.size // (2 * words), "pixel") as pixel, body.loop(words, "word") as word:
+        p, q = (body.load(buffer, pixel * (2 * words) + plane * words + word) for plane in (0, 1))
+        body.store(differ, 0, tirx.bitwise_or(body.load(differ, 0), tirx.bitwise_xor(p, q)))
+    count = tirx.Select(tirx.NE(body.load(differ, 0), const(0, x.dtype)), tirx.const(2, "int32"), tirx.const(1, "int32"))
+    return body.keep(count, "int32", 1, "planes")
 
 
 def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
@@ -68,7 +91,7 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     x, w = anchor.args[:2]
     attrs = anchor.attrs
     outputs, kh, kw, words = w.shape
-    c = _contraction(builder, x.dtype, int(attrs.groups), outputs, (kh, kw), words, _tile(builder)[1])
+    c = _contraction(builder, x.dtype, int(attrs.groups), outputs, (kh, kw), words, _tile(builder)[1], _planes(builder, anchor))
     (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
 
     def at(lead, pixel, g, kh, kw, k):
@@ -85,7 +108,7 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
             offset = linear_index(table.shape, (row, column, index[3]))
             return builder.body.load(builder.buffers[table], offset, lanes)
 
-    if c.group_outputs == 1 and words == 1 and int(attrs.channels) == c.groups and c.groups > 1:
+    if c.group_outputs == 1 and words == 1 and int(attrs.planes) == 1 and int(attrs.channels) == c.groups and c.groups > 1:
         return packed_depthwise_conv2d(builder, anchor, border)
     return _write(builder, anchor, c, x.dtype, at, border)
 
@@ -94,5 +117,5 @@ def packed_dense(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``bnn.packed_dense`` and its epilogue."""
     x, w = anchor.args
     outputs, words = w.shape
-    c = _contraction(builder, x.dtype, 1, outputs, (1, 1), words, _tile(builder)[1])
+    c = _contraction(builder, x.dtype, 1, outputs, (1, 1), words, _tile(builder)[1], _planes(builder, anchor))
     return _write(builder, anchor, c, x.dtype, lambda lead, pixel, g, kh, kw, k: (pixel, k), None)
