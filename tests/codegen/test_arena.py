@@ -54,6 +54,23 @@ def test_a_residual_network_stays_within_a_tenth_of_the_lower_bound():
     assert arena.nbytes <= 1.1 * arena.lower_bound
 
 
+# (KiB, first, last) of a network of logic gates between shortcuts; every greedy order leaves a quarter of the arena unused
+GATES = [
+    *[(512, 7, 21), (512, 9, 16), (128, 12, 14), (144, 13, 14), (128, 14, 15), (512, 15, 16), (512, 16, 20), (578, 17, 18), (128, 18, 19)],
+    *[(512, 19, 20), (512, 20, 21), (1024, 21, 22), (1024, 22, 24), (512, 23, 34), (512, 24, 29), (578, 25, 26), (128, 26, 27), (512, 27, 28)],
+    *[(512, 28, 29), (512, 29, 33), (578, 30, 31), (128, 31, 32), (512, 32, 33), (512, 33, 34), (1024, 34, 35), (1024, 35, 36)],
+]
+
+
+def test_where_greedy_orders_waste_memory_the_search_goes_on(monkeypatch):
+    lifetimes = [Lifetime(index, 1024 * size, first, last) for index, (size, first, last) in enumerate(GATES)]
+    arena = plan_arena(lifetimes)
+    assert arena.nbytes <= 1.1 * arena.lower_bound
+    assert plan_arena(lifetimes) == arena
+    monkeypatch.setattr("bnncc.codegen.arena._ROUNDS", 0)
+    assert plan_arena(lifetimes).nbytes > 1.1 * arena.lower_bound
+
+
 def test_scratch_of_one_step_reuses_what_is_free_then():
     lifetimes = [Lifetime("a", 1000, 0, 1), Lifetime("b", 1000, 1, 2), Lifetime("scratch", 1000, 2, 2), Lifetime("c", 64, 2, 3)]
     arena = plan_arena(lifetimes)
