@@ -17,7 +17,7 @@ def straight_lines(draw):
 
 
 @given(straight_lines())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_tensors_alive_together_never_overlap(lifetimes):
     arena = plan_arena(lifetimes)
     steps = range(max((item.last for item in lifetimes), default=0) + 1)
