@@ -16,6 +16,9 @@ from bnncc.targets import Variant
 
 __all__ = ["Builder"]
 
+# The lowering need not guard products of ours: epilogues do so themselves (elementwise.py), accumulations are to be fused.
+CONTRACT = "bnncc.contract"
+
 
 @dataclass
 class Builder:
@@ -85,6 +88,6 @@ class Builder:
     def kernel(self, note: str) -> Kernel:
         """Return the finished kernel."""
         params = [self.buffers[param] for param in self.group.params] + [self._stored[node] for node in self.group.outputs]
-        func = tirx.PrimFunc(params, self.body.finish()).with_attr({"global_symbol": "main", "tirx.noalias": True})
+        func = tirx.PrimFunc(params, self.body.finish()).with_attr({"global_symbol": "main", "tirx.noalias": True, CONTRACT: True})
         relayout = {i: self.relayout[param] for i, param in enumerate(self.group.params) if param in self.relayout}
         return Kernel(func, relayout, note)

@@ -1,7 +1,7 @@
 """Elementwise operators as vector expressions, one entry an operator.
 
-Products are rounded as written, as integer thresholds are proven against separate float32 roundings: the lowering sees to that
-(`bnncc.codegen.rounding`) for every product that is not accumulated.
+LLVM may contract a multiplication and an addition into one fused operation, since TVM allows it. Integer thresholds are proven against
+separate float32 roundings, so every product passes through ``llvm.arithmetic.fence``: no instruction, but nothing is contracted across it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,15 @@ def _vector(dtype: str, lanes: int) -> str:
 def _llvm(name: str):
     """Return an operator that is an LLVM intrinsic of the same meaning (a call of libm where the target has no instruction)."""
     return lambda tensor, lanes, *args: tirx.call_llvm_pure_intrin(_vector(tensor.dtype, lanes), f"llvm.{name}", *args)
+
+
+def _product(a, b, dtype: str, lanes: int):
+    """Return ``a * b``, rounded before anything is added to it."""
+    return tirx.call_llvm_pure_intrin(_vector(dtype, lanes), "llvm.arithmetic.fence", a * b) if _is_float(dtype) else a * b
+
+
+def _multiply(tensor, lanes, a, b):
+    return _product(a, b, tensor.dtype, lanes)
 
 
 def _divide(tensor, lanes, a, b):
@@ -61,11 +70,11 @@ def _sign(tensor, lanes, x):
 
 def _leaky_relu(tensor, lanes, x):
     slope = const(float(tensor.attrs.alpha), tensor.dtype, lanes)
-    return tirx.Select(x > _zero(tensor, lanes), x, x * slope)
+    return tirx.Select(x > _zero(tensor, lanes), x, _multiply(tensor, lanes, x, slope))
 
 
 def _prelu(tensor, lanes, x, slope):
-    return tirx.Select(x > _zero(tensor, lanes), x, x * slope)
+    return tirx.Select(x > _zero(tensor, lanes), x, _multiply(tensor, lanes, x, slope))
 
 
 def _clip(tensor, lanes, x):
@@ -94,23 +103,28 @@ def _astype(tensor, lanes, x):
 
 
 def _dequantize(tensor, lanes, x, scale, offset):
-    return tirx.Cast(_vector("float32", lanes), x) * scale + offset
+    return _product(tirx.Cast(_vector("float32", lanes), x), scale, "float32", lanes) + offset
 
 
 def _power(tensor, lanes, x, exponent):
     # small whole exponents as the reference multiplies them, each product rounded; pow rounds once
-    times = {1: x, 2: x * x, 3: x * x * x}.get(tensor.args[1].constant)
-    return _llvm("pow")(tensor, lanes, x, exponent) if times is None else times
+    whole = tensor.args[1].constant
+    if whole not in (1, 2, 3):
+        return _llvm("pow")(tensor, lanes, x, exponent)
+    result = x
+    for _ in range(int(whole) - 1):
+        result = _multiply(tensor, lanes, result, x)
+    return result
 
 
 def _silu(tensor, lanes, x):
-    return x * _sigmoid(tensor, lanes, x)
+    return _multiply(tensor, lanes, x, _sigmoid(tensor, lanes, x))
 
 
 ELEMENTWISE: dict[str, Callable] = {
     "relax.add": lambda t, n, a, b: a + b,
     "relax.subtract": lambda t, n, a, b: a - b,
-    "relax.multiply": lambda t, n, a, b: a * b,
+    "relax.multiply": _multiply,
     "relax.divide": _divide,
     "relax.maximum": lambda t, n, a, b: tirx.max(a, b),
     "relax.minimum": lambda t, n, a, b: tirx.min(a, b),
@@ -127,7 +141,7 @@ ELEMENTWISE: dict[str, Callable] = {
     "relax.log": _llvm("log"),
     "relax.tanh": _llvm("tanh"),
     "relax.sigmoid": _sigmoid,
-    "relax.square": lambda t, n, x: x * x,
+    "relax.square": lambda t, n, x: _multiply(t, n, x, x),
     "relax.rsqrt": lambda t, n, x: tirx.div(_one(t, n), _llvm("sqrt")(t, n, x)),
     "relax.nn.relu": _relu,
     "relax.nn.relu6": lambda t, n, x: tirx.min(_relu(t, n, x), const(6, t.dtype, n)),
