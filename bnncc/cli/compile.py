@@ -33,10 +33,12 @@ def compile_model(
         artifact = bnncc.compiler.compile(
             model, target=target, shapes=shapes, name=name, sign_zero=sign_zero.value, dump_ir=dump_ir, progress=report
         )
+        metadata = artifact.save(output)
     console.warn(artifact.warnings)
-    metadata = artifact.save(output)
     if as_json:
         console.print_json(metadata)
         return
+    layers = artifact.report.layers
+    print(f"{sum(row.bits for row in layers)} of {len(layers)} layers run on bits; `bnncc inspect {model}` lists them")
     for name in metadata["files"]:
         print(f"{output / name}  {(output / name).stat().st_size:,} bytes")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from rich.console import Console
+from rich.table import Table
 
 import bnncc
 from bnncc.report.benchmark import benchmark
-from bnncc.report.inspect import inspect_model
 
 HERE = Path(__file__).resolve().parent
 MODEL = HERE / "digits.onnx"
@@ -33,14 +33,19 @@ def main() -> None:
 
     console.rule(f"bnncc compile {MODEL.name} --target {args.target} -o {args.output}", align="left")
     start = time.perf_counter()
-    bnncc.compile(MODEL, target=args.target).save(args.output)
+    artifact = bnncc.compile(MODEL, target=args.target)
+    artifact.save(args.output)
     seconds = time.perf_counter() - start
     model = bnncc.load(args.output)
     library, onnx_size = model.path.stat().st_size, MODEL.stat().st_size
-    console.print(f"{model.path}: {library:,} bytes; {MODEL.name}: {onnx_size:,} bytes ({onnx_size / library:.1f} times); in {seconds:.1f} s\n")
+    console.print(f"{model.path}: {library:,} bytes, compiled in {seconds:.1f} s")
+    console.print(f"{MODEL.name}: {onnx_size:,} bytes, {onnx_size / library:.1f} times the library\n")
 
-    console.rule(f"bnncc inspect {MODEL.name}", align="left")
-    inspect_model(MODEL, target=args.target).to_text(console)
+    console.rule(f"the layers (bnncc inspect {MODEL.name} shows more)", align="left")
+    table = Table("layer", "runs on", "MACs", "why", box=None, pad_edge=False)
+    for row in artifact.report.layers:
+        table.add_row(row.node, "bits" if row.bits else "float", f"{row.macs:,}", row.reason)
+    console.print(table)
     console.print()
 
     images, labels = test_images()
