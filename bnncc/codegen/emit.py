@@ -19,7 +19,7 @@ from bnncc.codegen.names import c_identifier
 from bnncc.codegen.output import FORMAT, METADATA_FILE, output_folder
 from bnncc.codegen.program import Program, read_entries
 from bnncc.codegen.source import Body, entry_symbols, features_of, write_sources
-from bnncc.errors import InternalError, OutputError
+from bnncc.errors import InternalError
 from bnncc.runtime.spec import TensorSpec
 from bnncc.targets import Target
 
@@ -164,11 +164,8 @@ def emit_library(
             for variant in target.variants:  # the least variant first: of TVM's weak symbols, the linker keeps the first definition
                 for kernel in kernels[variant.name].values():
                     objects.setdefault(kernel.symbol, folder / f"{kernel.symbol}.o").write_bytes(kernel.content)
-            try:
-                link_library(sources, list(objects.values()), exports, library, folder, target.variants[0].tvm_target["mtriple"])
-                (staging / f"{name}.h").write_bytes((folder / f"{name}.h").read_bytes())
-            except OSError as error:
-                raise OutputError(f"{out} cannot be written: {error.strerror or error}.") from error
+            link_library(sources, list(objects.values()), exports, library, folder, target.variants[0].tvm_target["mtriple"])
+            (staging / f"{name}.h").write_bytes((folder / f"{name}.h").read_bytes())
         content = library.read_bytes()
         result = {
             "format": FORMAT,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bnncc.errors import OutputError
+from bnncc.errors import BnnccError, OutputError
 
 __all__ = ["FORMAT", "METADATA_FILE", "output_folder"]
 
@@ -42,7 +42,8 @@ def _check_replaceable(out: Path) -> set[str]:
             f"{out} exists and is not a folder. Name a folder that does not exist, is empty, or holds an earlier output of bnncc."
         )
     own = _own_files(out)
-    foreign = sorted(entry.name for entry in out.iterdir() if entry.name not in (own or ()))
+    present = {entry.name for entry in out.iterdir()}
+    foreign = sorted(present - (own or set()))
     if foreign:
         listed = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
         kind = "beside a compiled model other files" if own else "files that bnncc did not write"
@@ -50,7 +51,7 @@ def _check_replaceable(out: Path) -> set[str]:
             f"The folder {out} holds {kind} ({listed}) and is left as it is. "
             "Name a folder that does not exist, is empty, or holds nothing but an earlier output of bnncc."
         )
-    return own or set()
+    return present  # and not what else the metadata may name, such as files of other folders
 
 
 def _make_parents(folder: Path) -> list[Path]:
@@ -103,16 +104,15 @@ def output_folder(out: Path) -> Iterator[Path]:
         ) from error
     try:
         yield staging
-        try:
-            if exists:
-                _move_into(staging, out, old)
-            else:
-                os.rename(staging, out)
-        except OSError as error:
-            raise OutputError(f"{out} cannot be written: {error.strerror or error}.") from error
-    except BaseException:
+        if exists:
+            _move_into(staging, out, old)
+        else:
+            os.rename(staging, out)
+    except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
         _remove_empty(made)
+        if isinstance(error, OSError) and not isinstance(error, BnnccError):
+            raise OutputError(f"{out} cannot be written: {error.strerror or error}.") from error
         raise
     shutil.rmtree(staging, ignore_errors=True)
 

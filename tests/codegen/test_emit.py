@@ -15,7 +15,7 @@ from tvm import relax
 from bnncc.codegen import TensorSpec
 from bnncc.errors import InternalError
 from bnncc.runtime import load
-from bnncc.targets import find_target, target_names
+from bnncc.targets import Target, Variant, find_target, target_names
 from bnncc.targets.x86 import runs_here
 from codegen import modules
 
@@ -189,6 +189,26 @@ def test_entries_must_be_the_same_in_all_variants(tmp_path):
             metadata={},
             out=tmp_path / "out",
         )
+
+
+def emit_for(folder, triple: str, *features: str):
+    variant = Variant("a", {"kind": "llvm", "mtriple": triple}, 128, 16, cpu_features=features)
+    module = modules.popcount_module(np.zeros((4, 8), np.uint64))
+    specs = [TensorSpec("x", (16, 4), "uint64")], [TensorSpec("y", (16, 8), "int32")]
+    target = Target("other", "made up", (variant,))
+    modules.emit_library({"a": module}, name="n", target=target, inputs=specs[0], outputs=specs[1], metadata={}, out=folder)
+
+
+def test_an_architecture_without_a_template_is_refused(tmp_path):
+    with pytest.raises(InternalError, match="target other: there is no dispatch template for the architecture riscv64"):
+        emit_for(tmp_path / "out", "riscv64-linux-gnu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_feature_that_the_check_does_not_know_is_refused(tmp_path):
+    with pytest.raises(InternalError, match="feature sse9 is not known to the CPUID check"):
+        emit_for(tmp_path / "out", "x86_64-linux-gnu", "sse9")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_input_may_be_the_only_output(tmp_path):
