@@ -133,7 +133,8 @@ def test_a_failure_leaves_the_earlier_output(tmp_path):
 
 
 def test_a_full_disk_is_told_and_cleaned_up(tmp_path):
-    with pytest.raises(OutputError, match="out cannot be written: No space left on device"), output_folder(tmp_path / "a" / "out") as staging:
+    out = tmp_path / "a" / "out"
+    with pytest.raises(OutputError, match="out cannot be written: No space left on device"), output_folder(out) as staging:
         write(staging, lib__so="1")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert tree(tmp_path) == {}
@@ -143,7 +144,8 @@ def test_metadata_cannot_have_files_of_other_folders_deleted(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     out = tmp_path / "out"
     out.mkdir()
-    (out / METADATA_FILE).write_text(json.dumps({"format": FORMAT, "files": [METADATA_FILE, "../thesis.txt", str(tmp_path / "thesis.txt")]}))
+    files = [METADATA_FILE, "../thesis.txt", str(tmp_path / "thesis.txt")]
+    (out / METADATA_FILE).write_text(json.dumps({"format": FORMAT, "files": files}))
     with output_folder(out) as staging:
         write(staging, lib__so="1")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
