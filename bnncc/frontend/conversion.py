@@ -9,7 +9,7 @@ import onnx
 from tvm import relax
 from tvm.ir import GenericConst
 
-from bnncc.errors import UnsupportedOperator
+from bnncc.errors import ModelShapeError, UnsupportedOperator
 from bnncc.frontend.onnx_graph import attributes, title
 
 __all__ = ["Conversion", "converts", "constant_of", "CONVERTERS"]
@@ -90,6 +90,10 @@ class Conversion:
     def unsupported(self, reason: str) -> UnsupportedOperator:
         """Return the error that says why this node cannot be taken."""
         return UnsupportedOperator(f"{title(self.node)}: {reason}")
+
+    def misshapen(self, reason: str) -> ModelShapeError:
+        """Return the error that says why this node and its inputs' shapes contradict each other."""
+        return ModelShapeError(f"{title(self.node)}: {reason}")
 
     def shape(self, expr: relax.Expr) -> tuple[int, ...]:
         """Return the static shape of a variable, constant or expression."""

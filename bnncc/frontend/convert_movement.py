@@ -27,7 +27,7 @@ def convert_reshape(c: Conversion) -> relax.Expr:
         rest = math.prod(d for d in target if d != -1)
         target[target.index(-1)] = math.prod(shape) // rest if rest else -1
     if math.prod(target) != math.prod(shape) or min(target, default=1) < 1:
-        raise c.unsupported(f"an input of shape {list(shape)} cannot be given the shape {target}. If --shape was given, use the shapes the model was exported with.")
+        raise c.misshapen(f"an input of shape {list(shape)} cannot be given the shape {target}. If --shape was given, use the shapes the model was exported with.")
     return R.reshape(c[0], target)
 
 
@@ -45,7 +45,7 @@ def convert_squeeze(c: Conversion) -> relax.Expr:
     shape, axes = c.shape(c[0]), c.ints(1, "axes", "list of axes")
     dropped = {a % len(shape) for a in axes} if axes else {i for i, d in enumerate(shape) if d == 1}
     if any(shape[i] != 1 for i in dropped):
-        raise c.unsupported(f"it drops the axes {sorted(dropped)} of an input of shape {list(shape)}, but only axes of size 1 can be dropped.")
+        raise c.misshapen(f"it drops the axes {sorted(dropped)} of an input of shape {list(shape)}, but only axes of size 1 can be dropped.")
     return R.reshape(c[0], [d for i, d in enumerate(shape) if i not in dropped])
 
 
@@ -98,7 +98,7 @@ def convert_split(c: Conversion) -> list[relax.Expr]:
         sizes = [min(most, shape[axis] - i * most) for i in range(count)]
     bounds = np.cumsum([0, *sizes]).tolist()
     if bounds[-1] != shape[axis] or min(sizes) < 1:
-        raise c.unsupported(f"it splits axis {axis} of an input of shape {list(shape)} into {sizes}, which does not fit. Export the model again.")
+        raise c.misshapen(f"it splits axis {axis} of an input of shape {list(shape)} into {sizes}, which does not fit. Export the model again.")
     return [_slice(c[0], shape, [axis], [slice(a, b)]) for a, b in zip(bounds, bounds[1:])]
 
 
@@ -124,7 +124,7 @@ def convert_gather(c: Conversion) -> relax.Expr:
     if indices is None:
         return R.take(c[0], c[1], axis, mode="wrap")
     if indices.size and (indices.min() < -shape[axis] or indices.max() >= shape[axis]):
-        raise c.unsupported(f"its indices run from {indices.min()} to {indices.max()}, outside of axis {axis} of an input of shape {list(shape)}.")
+        raise c.misshapen(f"its indices run from {indices.min()} to {indices.max()}, outside of axis {axis} of an input of shape {list(shape)}.")
     indices = np.where(indices < 0, indices + shape[axis], indices).astype(np.int64)
     result = (*shape[:axis], *indices.shape, *shape[axis + 1 :])
     flat = indices.reshape(-1)

@@ -46,7 +46,7 @@ def convert_conv(c: Conversion) -> relax.Expr:
     window = window_of(c, weight_shape[2:], c.shape(c[0])[2:])
     groups = c.attributes.get("group", 1)
     if c.shape(c[0])[1] != weight_shape[1] * groups or weight_shape[0] % groups:
-        raise c.unsupported(f"its input has {c.shape(c[0])[1]} channels, its weight the shape {list(weight_shape)} with {groups} groups; these do not fit. "
+        raise c.misshapen(f"its input has {c.shape(c[0])[1]} channels, its weight the shape {list(weight_shape)} with {groups} groups; these do not fit. "
                             "Export the model again.")
     y = R.nn.conv2d(_image(c, c[0]), _image(c, c[1]), strides=window.strides, padding=window.pads, dilation=window.dilations, groups=groups)
     return _signal(c, _add_bias(c, y), rank)
