@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 
 from end_to_end.random_graphs import RandomNetwork, binary_networks, describe
-from patterns.comparing import compare, layer_bits
+from patterns.comparing import compare, fail_on, misplaced
 from patterns.running import reference, sample_inputs
 
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
@@ -20,9 +20,7 @@ def _equals_the_reference(network: RandomNetwork) -> None:
     note(describe(network.model))
     with tempfile.TemporaryDirectory() as folder:
         artifact, wrong = compare(network.model, Path(folder) / "out", rtol=0, atol=0)
-        assert wrong == []
-        rows = layer_bits(artifact)
-        assert [name for name in network.bits if not rows[name][0]] == [], rows
+        fail_on(wrong + misplaced(artifact, {name: True for name in network.bits}))
 
 
 @settings(max_examples=15, derandomize=True, **COMMON)

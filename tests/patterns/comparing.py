@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 
 import bnncc
 import bnncc.compiler
 
 from .running import reference, sample_inputs
 
-__all__ = ["compiled_outputs", "compare", "layer_bits"]
+__all__ = ["compiled_outputs", "compare", "fail_on", "layer_bits", "misplaced"]
 
 
 def compiled_outputs(folder: Path, feeds: dict[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
@@ -26,6 +27,24 @@ def compiled_outputs(folder: Path, feeds: dict[str, np.ndarray], names: list[str
 def layer_bits(artifact: Any) -> dict[str, tuple[bool, str]]:
     """Map each ONNX node of the report to whether it runs on bits, and the reason it gives."""
     return {row.node: (row.bits, row.reason) for row in artifact.report.layers}
+
+
+def misplaced(artifact: Any, expected: dict[str, bool]) -> list[str]:
+    """One line for each layer that runs on bits and should not, or the reverse; a float layer has to say why."""
+    rows = layer_bits(artifact)
+    lines = [f"{node}: not in the report" for node in expected if node not in rows]
+    for node, bits in expected.items():
+        if node in rows and rows[node][0] != bits:
+            found, wanted = ("bits", "float") if rows[node][0] else ("float", "bits")
+            lines.append(f"{node}: {found}, expected {wanted}; reason given: {rows[node][1]}")
+    lines += [f"{node}: float without a reason" for node, (bits, reason) in rows.items() if not bits and not reason]
+    return lines
+
+
+def fail_on(problems: list[str]) -> None:
+    """Fail the test with all `problems`, one a line."""
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
 
 
 def compare(

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from .comparing import compare, layer_bits
+from .comparing import compare, fail_on, layer_bits
 from .running import reference
 
 FOLDER = Path(__file__).parent / "exports"
@@ -27,7 +27,7 @@ def test_an_export_is_recognised_and_right(name: str, exporter: str, tmp_path: P
     artifact, wrong = compare(model, tmp_path / "out", samples=samples, rtol=1e-3, atol=1e-3)
     rows = layer_bits(artifact)
     binary = [node for node, (bits, _) in rows.items() if bits]
-    assert wrong == []
+    fail_on(wrong)
     assert len(binary) == BINARY_CONVOLUTIONS[name], rows
     stem = next(node.name for node in model.graph.node if node.op_type == "Conv")
     assert stem not in binary

@@ -11,25 +11,13 @@ import pytest
 
 from .branches import activation_branches, weight_branches
 from .catalog import ACTIVATIONS, NETWORKS, WEIGHTS, in_bundles
-from .comparing import compare, layer_bits
+from .comparing import compare, fail_on, misplaced
 from .running import sample_inputs
 from .spelling import Activation, Weight
 
 BUNDLE = 4
 ACTIVATION_BUNDLES = in_bundles(list(ACTIVATIONS), BUNDLE)
 WEIGHT_BUNDLES = in_bundles(list(WEIGHTS), BUNDLE)
-
-
-def _misplaced(artifact: object, expected: dict[str, bool]) -> list[str]:
-    """One line for each layer that runs on bits and should not, or the reverse; a float layer has to say why."""
-    rows = layer_bits(artifact)
-    lines = [f"{node}: not in the report" for node in expected if node not in rows]
-    for node, bits in expected.items():
-        if node in rows and rows[node][0] != bits:
-            found, wanted = ("bits", "float") if rows[node][0] else ("float", "bits")
-            lines.append(f"{node}: {found}, expected {wanted}; reason given: {rows[node][1]}")
-    lines += [f"{node}: float without a reason" for node, (bits, reason) in rows.items() if not bits and not reason]
-    return lines
 
 
 def _expected_bits(spellings: list[Activation] | list[Weight]) -> dict[str, bool]:
@@ -39,12 +27,12 @@ def _expected_bits(spellings: list[Activation] | list[Weight]) -> dict[str, bool
 def _check_activations(names: list[str], opset: int, folder: Path) -> None:
     model = activation_branches(names, opset=opset)
     artifact, wrong = compare(model, folder, twin=activation_branches(names, opset=opset, twin=True))
-    assert wrong + _misplaced(artifact, _expected_bits([ACTIVATIONS[n] for n in names])) == []
+    fail_on(wrong + misplaced(artifact, _expected_bits([ACTIVATIONS[n] for n in names])))
 
 
 def _check_weights(names: list[str], opset: int, folder: Path, **spelling: bool | int) -> None:
     artifact, wrong = compare(weight_branches(names, opset=opset, **spelling), folder)
-    assert wrong + _misplaced(artifact, _expected_bits([WEIGHTS[n] for n in names])) == []
+    fail_on(wrong + misplaced(artifact, _expected_bits([WEIGHTS[n] for n in names])))
 
 
 def _check_network(name: str, opset: int, folder: Path) -> None:
@@ -52,7 +40,7 @@ def _check_network(name: str, opset: int, folder: Path) -> None:
     options = {"shapes": {"x": (2, 3, 8, 12)}} if name == "dynamic_shape" else {}
     artifact, wrong = compare(network.model(opset), folder, twin=network.model(opset, twin=True), **options)
     expected = {node: True for node in network.bits} | {node: False for node in network.floats}
-    assert wrong + _misplaced(artifact, expected) == []
+    fail_on(wrong + misplaced(artifact, expected))
 
 
 @pytest.mark.parametrize("names", ACTIVATION_BUNDLES, ids=",".join)
@@ -90,7 +78,7 @@ def test_sign_zero_moves_the_zero_of_a_plain_sign(sign_zero: str, same_as: str, 
         node.output[:] = ["y_torch_sign" if name == f"y_{same_as}" else name for name in node.output]
     expected.graph.output[0].name = "y_torch_sign"
     artifact, wrong = compare(model, tmp_path / "out", twin=expected, sign_zero=sign_zero)
-    assert wrong + _misplaced(artifact, {"torch_sign/conv1": True, "torch_sign/conv2": True}) == []
+    fail_on(wrong + misplaced(artifact, {"torch_sign/conv1": True, "torch_sign/conv2": True}))
 
 
 @pytest.mark.slow
