@@ -18,6 +18,8 @@ does not have. A variable keeps its name, and `PassContext.tensors` says in whic
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tvm
 from tvm import relax
 from tvm.ir import GenericConst, Tuple, TupleGetItem
@@ -26,11 +28,15 @@ from bnncc.errors import InternalError
 from bnncc.ops.registry import static_shape
 from bnncc.passes.context import PassContext, TensorView
 from bnncc.passes.layout import Layout
-from bnncc.passes.layout_rules import RULES, wants_nhwc
+from bnncc.passes.layout_axes import AXIS_RULES
+from bnncc.passes.layout_elementwise import ELEMENTWISE_RULES
+from bnncc.passes.layout_images import IMAGE_RULES, wants_nhwc
 from bnncc.passes.layout_values import Mover, Value
 from bnncc.passes.rewrite import Builder, Graph, op_name, replace_function
 
 __all__ = ["canonicalize_layout"]
+
+RULES = {**ELEMENTWISE_RULES, **AXIS_RULES, **IMAGE_RULES}
 
 
 def canonicalize_layout(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
@@ -67,7 +73,8 @@ class Canonicalizer:
         self._free_names = {b.var.name for b in self.graph.bindings}
         self.builder = Builder(params | self._free_names)
         self.mover = Mover(self.bind)
-        self.values: dict[relax.Var, Value | list[Value]] = {}
+        self.values: dict[relax.Var, Value | list[Callable[[relax.Var], Value]]] = {}
+        # of a tuple, what binds an item of it to the variable that takes it out
 
     def run(self) -> tvm.IRModule:
         for param in self.graph.params:
@@ -89,7 +96,10 @@ class Canonicalizer:
         """Return what stands for a tensor argument."""
         if isinstance(expr, GenericConst):
             return Value(expr, Layout.plain(static_shape(expr)), "constant")
-        return self.values[expr]
+        value = self.values[expr]
+        if isinstance(value, list):
+            raise InternalError(f"canonicalize_layout: the tuple {expr.name} is used whole; its items are what an imported module uses.")
+        return value
 
     def bind(self, expr: relax.Expr, name: str, layout: Layout | None) -> relax.Var:
         """Bind the value of variable `name` in this layout, under its own name where that is free; with None, bind a step on the way."""
@@ -119,11 +129,11 @@ class Canonicalizer:
                 view.onnx, layout.order, view.scale, view.offset, split=layout.sizes, shape=layout.stored_shape, onnx_shape=layout.shape
             )
 
-    def _binding(self, var: relax.Var, value: relax.Expr) -> Value | list[Value]:
+    def _binding(self, var: relax.Var, value: relax.Expr) -> Value | list[Callable[[relax.Var], Value]]:
         if isinstance(value, relax.Var | GenericConst):
             return self.value(value)
         if isinstance(value, TupleGetItem) and isinstance(self.values.get(value.tuple_value), list):
-            return self._item(var, self.values[value.tuple_value][value.index])
+            return self.values[value.tuple_value][value.index](var)
         if isinstance(value, relax.Call):
             rule = RULES.get(op_name(value))
             result = rule(self, var, value) if rule else None
@@ -131,13 +141,7 @@ class Canonicalizer:
                 return result
         return self._as_it_is(var, value)
 
-    def _item(self, var, part):
-        """Bind a part of a split under the name of the variable that takes it out of the tuple."""
-        if callable(part):
-            return part(var)
-        return part
-
-    def _as_it_is(self, var: relax.Var, value: relax.Expr) -> Value | list[Value]:
+    def _as_it_is(self, var: relax.Var, value: relax.Expr) -> Value | list[Callable[[relax.Var], Value]]:
         """Keep a binding, its tensors in their logical order."""
         new = self._plain_args(value)
         if isinstance(var.ty, relax.TensorType):

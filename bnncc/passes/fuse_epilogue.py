@@ -23,7 +23,7 @@ from tvm.ir import GenericConst, Tuple, TupleGetItem
 from bnncc.ops import is_bnn, static_shape
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Graph, constant, op_name, replace_function, substitute, used_vars
-from bnncc.schedules import ANCHOR_OPS, EPILOGUE_OPS
+from bnncc.schedules import EPILOGUE_OPS, is_anchor
 
 __all__ = ["fuse_epilogue"]
 
@@ -65,7 +65,7 @@ class _Fuse:
                 self._join(latest, b)
                 return
             self.groups.append(_Group(_space(b)))
-        elif name in ANCHOR_OPS:
+        elif isinstance(b.value, relax.Call) and not isinstance(b.var.ty, relax.TupleType) and is_anchor(b.value):
             self.groups.append(_Group(static_shape(b.var)))
         else:
             self.groups.append(_Group(None))

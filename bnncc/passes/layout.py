@@ -172,6 +172,21 @@ class Layout:
             groups.insert(min(i, len(groups)), ())
         return Layout(self.logical, tuple(groups)).simplified()
 
+    def without(self, atoms: set[int]) -> Layout:
+        """Return the layout of a value that has lost these atoms: reduced or sliced to one."""
+        left = {atom: i for i, atom in enumerate(a for a in range(len(self.sizes)) if a not in atoms)}
+        logical = tuple(tuple(n for a, n in zip(axis, sizes) if a in left) for axis, sizes in zip(self.axes(), self.logical))
+        return Layout(logical, tuple(tuple(left[a] for a in g if a in left) for g in self.stored)).simplified()
+
+    def with_outer(self, axis: int, size: int) -> Layout:
+        """Give a logical axis of size 1 an atom, the outermost of the innermost stored axis."""
+        if size == 1:
+            return self
+        atom = sum(len(a) for a in self.logical[:axis])
+        *groups, innermost = ([a + (a >= atom) for a in g] for g in self.stored)
+        logical = (*self.logical[:axis], (size,), *self.logical[axis + 1 :])
+        return Layout(logical, tuple(tuple(g) for g in (*groups, [atom, *innermost]))).simplified()
+
     def gather_index(self, source: tuple[int, ...], target: tuple[int, ...]) -> np.ndarray:
         """Return, for one stored axis, the position in the group `source` of each position in the group `target`.
 

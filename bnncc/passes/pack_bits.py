@@ -52,12 +52,15 @@ class _Pack(Rewriter):
         self.planes = _planes(self.graph)
 
     def _wanted(self) -> set[relax.Var]:
-        """Return the code tensors that a binary layer or word-wide logic reads, directly or through movement."""
+        """Return the code tensors that bits serve: what binary layers, logic, pools and pads read or make, and what those are moved from."""
         wanted: set[relax.Var] = set()
         for b in reversed(self.graph.bindings):
             if is_bnn(b.value, "conv2d") or is_bnn(b.value, "dense"):
                 wanted.add(b.value.args[0])
-            elif b.var in wanted and not is_bnn(b.value, "quantize"):
+                continue
+            if is_bnn(b.value, "logic") or is_bnn(b.value, "max_pool2d") or is_bnn(b.value, "pad"):
+                wanted.add(b.var)
+            if b.var in wanted and not is_bnn(b.value, "quantize"):
                 wanted.update(v for v in used_vars(b.value) if str(v.ty.dtype) == "int8")
         return wanted
 

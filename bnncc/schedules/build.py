@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tvm import relax
+from tvm.ir import GenericConst
 
 from bnncc.errors import InternalError
+from bnncc.ops import dtype_of, static_shape
 from bnncc.schedules import movement, windows
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.elementwise import ELEMENTWISE
@@ -16,7 +18,7 @@ from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.x86 import contract_float, popcount
 from bnncc.targets import Variant
 
-__all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "build_kernel"]
+__all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "build_kernel", "is_anchor"]
 
 _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
     "relax.bnn.packed_conv2d": popcount.packed_conv2d,
@@ -71,8 +73,21 @@ def build_kernel(group: relax.Function, variant: Variant) -> Kernel:
     return _ANCHORS[anchors[0].op](builder, anchors[0])
 
 
+def is_anchor(call: relax.Call) -> bool:
+    """Tell whether `call` is an operator of `ANCHOR_OPS` in the form that its schedule takes; any other must stand in a group of its own."""
+    if getattr(call.op, "name", "") not in ANCHOR_OPS:
+        return False
+    tensors = [arg for arg in call.args if isinstance(arg, relax.Var | GenericConst)]
+    args = tuple(Tensor(f"arg{i}", static_shape(arg), dtype_of(arg)) for i, arg in enumerate(tensors))
+    constants = frozenset(t for t, arg in zip(args, tensors, strict=True) if isinstance(arg, GenericConst))
+    node = Tensor("anchor", static_shape(call), dtype_of(call), call.op.name, args, call)
+    return _takes(Group(args, constants, (node,), (node,), {}), node)
+
+
 def _takes(group: Group, node: Tensor) -> bool:
     """Tell whether a single operator is of the form that its schedule takes; where not, Relax's legalization does."""
+    if node.op in ("relax.nn.conv2d", "relax.bnn.packed_conv2d", "relax.bnn.packed_dense"):
+        return node.args[1] in group.constant_params
     if node.op == "relax.nn.pad":
         return movement.pads_space_only(node)
     if node.op == "relax.mean":

@@ -91,43 +91,47 @@ def arrange_weights(c: Contraction, weights: np.ndarray) -> np.ndarray:
 
 
 def pixel_tiles(pixels: int, widest: int) -> list[tuple[int, int, int]]:
-    """Cut a row of pixels into tiles without overlap.
+    """Cut a row of pixels into register tiles of nearly equal width, without overlap.
 
     Returns
     -------
     list of (first pixel, count, width)
-        `count` tiles of `width` pixels each; the second entry, where there is one, covers the rest.
+        `count` tiles of `width` pixels each; the second entry, where there is one, has tiles one pixel narrower.
     """
     tiles = -(-pixels // widest)
-    width = -(-pixels // tiles)
-    count, rest = divmod(pixels, width)
-    return [(0, count, width)] + ([(count * width, 1, rest)] if rest else [])
+    narrow, wide = pixels // tiles, pixels % tiles
+    runs = [(0, wide, narrow + 1)] if wide else []
+    return [*runs, (wide * (narrow + 1), tiles - wide, narrow)]
 
 
-def fill_tile(body: Statements, c: Contraction, width: int, weights, tile, load_x: Callable) -> None:
-    """Compute all channels of `width` pixels into `tile`.
+def fill_tile(body: Statements, c: Contraction, width: int, repeats: int, weights, tile, load_x: Callable) -> None:
+    """Compute all channels of `width * repeats` pixels into `tile`.
 
     Parameters
     ----------
+    width, repeats : int
+        Pixels of a register tile, and how many of these share the weights of a block while they are in the L1 cache.
     weights, tile : Buffer
         In the order of `arrange_weights`, and (width, tile_stride).
     load_x : callable
-        ``load_x(i, plane, group, kh, kw, k)``: scalar expression of the input.
+        ``load_x(pixel, plane, group, kh, kw, k)``: scalar expression of the input.
     """
     whole, rest = divmod(c.group_vectors, c.vectors)
     vector_size = c.tap_count * c.lanes
+
+    def block(vectors, g, first):
+        with body.loop(repeats, "r") as r:
+            _block(body, c, r * width, width, vectors, weights, (g * c.group_vectors + first) * vector_size, tile, g, first, load_x)
+
     with body.loop(c.groups, "g") as g:
-        base = g * (c.group_vectors * vector_size)
         if whole:
             with body.loop(whole, "b") as b:
-                first = b * c.vectors
-                _block(body, c, width, c.vectors, weights, base + first * vector_size, tile, g, first, load_x)
+                block(c.vectors, g, b * c.vectors)
         if rest:
-            first = whole * c.vectors
-            _block(body, c, width, rest, weights, base + first * vector_size, tile, g, first, load_x)
+            block(rest, g, whole * c.vectors)
 
 
-def _block(body, c: Contraction, width: int, vectors: int, weights, base, tile, g, first, load_x) -> None:
+def _block(body, c: Contraction, pixel, width: int, vectors: int, weights, base, tile, g, first, load_x) -> None:
     acc = body.local(c.acc_dtype, width * vectors * c.lanes, "acc")
     slots = [(i, j, (i * vectors + j) * c.lanes) for i in range(width) for j in range(vectors)]
     for _, _, slot in slots:
@@ -138,7 +142,7 @@ def _block(body, c: Contraction, width: int, vectors: int, weights, base, tile, 
         at = base + ((kh * c.taps[1] + kw) * c.depth + k) * (vectors * c.lanes)
         for i, j, slot in slots:
             w = body.load(weights, at + j * c.lanes, c.lanes)
-            x = spread(load_x(i, plane, g, kh, kw, k), c.lanes)
+            x = spread(load_x(pixel + i, plane, g, kh, kw, k), c.lanes)
             body.store(acc, slot, c.step(body.load(acc, slot, c.lanes), x, w), c.lanes)
 
     with body.loop(c.planes, "plane") as plane, body.loop(c.taps[0], "kh") as kh:
@@ -148,11 +152,11 @@ def _block(body, c: Contraction, width: int, vectors: int, weights, base, tile, 
                     tap(plane, kh, kw, k)
         else:
             with body.loop(c.taps[1], "kw") as kw:
-                unroll = next(u for u in (4, 2, 1) if c.depth % u == 0 and (u == 1 or u * steps <= _UNROLLED_STEPS))
+                unroll = max(u for u in range(1, c.depth + 1) if c.depth % u == 0 and (u == 1 or u * steps <= _UNROLLED_STEPS))
                 with body.loop(c.depth // unroll, "k") as k:
                     for u in range(unroll):
                         tap(plane, kh, kw, k * unroll + u)
     stride = tile_stride(c)
     for i, j, slot in slots:
-        at = i * stride + g * c.group_outputs + (first + j) * c.lanes
+        at = (pixel + i) * stride + g * c.group_outputs + (first + j) * c.lanes
         body.store(tile, at, c.finish(body.load(acc, slot, c.lanes)), c.lanes)

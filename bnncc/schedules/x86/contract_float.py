@@ -33,7 +33,7 @@ def _tile(builder: Builder, rows: int) -> tuple[int, int]:
     """Return pixels and vectors of the register tile."""
     if rows == 1:
         return 1, 8
-    return (8, 3) if builder.variant.vector_registers >= 32 else (6, 2)
+    return (8, 3) if builder.variant.vector_registers >= 32 else (4, 3)
 
 
 def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order, at) -> Kernel:
@@ -56,6 +56,9 @@ def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     if depth == 1 and outputs == int(attrs.groups) > 1:
         return depthwise_conv2d(builder, anchor)
     widest, vectors = _tile(builder, anchor.shape[2])
+    if int(attrs.groups) == 1 and int(attrs.dilation[1]) == 1:
+        # the taps of a row are one run of numbers in memory
+        kw, depth = 1, kw * depth
     c = _contraction(builder, int(attrs.groups), outputs, (kh, kw), depth, vectors)
     (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
 
