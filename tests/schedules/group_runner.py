@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import subprocess
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class CompiledGroup:
         for i, array in enumerate(arrays):
             array = self.kernel.relayout[i](array) if i in self.kernel.relayout else array
             buffer = self.kernel.func.params[i]
-            assert array.size == int(buffer.ty.shape[0]) and str(array.dtype) == str(buffer.ty.dtype), buffer.name
+            assert array.size == math.prod(int(size) for size in buffer.ty.shape) and str(array.dtype) == str(buffer.ty.dtype), buffer.name
             ready.append(np.ascontiguousarray(array))
         return ready
 
