@@ -56,7 +56,10 @@ def import_onnx(source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[in
     reference, folded, origins = prepare(source, shapes or {}, warnings)
     importer = _Importer(folded, origins)
     mod = importer.run()
-    return ImportedModel(mod, importer.inputs, importer.outputs, importer.tensors, importer.nodes, reference, folded, warnings)
+    # What comes from the branch of an If has a name in the folded model only.
+    computed = {name for node in reference.graph.node for name in node.output} | {value.name for value in reference.graph.input}
+    tensors = {var: name for var, name in importer.tensors.items() if name in computed}
+    return ImportedModel(mod, importer.inputs, importer.outputs, tensors, importer.nodes, reference, folded, warnings)
 
 
 class _Importer:

@@ -10,7 +10,7 @@ from onnx import inliner
 
 from bnncc.errors import ModelFormatError
 from bnncc.frontend.external_data import load_external_data
-from bnncc.frontend.onnx_graph import STANDARD_DOMAINS, all_tensors
+from bnncc.frontend.onnx_graph import STANDARD_DOMAINS, all_graphs, all_tensors
 
 __all__ = ["load_model"]
 
@@ -41,6 +41,7 @@ def load_model(source: str | Path | onnx.ModelProto, warnings: list[str]) -> onn
     else:
         model, folder = _parse(Path(source)), Path(source).resolve().parent
     _check_versions(model, warnings)
+    _spell_standard_domain(model)
     load_external_data(all_tensors(model.graph), folder)
     if model.functions:
         try:
@@ -67,6 +68,17 @@ def _parse(path: Path) -> onnx.ModelProto:
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise ModelFormatError(f"{path} ({len(data)} bytes) holds no ONNX graph: it is another kind of file, or truncated. {again}")
     return model
+
+
+def _spell_standard_domain(model: onnx.ModelProto) -> None:
+    """Spell the standard domain '' everywhere; 'ai.onnx' means the same, but onnx's own tools do not mix them."""
+    for graph in all_graphs(model.graph):
+        for node in graph.node:
+            node.domain = "" if node.domain in STANDARD_DOMAINS else node.domain
+    versions = {("" if o.domain in STANDARD_DOMAINS else o.domain): o.version for o in model.opset_import}
+    del model.opset_import[:]
+    for domain, version in versions.items():
+        model.opset_import.add(domain=domain, version=version)
 
 
 def _check_versions(model: onnx.ModelProto, warnings: list[str]) -> None:

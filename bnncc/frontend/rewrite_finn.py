@@ -10,7 +10,7 @@ from bnncc.frontend.rewriter import Rewriter, rewrites
 _LAYOUT_BY_RANK = {2: "NC", 3: "NWC", 4: "NCHW"}  # what qonnx assumes where data_layout is empty
 
 
-@rewrites("MultiThreshold")
+@rewrites("MultiThreshold", inputs=2)
 def rewrite_multi_threshold(r: Rewriter) -> None:
     """``out_scale * (number of thresholds t with x >= t) + out_bias``, thresholds [C or 1, n] by channel.
 
@@ -46,7 +46,7 @@ def _channel_axis(r: Rewriter, rank: int) -> int:
     return axis
 
 
-@rewrites("XnorPopcountMatMul")
+@rewrites("XnorPopcountMatMul", inputs=2)
 def rewrite_xnor_popcount_matmul(r: Rewriter) -> None:
     """Number of equal bits of two {0, 1} operands: ``(matmul(2a - 1, 2b - 1) + K) / 2``."""
     depth = r.shape(1)[0]
@@ -59,7 +59,7 @@ def rewrite_xnor_popcount_matmul(r: Rewriter) -> None:
     r.finish(r.emit("Mul", total, r.weight(0.5, "half")))
 
 
-@rewrites("QuantAvgPool2d")
+@rewrites("QuantAvgPool2d", inputs=1)
 def rewrite_quant_avg_pool(r: Rewriter) -> None:
     """Window sum shifted right until it fits into ``obits`` bits."""
     kernel, stride = r.attributes.get("kernel", 1), r.attributes.get("stride", 1)
@@ -72,7 +72,7 @@ def rewrite_quant_avg_pool(r: Rewriter) -> None:
     r.finish(total if not shift else r.emit("Floor", r.emit("Mul", total, r.weight(2.0**-shift, "shift"))))
 
 
-@rewrites("DebugMarker")
+@rewrites("DebugMarker", inputs=1)
 def rewrite_debug_marker(r: Rewriter) -> None:
     """The value as it is."""
     r.emit("Identity", r.node.input[0], last=True)

@@ -15,14 +15,14 @@ _ROUNDINGS = ("ROUND", "HALF_EVEN", "CEIL", "FLOOR", "UP", "DOWN", "ROUND_TO_ZER
 _MOST_BITS = 22
 
 
-@rewrites("BipolarQuant")
+@rewrites("BipolarQuant", inputs=2)
 def rewrite_bipolar_quant(r: Rewriter) -> None:
     """``where(x >= 0, 1, -1) * scale``."""
     x = _bipolar(r, r.node.input[0])
     r.finish(x if r.is_scalar(1, 1.0) else r.emit("Mul", x, r.node.input[1]))
 
 
-@rewrites("Quant", "IntQuant")
+@rewrites("Quant", "IntQuant", inputs=4)
 def rewrite_quant(r: Rewriter) -> None:
     """``(round(clip(x / scale + zero point)) - zero point) * scale``; 1 bit signed is bipolar."""
     x, scale, zero_point = r.node.input[:3]
@@ -39,7 +39,7 @@ def rewrite_quant(r: Rewriter) -> None:
     r.finish(x if plain else r.emit("Mul", x, scale))
 
 
-@rewrites("Trunc")
+@rewrites("Trunc", inputs=5)
 def rewrite_trunc(r: Rewriter) -> None:
     """Drop low bits of an already quantized tensor; five inputs are version 1 of the operator, six version 2."""
     x, scale, zero_point = r.node.input[:3]
@@ -60,7 +60,7 @@ def rewrite_trunc(r: Rewriter) -> None:
     r.finish(r.emit("Mul", x, r.node.input[4]))
 
 
-@rewrites("FakeQuantize")
+@rewrites("FakeQuantize", inputs=5)
 def rewrite_fake_quantize(r: Rewriter) -> None:
     """``ol`` up to the lower input bound, ``oh`` above the upper one, between them ``levels`` equal steps, halves to even."""
     x, low, high, out_low, out_high = r.node.input[:5]

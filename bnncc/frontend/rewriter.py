@@ -17,11 +17,17 @@ __all__ = ["Rewriter", "rewrites", "REWRITES"]
 REWRITES: dict[str, Callable[[Rewriter], None]] = {}
 
 
-def rewrites(*op_types: str) -> Callable:
-    """Register the function that rewrites nodes of these types."""
+def rewrites(*op_types: str, inputs: int) -> Callable:
+    """Register the function that rewrites nodes of these types, which must have at least that many inputs."""
 
     def register(function: Callable) -> Callable:
-        REWRITES.update(dict.fromkeys(op_types, function))
+        def rewrite(rewriter: Rewriter) -> None:
+            given = len([name for name in rewriter.node.input[:inputs] if name])
+            if given < inputs or not rewriter.node.output:
+                raise rewriter.unsupported(f"it takes {inputs} inputs, this one has {given}. Export the model again.")
+            function(rewriter)
+
+        REWRITES.update(dict.fromkeys(op_types, rewrite))
         return function
 
     return register

@@ -90,11 +90,16 @@ def _check_operators(model: onnx.ModelProto) -> None:
             if not onnx.defs.has(node.op_type):
                 raise UnsupportedOperator(f"{title(node)}: ONNX has no operator '{node.op_type}', and it is none of the quantizers "
                                           f"{', '.join(sorted(REWRITES))}. If it belongs to a library of custom operators, replace it by standard ones.")
-            try:
-                onnx.defs.get_schema(node.op_type, version, "")
-            except onnx.defs.SchemaError:
-                raise UnsupportedOperator(f"{title(node)}: opset {version}, which the model imports, has no operator '{node.op_type}'. Export the model "
-                                          "with a newer opset, up to 21.") from None
+            if not _in_opset(node.op_type, version):
+                raise UnsupportedOperator(f"{title(node)}: opset {version}, which the model imports, has no operator '{node.op_type}'; another version has. "
+                                          "Export the model again, with an opset up to 21 that fits its operators.")
+
+
+def _in_opset(op_type: str, version: int) -> bool:
+    try:
+        return not onnx.defs.get_schema(op_type, version, "").deprecated
+    except onnx.defs.SchemaError:
+        return False
 
 
 def _stand_in_types(model: onnx.ModelProto, custom: list[bool]) -> dict[str, TensorType]:
