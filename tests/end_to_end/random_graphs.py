@@ -45,7 +45,10 @@ class RandomNetwork(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """A value [1, channels, height, width]: multiples of `step` up to `bound`; `levels` where it is an activation's output."""
+    """A value [1, channels, height, width]: multiples of `step` up to `bound`.
+
+    `levels` are an activation's, where it is one; `signed` says that values of either sign are to be expected.
+    """
 
     name: str
     channels: int
@@ -55,6 +58,7 @@ class FeatureMap:
     bound: float
     spread: float
     levels: tuple[float, ...] = ()
+    signed: bool = True
 
     @property
     def tensor(self) -> Tensor:
@@ -84,7 +88,7 @@ class _Under:
     def normalized(self, x: FeatureMap) -> FeatureMap:
         sigma = power_of_two_near(x.spread)
         y = batch_norm(self.g, x.tensor, x.spread, step=x.step, ties=self.draw(st.booleans(), label="ties"))
-        return replace(x, name=y.name, step=x.step / sigma / 4, bound=(x.bound + 2 * sigma) * 2 / sigma + 4, spread=1.0)
+        return replace(x, name=y.name, step=x.step / sigma / 4, bound=(x.bound + 2 * sigma) * 2 / sigma + 4, spread=1.0, signed=True)
 
     def between(self, x: FeatureMap, kind: str) -> FeatureMap:
         """One operator between accumulator and activation."""
@@ -93,12 +97,12 @@ class _Under:
         if kind == "batch_norm":
             return self.normalized(x)
         if kind == "bias":
-            return replace(x, name=g.node("Add", x.name, g.const(x.tensor.per_channel(small))), bound=x.bound + np.abs(small).max())
+            return replace(x, name=g.node("Add", x.name, g.const(x.tensor.per_channel(small))), bound=x.bound + np.abs(small).max(), signed=x.channels > 1)
         if kind == "scale":
             factor = g.rng.choice([-2.0, -0.5, 0.5, 1.0], x.channels)
             return replace(x, name=g.node("Mul", x.name, g.const(x.tensor.per_channel(factor))), step=x.step / 2, bound=x.bound * 2)
         if kind == "relu":
-            return replace(x, name=g.node("Relu", x.name))
+            return replace(x, name=g.node("Relu", x.name), signed=False)
         if kind == "hardtanh":
             return replace(x, name=g.clip(x.name, -1, 1), bound=1.0, spread=min(x.spread, 1.0), step=min(x.step, 1.0))
         if kind in ("prelu", "rprelu"):
@@ -107,7 +111,7 @@ class _Under:
             slopes = g.rng.choice([-0.5, 0.0, 0.25, 0.5], (x.channels, 1, 1))
             y = g.node("PRelu", y, g.const(slopes))
             y = g.node("Add", y, offsets[1]) if kind == "rprelu" else y
-            return replace(x, name=y, step=x.step / 4, bound=x.bound + 2 * np.abs(small).max())
+            return replace(x, name=y, step=x.step / 4, bound=x.bound + 2 * np.abs(small).max(), signed=x.signed and x.channels > 1)
         if min(x.height, x.width) < 2:
             return x
         halved = replace(x, height=x.height // 2, width=x.width // 2)
@@ -134,7 +138,7 @@ class _Under:
     def binarized(self, x: FeatureMap) -> FeatureMap:
         spelling = self.choose("activation", SPELLINGS)
         y = replace(x, name=ACTIVATIONS[spelling].emit(self.g, x.tensor), step=1.0, bound=1.0, spread=1.0)
-        y = replace(y, levels=ACTIVATIONS[spelling].values)
+        y = replace(y, levels=ACTIVATIONS[spelling].values if x.signed else ())
         self.bits_seen.append(y)
         return y
 
@@ -146,8 +150,7 @@ class _Under:
             y = g.node(kind.capitalize(), a.name, b.name)
         else:
             y = g.node("Mul", g.node("Neg", a.name) if kind == "xor" else a.name, b.name)
-        plain = a.levels == b.levels == BIPOLAR
-        return replace(a, name=y, step=0.5, levels=BIPOLAR if plain else ())
+        return replace(a, name=y, step=0.5, levels=())  # a function of dependent operands can be constant: nothing to demand
 
     def on_bits(self, x: FeatureMap, kind: str) -> FeatureMap:
         """One operator on an activation's output."""

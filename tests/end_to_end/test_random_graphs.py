@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 
+from end_to_end.isolated import Isolated
 from end_to_end.random_graphs import RandomNetwork, binary_networks, describe
-from patterns.comparing import compare, fail_on, misplaced
+from patterns.comparing import fail_on
 from patterns.running import reference, sample_inputs
 
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
 
 
-def _equals_the_reference(network: RandomNetwork) -> None:
+@pytest.fixture(scope="module")
+def isolated() -> Iterator[Isolated]:
+    """The worker in which networks are compiled and run."""
+    worker = Isolated()
+    yield worker
+    worker.close()
+
+
+def _equals_the_reference(network: RandomNetwork, isolated: Isolated) -> None:
     note(describe(network.model))
-    with tempfile.TemporaryDirectory() as folder:
-        artifact, wrong = compare(network.model, Path(folder) / "out", rtol=0, atol=0)
-        fail_on(wrong + misplaced(artifact, {name: True for name in network.bits}))
+    fail_on(isolated.problems(network.model, network.bits))
 
 
 @settings(max_examples=15, derandomize=True, **COMMON)
-@given(binary_networks())
-def test_a_random_network_equals_onnxruntime(network: RandomNetwork) -> None:
-    _equals_the_reference(network)
+@given(network=binary_networks())
+def test_a_random_network_equals_onnxruntime(isolated: Isolated, network: RandomNetwork) -> None:
+    _equals_the_reference(network, isolated)
 
 
 @pytest.mark.slow
 @settings(max_examples=300, **COMMON)
-@given(binary_networks(most_layers=6))
-def test_many_random_networks_equal_onnxruntime(network: RandomNetwork) -> None:
-    _equals_the_reference(network)
+@given(network=binary_networks(most_layers=6))
+def test_many_random_networks_equal_onnxruntime(isolated: Isolated, network: RandomNetwork) -> None:
+    _equals_the_reference(network, isolated)
 
 
 @settings(max_examples=50, derandomize=True, **COMMON)

@@ -80,6 +80,12 @@ def x_over_abs(g: Graph, x: Tensor) -> str:
 @activation("masked_fill", 1, BIPOLAR)
 def masked_fill(g: Graph, x: Tensor) -> str:
     filled = g.node("Where", g.greater_equal(x.name, g.scalar(0)), g.scalar(1), x.name)
+    return g.node("Where", g.node("Less", x.name, g.scalar(0)), g.scalar(-1), filled)
+
+
+@activation("masked_fill in place: the second mask looks at what the first one left", 1, BIPOLAR)
+def masked_fill_in_place(g: Graph, x: Tensor) -> str:
+    filled = g.node("Where", g.greater_equal(x.name, g.scalar(0)), g.scalar(1), x.name)
     return g.node("Where", g.node("Less", filled, g.scalar(0)), g.scalar(-1), filled)
 
 
