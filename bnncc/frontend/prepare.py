@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from bnncc.errors import ModelFormatError, ModelShapeError
+from bnncc.errors import ModelFormatError, ModelShapeError, UnsupportedOperator
 from bnncc.frontend.evaluate import exact_session
 from bnncc.frontend.fold import fold
 from bnncc.frontend.loader import load_model
+from bnncc.frontend.onnx_graph import title
 from bnncc.frontend.precision import to_single_precision
 from bnncc.frontend.shapes import TensorType, fix_input_shapes, infer_types
 from bnncc.frontend.spec import NodeInfo
@@ -20,6 +21,9 @@ from bnncc.frontend.values import check_size, check_values
 
 __all__ = ["prepare"]
 
+_T = onnx.TensorProto
+_RUN_TIME_TYPES = {_T.FLOAT, _T.BOOL, _T.INT8, _T.UINT8, _T.INT16, _T.UINT16, _T.INT32, _T.UINT32, _T.INT64, _T.UINT64}
+_TYPE_NAMES = {_T.DOUBLE: "float64"} | {number: name.lower() for name, number in _T.DataType.items() if number != _T.DOUBLE}
 _REFERENCE_IR = 10  # every onnxruntime that is supported reads it
 
 
@@ -51,6 +55,7 @@ def prepare(
     types = infer_types(folded)
     _write_outputs(model.graph, types)
     _write_outputs(folded.graph, types)
+    _check_types(folded.graph, types)
     _check_static(folded.graph, types)
     try:
         onnx.checker.check_model(model)
@@ -68,6 +73,16 @@ def _write_outputs(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None
             value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, known.elem_type, known.shape))
 
 
+def _check_types(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None:
+    """Refuse what cannot be computed at run time: float64, and types that only some operators know."""
+    made_by = {name: title(node) for node in graph.node for name in node.output if name}
+    for name in [value.name for value in graph.input] + list(made_by):
+        if name in types and types[name].elem_type not in _RUN_TIME_TYPES:
+            found = _TYPE_NAMES.get(types[name].elem_type, str(types[name].elem_type))
+            raise UnsupportedOperator(f"The tensor '{name}', {'made by ' + made_by[name] if name in made_by else 'an input of the model'}, has element type "
+                                      f"{found}; at run time float32, bool and the integers of 8 bits and more are supported. Export the model in float32.")
+
+
 def _check_static(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None:
     for node in graph.node:
         for name in node.output:
@@ -76,9 +91,9 @@ def _check_static(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None:
                 continue
             if known is None or not known.static:
                 shown = "unknown" if known is None or known.shape is None else str(["?" if d is None else d for d in known.shape])
-                raise ModelShapeError(f"The shape of the tensor '{name}', which the {node.op_type} node '{node.name}' makes, is {shown} although all inputs "
+                raise ModelShapeError(f"The shape of the tensor '{name}', which {title(node)} makes, is {shown} although all inputs "
                                       "have fixed shapes: it depends on the data. Only static shapes are supported: export the model without that node.")
-            check_size(f"The tensor '{name}' made by the {node.op_type} node '{node.name}'", known.shape)
+            check_size(f"The tensor '{name}' made by {title(node)}", known.shape)
 
 
 def _check_batch(model: onnx.ModelProto, names: list[str], shapes: dict[str, tuple[int, ...]]) -> None:

@@ -127,12 +127,16 @@ def infer_types(model: onnx.ModelProto) -> dict[str, TensorType]:
     ------
     ModelShapeError
         Shapes contradict each other.
+    ModelFormatError
+        Element types do.
     """
     types = {t.name: TensorType(t.data_type, tuple(t.dims)) for t in model.graph.initializer}
     try:
         inferred = onnx.shape_inference.infer_shapes(_skeleton(model), strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         reason = " ".join(str(error).split())
+        if "TypeInferenceError" in reason:
+            raise ModelFormatError(f"The element types in the model contradict each other: {reason}. Export the model again.") from error
         raise ModelShapeError(f"The shapes in the model contradict each other: {reason}. If --shape was given, try the shape the model was exported "
                               "with; otherwise export the model again.") from error
     except (RuntimeError, ValueError) as error:

@@ -148,3 +148,10 @@ def test_nodes_without_a_name_or_with_the_same_one_are_named_apart() -> None:
     imported = import_onnx(make_model([node("Neg", ["x"], ["a"], "n"), node("Abs", ["a"], ["b"], "n"), node("Relu", ["b"], ["y"])]))
     assert [info.name for info in imported.nodes.values()] == ["n", "n_1", "Relu_y"]
     assert tensor_differences(imported, random_feeds(imported)) == []
+
+
+def test_an_output_declared_with_another_type_is_refused() -> None:
+    model = make_model([node("Cast", ["x"], ["y"], to=TensorProto.INT32)])
+    model.graph.output[0].CopyFrom(value("y", (1, 4), TensorProto.FLOAT))
+    with pytest.raises(ModelFormatError, match="element types in the model contradict each other"):
+        import_onnx(model)

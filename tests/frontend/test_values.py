@@ -97,7 +97,7 @@ def test_a_constant_that_would_be_absurdly_large_is_refused_before_it_is_compute
 def test_a_tensor_without_elements_is_refused() -> None:
     nodes = [node("Slice", ["x", "s", "e", "a"], ["p"], "cut"), node("Relu", ["p"], ["y"])]
     bounds = {"s": np.asarray([2]), "e": np.asarray([2]), "a": np.asarray([1])}
-    with pytest.raises(ModelShapeError, match=r"'p' made by the Slice node 'cut' has shape \[1, 0\]"):
+    with pytest.raises(ModelShapeError, match=r"'p' made by Slice node 'cut' .* has shape \[1, 0\]"):
         import_onnx(make_model(nodes, weights=bounds))
 
 
