@@ -9,15 +9,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint clean c++
 
 demo: $(INSTALLED)
 	@$(BIN)/python examples/digits/demo.py
 
-test: $(INSTALLED)
+test: $(INSTALLED) c++
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
-test-all: $(INSTALLED)
+test-all: $(INSTALLED) c++
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 lint: $(INSTALLED)
@@ -28,21 +28,26 @@ clean:
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .hypothesis .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# gcc with its C headers links the compiled models; ensurepip is what Debian leaves out of python3 without python3-venv
+# $(call need,PROBE,PACKAGES): where the command PROBE fails, root gets the system packages installed, others are told their names
+define need
+@$(1) >/dev/null 2>&1 || \
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+  echo "Installing the system packages $(2) ..."; \
+  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(2); } >/dev/null; \
+else \
+  echo "System packages are missing. Install them, as on Debian: sudo apt-get install $(2)" >&2; exit 1; \
+fi
+endef
+
+# gcc with the C headers links compiled models; Debian leaves ensurepip out of python3 where there is no python3-venv
 $(INSTALLED): pyproject.toml
-	@missing=""; \
-	echo '#include <stdint.h>' | gcc -E - >/dev/null 2>&1 || missing="gcc libc6-dev"; \
-	$(PYTHON) -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$${missing:+$$missing }python3 python3-venv"; \
-	if [ -z "$$missing" ]; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "Installing the system packages: $$missing ..."; \
-	  export DEBIAN_FRONTEND=noninteractive; \
-	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends $$missing; } >/dev/null || exit 1; \
-	else \
-	  echo "These system packages are missing: $$missing. Install them, as on Debian: sudo apt-get install $$missing" >&2; exit 1; \
-	fi
+	$(call need,gcc -E -include stdint.h -x c /dev/null,gcc libc6-dev)
+	$(call need,$(PYTHON) -c 'import venv; import ensurepip',python3 python3-venv)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "bnncc needs Python 3.10 or newer; choose one: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@echo "Installing bnncc and what it needs into $(VENV) ..."
 	@[ -x $(BIN)/pip ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test]'
 	@touch $@
+
+c++:  # the generated headers are tested from C++, too
+	$(call need,g++ --version,g++)
