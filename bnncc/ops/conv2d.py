@@ -24,13 +24,6 @@ class Conv2dAttrs(tvm.ir.Attrs):
     pad_code: int
 
 
-@py_class("bnncc.DenseAttrs", structural_eq="tree", frozen=True)
-class DenseAttrs(tvm.ir.Attrs):
-    """No attributes."""
-
-    _: int = 0
-
-
 def conv2d_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Convolve.
 
@@ -87,4 +80,4 @@ def _build_conv2d(op):
 
 
 define_op("conv2d", _build_conv2d, _infer_conv2d, conv2d_reference)
-define_op("dense", lambda op: lambda x, w: relax.Call(op, [x, w], DenseAttrs()), _infer_dense, dense_reference)
+define_op("dense", lambda op: lambda x, w: relax.Call(op, [x, w]), _infer_dense, dense_reference)

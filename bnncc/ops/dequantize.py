@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import tvm
 from tvm import relax
-from tvm_ffi.dataclasses import py_class
 
 from bnncc.ops.registry import define_op, dtype_of, require, static_shape
 
-__all__ = ["DequantizeAttrs", "dequantize_reference"]
-
-
-@py_class("bnncc.DequantizeAttrs", structural_eq="tree", frozen=True)
-class DequantizeAttrs(tvm.ir.Attrs):
-    """No attributes: scale and offset are arguments."""
-
-    _: int = 0
+__all__ = ["dequantize_reference"]
 
 
 def dequantize_reference(attrs, x: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -35,6 +26,4 @@ def _infer(call: relax.Call) -> relax.Type:
     return relax.TensorType(static_shape(x), "float32")
 
 
-define_op(
-    "dequantize", lambda op: lambda x, scale, offset: relax.Call(op, [x, scale, offset], DequantizeAttrs()), _infer, dequantize_reference
-)
+define_op("dequantize", lambda op: lambda x, scale, offset: relax.Call(op, [x, scale, offset]), _infer, dequantize_reference)
