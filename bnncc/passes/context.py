@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -66,6 +66,10 @@ class TensorView:
     def __post_init__(self):
         if len({self.split is None, self.shape is None, self.onnx_shape is None}) != 1:
             raise InternalError(f"The view of {self.onnx!r} needs split, shape and onnx_shape together.")
+
+    def rescaled(self, scale: float, offset: float) -> TensorView:
+        """Return the view of a variable of the same shape whose values relate to this one's by ``this == value * scale + offset``."""
+        return replace(self, scale=float(self.scale * scale), offset=float(self.scale * offset + self.offset))
 
     def from_onnx(self, array: np.ndarray) -> np.ndarray:
         """Return what the variable holds when the ONNX tensor is `array`, in its dtype."""
