@@ -118,7 +118,8 @@ def _arg(f: Callable) -> Callable:
 def _pixel_shuffle(attrs, x):
     r = int(attrs.upscale_factor)
     *n, c, h, w = x.shape
-    return x.reshape(*n, c // (r * r), r, r, h, w).swapaxes(-4, -2).swapaxes(-3, -4).swapaxes(-3, -1).swapaxes(-1, -2).reshape(*n, -1, h * r, w * r)
+    parts = x.reshape(-1, c // (r * r), r, r, h, w)
+    return parts.transpose(0, 1, 4, 2, 5, 3).reshape(*n, c // (r * r), h * r, w * r)
 
 
 def _flatten(_, x):
