@@ -25,7 +25,7 @@ from bnncc.frontend import (  # noqa: F401  (they register their converters)
 from bnncc.frontend.conversion import CONVERTERS, Conversion, constant_of
 from bnncc.frontend.names import VariableNames
 from bnncc.frontend.onnx_graph import opset, title
-from bnncc.frontend.prepare import prepare
+from bnncc.frontend.prepare import Prepared, prepare
 from bnncc.frontend.spec import ImportedModel, NodeInfo, TensorSpec, info_of
 from bnncc.frontend.stock import convert_by_stock_importer
 
@@ -53,8 +53,9 @@ def import_onnx(source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[in
         One of its kinds: the file is unsound, a shape is open or absurd, a weight not finite, an operator not supported.
     """
     warnings: list[str] = []
-    reference, folded, origins = prepare(source, shapes or {}, warnings)
-    importer = _Importer(folded, origins)
+    prepared = prepare(source, shapes or {}, warnings)
+    reference, folded = prepared.reference, prepared.folded
+    importer = _Importer(prepared)
     mod = importer.run()
     # What comes from the branch of an If has a name in the folded model only.
     computed = {name for node in reference.graph.node for name in node.output} | {value.name for value in reference.graph.input}
@@ -63,8 +64,9 @@ def import_onnx(source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[in
 
 
 class _Importer:
-    def __init__(self, model: onnx.ModelProto, origins: dict[str, NodeInfo]):
-        self._graph, self._opset, self._origins = model.graph, opset(model), origins
+    def __init__(self, prepared: Prepared):
+        self._graph, self._opset = prepared.folded.graph, opset(prepared.folded)
+        self._origins, self._types = prepared.origins, prepared.types
         self._builder = relax.BlockBuilder()
         self._names = VariableNames()
         self._bindings: list[relax.VarBinding] = []
@@ -122,6 +124,8 @@ class _Importer:
                 raise UnsupportedOperator(f"{title(node)}: {wanted} of its outputs are used, {len(results)} are supported. Export the model without the others.")
             for name, expr in zip(node.output, results):
                 if name:
+                    expr = self._builder.normalize(expr)
+                    self._check_type(node, name, expr)
                     self._name_result(name, expr, info)
         except (RuntimeError, ValueError, TypeError) as error:  # what TVM raises for types that do not fit
             shapes = ", ".join(f"'{name}' {_type_shown(value)}" for name, value in zip(node.input, inputs) if value is not None)
@@ -129,13 +133,21 @@ class _Importer:
             raise ModelShapeError(f"{title(node)} cannot be converted with the inputs {shapes}: {reason}. Check the shapes the model was exported with "
                                   "and those given with --shape.") from error
 
+    def _check_type(self, node: onnx.NodeProto, name: str, expr: relax.Expr) -> None:
+        """Compare what a converter made with what ONNX says of the tensor: TVM's own converters do not always agree."""
+        expected = self._types[name]
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(expected.elem_type).name
+        if str(expr.ty.dtype) != dtype or tuple(int(d) for d in expr.ty.shape.values) != expected.shape:
+            raise UnsupportedOperator(f"{title(node)} should make '{name}' as {dtype}{list(expected.shape)}, but converts to {_type_shown(expr)}: this form of "
+                                      f"{node.op_type} is not supported. Replace the node by simpler operators before the export.")
+
     def _name_result(self, name: str, expr: relax.Expr, info: NodeInfo) -> None:
         if isinstance(expr, relax.Var | GenericConst) and name not in self._output_names:
             self._values[name] = expr
             return
         if isinstance(expr, relax.Var | GenericConst):
             expr = relax.op.reshape(expr, [int(d) for d in expr.ty.shape.values])
-        expr = self._builder.normalize(expr)
+            expr = self._builder.normalize(expr)
         kind = relax.Var if name in self._output_names else relax.DataflowVar
         var = self._bind(expr, self._names.name(name), info, kind)
         self.tensors[var.name] = name

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import inliner
 
 from bnncc.errors import ModelFormatError
@@ -40,6 +41,7 @@ def load_model(source: str | Path | onnx.ModelProto, warnings: list[str]) -> onn
         model.CopyFrom(source)
     else:
         model, folder = _parse(Path(source)), Path(source).resolve().parent
+    _check_text(model)
     _check_versions(model, warnings)
     _spell_standard_domain(model)
     load_external_data(all_tensors(model.graph), folder)
@@ -68,6 +70,19 @@ def _parse(path: Path) -> onnx.ModelProto:
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise ModelFormatError(f"{path} ({len(data)} bytes) holds no ONNX graph: it is another kind of file, or truncated. {again}")
     return model
+
+
+def _check_text(message: Message) -> None:
+    """Refuse names that are no text: protobuf hands those on as bytes, and nothing behind it expects that."""
+    for field, content in message.ListFields():
+        items = content if isinstance(content, Sequence) and not isinstance(content, str | bytes) else [content]
+        if field.type == field.TYPE_STRING and any(isinstance(item, bytes) for item in items):
+            bad = next(item for item in items if isinstance(item, bytes))
+            raise ModelFormatError(f"The model's field {message.DESCRIPTOR.name}.{field.name} holds {bad[:40]!r}, which is no text: the file is damaged. Export or "
+                                   "copy the model again.")
+        if field.type == field.TYPE_MESSAGE:
+            for item in items:
+                _check_text(item)
 
 
 def _spell_standard_domain(model: onnx.ModelProto) -> None:

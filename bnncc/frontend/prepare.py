@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from bnncc.frontend.standardize import standardize
 from bnncc.frontend.structure import check_structure
 from bnncc.frontend.values import check_size, check_values
 
-__all__ = ["prepare"]
+__all__ = ["Prepared", "prepare"]
 
 _T = onnx.TensorProto
 _RUN_TIME_TYPES = {_T.FLOAT, _T.BOOL, _T.INT8, _T.UINT8, _T.INT16, _T.UINT16, _T.INT32, _T.UINT32, _T.INT64, _T.UINT64}
@@ -27,17 +28,28 @@ _TYPE_NAMES = {_T.DOUBLE: "float64"} | {number: name.lower() for name, number in
 _REFERENCE_IR = 10  # every onnxruntime that is supported reads it
 
 
-def prepare(
-    source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[int, ...]], warnings: list[str]
-) -> tuple[onnx.ModelProto, onnx.ModelProto, dict[str, NodeInfo]]:
-    """Load, check, fix shapes, standardize and fold.
+@dataclass(frozen=True)
+class Prepared:
+    """A model ready for conversion.
 
-    Returns
-    -------
+    Attributes
+    ----------
     reference, folded
         The model in standard operators with static shapes, and the same after constant folding.
     origins
         Name of a node -> the quantizer node that it replaces.
+    types
+        Every tensor of ``folded``.
+    """
+
+    reference: onnx.ModelProto
+    folded: onnx.ModelProto
+    origins: dict[str, NodeInfo]
+    types: dict[str, TensorType]
+
+
+def prepare(source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[int, ...]], warnings: list[str]) -> Prepared:
+    """Load, check, fix shapes, standardize and fold.
 
     Raises
     ------
@@ -59,11 +71,11 @@ def prepare(
     _check_static(folded.graph, types)
     try:
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise ModelFormatError(f"The model breaks ONNX's rules: {' '.join(str(error).split())}. Export it again.") from error
     if rebatched:
         _check_batch(model, rebatched, shapes)
-    return model, folded, origins
+    return Prepared(model, folded, origins, types)
 
 
 def _write_outputs(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None:

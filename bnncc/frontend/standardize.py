@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from bnncc.errors import UnsupportedOperator
+from bnncc.errors import ModelFormatError, UnsupportedOperator
 from bnncc.frontend import rewrite_finn, rewrite_quant  # noqa: F401  (they register their rewrites)
 from bnncc.frontend.evaluate import constant_closure, evaluate
-from bnncc.frontend.onnx_graph import STANDARD_DOMAINS, all_graphs, all_names, constant_arrays, node_reads, opset, title
+from bnncc.frontend.onnx_graph import STANDARD_DOMAINS, all_graphs, all_names, constant_arrays, node_reads, opset, subgraphs, title
 from bnncc.frontend.rewriter import REWRITES, Rewriter
 from bnncc.frontend.shapes import TensorType, infer_types
 from bnncc.frontend.spec import NodeInfo, info_of
@@ -32,6 +32,8 @@ def standardize(model: onnx.ModelProto) -> dict[str, NodeInfo]:
     ------
     UnsupportedOperator
         A domain or operator that is not known, or a form of a known one that is not supported.
+    ModelFormatError
+        A node lacks inputs or attributes that its operator needs, or has others.
     """
     graph = model.graph
     custom = [_is_quantizer(node) for node in graph.node]
@@ -57,7 +59,21 @@ def standardize(model: onnx.ModelProto) -> dict[str, NodeInfo]:
     version = standard[0].version
     del model.opset_import[:]
     model.opset_import.add(domain="", version=version)
+    _check_nodes(model)
     return origins
+
+
+def _check_nodes(model: onnx.ModelProto) -> None:
+    """Check each node's inputs and attributes against its operator's definition."""
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version, context.opset_imports = model.ir_version, {"": opset(model)}
+    for node in model.graph.node:
+        if next(subgraphs(node), None) is not None:
+            continue  # checked with the names around them, by the check of the whole model
+        try:
+            onnx.checker.check_node(node, context)
+        except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+            raise ModelFormatError(f"{title(node)} breaks the rules of its operator: {' '.join(str(error).split())}. Export the model again.") from error
 
 
 def _drop_unread_weights(graph: onnx.GraphProto) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import onnx
 from tvm import relax
-from tvm.ir import GenericConst, Tuple, TupleGetItem
+from tvm.ir import GenericConst, Tuple, TupleGetItem, TupleType
+from tvm.tirx import IntImm
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from bnncc.errors import UnsupportedOperator
@@ -19,7 +20,7 @@ __all__ = ["convert_by_stock_importer"]
 
 def convert_by_stock_importer(
     node: onnx.NodeProto, inputs: list[relax.Expr | None], opset: int, bind: Callable[[relax.Expr], relax.Var], supported: list[str]
-) -> relax.Expr | list[relax.Expr]:
+) -> list[relax.Expr]:
     """Convert one node with TVM's converter and take over the bindings it makes.
 
     Parameters
@@ -33,7 +34,7 @@ def convert_by_stock_importer(
 
     Returns
     -------
-    relax.Expr or list of relax.Expr
+    list of relax.Expr
         The outputs, not bound yet.
 
     Raises
@@ -53,42 +54,50 @@ def convert_by_stock_importer(
     given = onnx_frontend.onnx_input()
     given.extend(inner.get(f"p{i}", value) for i, value in enumerate(inputs))
     builder = relax.BlockBuilder()
+    builder._begin_dataflow_block()
     try:
-        with contextlib.redirect_stdout(io.StringIO()), builder.function("part", list(inner.values())):
-            with builder.dataflow():
-                result = table[node.op_type].get_converter(opset)(builder, given, attributes, [{}, {}])
-                result = builder.emit_output(result)
-            builder.emit_func_output(result)
-        module = builder.get()
+        with contextlib.redirect_stdout(io.StringIO()):
+            results = _emit(builder, table[node.op_type].get_converter(opset)(builder, given, attributes, [{}, {}]))
     except Exception as error:  # TVM raises anything from AttributeError to its own errors
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise UnsupportedOperator(f"{title(node)}: TVM's converter for {node.op_type}, which stands in for one of ours, does not take it: {reason}. "
                                   "Replace the node by simpler operators before the export.") from error
-    if len(module.functions) > 1:
-        raise UnsupportedOperator(f"{title(node)}: {node.op_type} in this form takes more than Relax operators, which is not supported. Replace the node by "
-                                  "simpler operators before the export.")
-    return _take_over(module["part"], {inner[name]: outer[name] for name in inner}, bind, node)
+    finally:
+        block = builder._end_block()
+    if builder.get().functions or any(not _is_plain(binding) for binding in block.bindings):
+        raise UnsupportedOperator(f"{title(node)}: {node.op_type} in this form takes more than Relax operators on static shapes, which is not supported. Replace "
+                                  "the node by simpler operators before the export.")
+    return _take_over(block.bindings, results, {inner[name]: outer[name] for name in inner}, bind)
 
 
-def _take_over(function: relax.Function, known: dict[relax.Var, relax.Expr], bind: Callable, node: onnx.NodeProto) -> relax.Expr | list[relax.Expr]:
-    bindings = [binding for block in function.body.blocks for binding in block.bindings]
-    result = function.body.body
-    last = None
+def _emit(builder: relax.BlockBuilder, result: relax.Expr) -> list[relax.Expr]:
+    """Bind the outputs that a converter gave, each to a variable of its own."""
+    if not isinstance(result, Tuple):
+        result = builder.emit(result)
+        if not isinstance(result.ty, TupleType):
+            return [result]
+        result = Tuple([TupleGetItem(result, i) for i in range(len(result.ty.fields))])
+    return [builder.emit(field) for field in result.fields]
+
+
+def _is_plain(binding: relax.Binding) -> bool:
+    shape = getattr(binding.var.ty, "shape", None)
+    static = shape is None or all(isinstance(d, IntImm) for d in shape.values)
+    return isinstance(binding, relax.VarBinding) and static and not isinstance(binding.var.ty, relax.ShapeType)
+
+
+def _take_over(bindings: list[relax.Binding], results: list[relax.Expr], known: dict[relax.Var, relax.Expr], bind: Callable) -> list[relax.Expr]:
+    """Bind again, over our own variables, what the converter bound; outputs stay unbound, to get their ONNX names."""
+    outputs: dict[relax.Var, relax.Expr] = {}
     for binding in bindings:
-        if not isinstance(binding, relax.VarBinding):
-            raise UnsupportedOperator(f"{title(node)}: {node.op_type} in this form has a dynamic shape, which is not supported. Fix the shapes.")
         value = _substitute(binding.value, known)
         if isinstance(value, relax.Var | GenericConst | Tuple):
             known[binding.var] = value
-        elif binding.var.same_as(result):
-            last = value
+        elif any(binding.var.same_as(result) for result in results):
+            outputs[binding.var] = value
         else:
             known[binding.var] = bind(value)
-    if last is None:
-        last = _substitute(result, known)
-    if isinstance(last, Tuple):
-        return list(last.fields)
-    return last
+    return [outputs.get(result, known.get(result, result)) for result in results]
 
 
 def _substitute(expr: relax.Expr, known: dict[relax.Var, relax.Expr]) -> relax.Expr:
