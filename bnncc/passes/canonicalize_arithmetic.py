@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
 import tvm
 from tvm import relax
 from tvm.relax import op
 
 from bnncc.ops import static_shape
 from bnncc.passes.context import PassContext
-from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
+from bnncc.passes.rewrite import Builder, Rewriter, const, op_name
 
 __all__ = ["canonicalize_arithmetic"]
 
@@ -37,8 +36,6 @@ class _Canonicalize(Rewriter):
         name = op_name(value)
         if name in ("relax.add", "relax.subtract", "relax.negative"):
             return self._cancel(var, value, builder)
-        if name == "relax.where":
-            return _clamp(value, builder)
         if name == "relax.divide":
             return self._sign_by_division(var, value, builder)
         return None
@@ -78,24 +75,6 @@ class _Canonicalize(Rewriter):
         return op.where(positive, const(1.0, "float32"), const(-1.0, "float32"))
 
 
-def _clamp(value, builder: Builder):
-    """Turn ``where(x > c, c, x)`` and its kin into minimum or maximum, whose direction is known."""
-    condition, yes, no = value.args
-    test = builder.values.get(condition) if isinstance(condition, relax.Var) else None
-    if op_name(test) not in ("relax.greater", "relax.greater_equal", "relax.less", "relax.less_equal"):
-        return None
-    x, limit = test.args
-    if constant(limit) is None or constant(limit).size != 1:
-        return None
-    upper = "greater" in op_name(test)
-    for chosen, other, keep_when_true in ((yes, no, False), (no, yes, True)):
-        same_constant = constant(chosen) is not None and constant(chosen).size == 1 and constant(chosen) == constant(limit)
-        if same_constant and isinstance(other, relax.Var) and other.same_as(x):
-            cut_above = upper != keep_when_true
-            return (op.minimum if cut_above else op.maximum)(x, const(np.float32(constant(limit).reshape(()))))
-    return None
-
-
 def canonicalize_arithmetic(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
-    """Cancel residues of straight-through estimators and unify the spellings of clamps and signs."""
+    """Cancel residues of straight-through estimators and unify the spellings of signs."""
     return _Canonicalize(mod, ctx).run()

@@ -94,8 +94,11 @@ class Chains:
                     shapes.append(array.shape[1:] if op_name(call) == "relax.bnn.quantize" and i == 1 else array.shape)
         return np.broadcast_shapes(*shapes)
 
-    def between(self, var: relax.Var, roots: relax.Var | tuple[relax.Var, ...]) -> list[relax.Var]:
-        """Return the tensors on the way from `roots` (left out) to `var` (included), in order of computation."""
+    def between(self, var: relax.Var, roots: relax.Var | tuple[relax.Var, ...], keep_roots: bool = False) -> list[relax.Var]:
+        """Return the tensors on the way from `roots` (left out) to `var` (included), in order of computation.
+
+        With `keep_roots` a path that avoids `roots` ends at the root of its chain, which is then among what is returned.
+        """
         stop = {roots} if isinstance(roots, relax.Var) else set(roots)
         order: list[relax.Var] = []
         seen = set(stop)
@@ -104,7 +107,7 @@ class Chains:
             if each in seen or not self.moves(each):
                 return
             seen.add(each)
-            for arg in self.graph.value(each).args:
+            for arg in () if keep_roots and self.root[each].same_as(each) else self.graph.value(each).args:
                 visit(arg)
             order.append(each)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import tvm
 from tvm import relax
+from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn
 from bnncc.passes.chains import Chains
@@ -112,6 +113,19 @@ def _channel_form(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def _nearer_quantizer(chains: Chains, var: relax.Var) -> tuple[relax.Var, Quantizer] | None:
+    """Return a quantizer of a tensor further down the chain, where the function of the root is none (a sign behind a PReLU that turns over)."""
+    root = chains.root[var]
+    for middle in chains.between(var, root)[:-1]:
+        if dtype_of(middle) != "float32" or root in chains.between(var, (middle,), keep_roots=True):
+            continue
+        found = StepAnalysis(chains, middle).steps_of(var)
+        quantizer = quantizer_of(found) if found is not None else None
+        if quantizer is not None:
+            return middle, quantizer
+    return None
+
+
 def _find(graph: Graph, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Quantizer]]:
     """Return, for each tensor to replace, its root and quantizer."""
     chains = Chains(graph)
@@ -128,11 +142,13 @@ def _find(graph: Graph, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Qu
     for var, found in steps.items():
         users = graph.users(var)
         inner = users and not graph.is_output(var) and all(u in steps and chains.root[u].same_as(chains.root[var]) for u in users)
-        if inner or dtype_of(var) != "float32" or is_bnn(graph.value(var), "dequantize"):
+        if inner or dtype_of(var) not in ("float32", "bool") or is_bnn(graph.value(var), "dequantize"):
             continue  # a dequantize is what this pass makes
         quantizer = quantizer_of(found)
         if quantizer is not None:
             result[var] = (chains.root[var], quantizer)
+        elif (nearer := _nearer_quantizer(chains, var)) is not None:
+            result[var] = nearer
         else:
             ctx.levels[var.name] = len(np.unique(found.values))
     return result
@@ -155,6 +171,8 @@ class _Recognise(Rewriter):
         view = self.ctx.tensors.get(var.name)
         if view is not None and scale.ndim == 0 and offset.ndim == 0:
             self.ctx.tensors[code.name] = TensorView(view.onnx, view.perm, float(scale), float(offset))
+        if dtype_of(var) == "bool":
+            return op.greater(builder.emit(bnn.dequantize(code, const(scale), const(offset)), f"{var.name}_f32"), const(np.float32(0.5)))
         return bnn.dequantize(code, const(scale), const(offset))
 
 

@@ -1,9 +1,10 @@
 """Step functions: where along its input an elementwise chain changes its value, exactly, in float32.
 
-A chain that ends in comparisons, signs or roundings is piecewise constant. Its breakpoints are found operator by operator: a comparison of a
-chain that is monotone in its root changes once, and bisection over the ordered float32 numbers finds the very number at which it does; whatever is
-computed from step functions alone has breakpoints only where they have. What the function is on each piece is then read off by evaluating the source's own
-operators there. So every spelling of a binarization, whatever it does at 0, comes out as thresholds of the form ``x >= t`` with the tie decided as the source decides it.
+A chain that ends in comparisons, signs or roundings is piecewise constant. The analysis keeps, for every tensor of the chain, breakpoints between which it is
+monotone in the root, and in which direction. Where a comparison stands, bisection over the ordered float32 numbers finds, piece by piece, the very number at
+which it changes; a product with something constant on a piece, a choice, an absolute value all stay monotone on (smaller) pieces. Once every piece is constant, its
+value is read off by evaluating the source's own operators there. So every spelling of a binarization, whatever it does at 0, comes out as thresholds of the
+form ``x >= t`` with the tie decided as the source decides it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ LARGEST = np.float32(1e30)
 """Inputs beyond this are not looked at: further out, BatchNorm's own arithmetic overflows."""
 
 _MAX_BREAKS = 512
+_UNKNOWN = np.nan
 
-_INCREASING = frozenset(f"relax.{n}" for n in "floor ceil round tanh sigmoid exp nn.relu clip astype bnn.dequantize".split())
+_INCREASING = frozenset(f"relax.{n}" for n in "floor ceil round tanh sigmoid exp nn.relu clip astype".split())
+_LEVELS = frozenset(f"relax.{n}" for n in "sign round floor ceil astype bnn.quantize".split())
 _COMPARISONS = {
     "relax.greater": (np.greater,),
     "relax.less_equal": (np.greater,),
@@ -33,6 +36,7 @@ _COMPARISONS = {
     "relax.equal": (np.greater_equal, np.greater),
     "relax.not_equal": (np.greater_equal, np.greater),
 }
+_EXCHANGED = {np.greater: np.greater_equal, np.greater_equal: np.greater}  # c > x is not (x >= c)
 
 
 @dataclass
@@ -52,13 +56,16 @@ class Steps:
 
 
 @dataclass
-class _Real:
-    direction: np.ndarray | None  # +1, -1 or 0 (constant) where the chain is monotone in its root; None: not known
-
-
-@dataclass
 class _Pieces:
+    """Breakpoints, (n, ...), and on each of the n + 1 pieces +1 or -1 (monotone in the root), 0 (constant) or NaN (not known)."""
+
     breaks: np.ndarray
+    direction: np.ndarray
+
+    @property
+    def starts(self) -> np.ndarray:
+        """First number of each piece."""
+        return np.concatenate([np.full((1, *self.breaks.shape[1:]), -LARGEST, np.float32), self.breaks])
 
 
 def _to_ordered(x: np.ndarray) -> np.ndarray:
@@ -76,17 +83,22 @@ def previous_float(x: np.ndarray) -> np.ndarray:
     return _from_ordered(_to_ordered(x) - 1)
 
 
-def _first_change(predicate, shape) -> np.ndarray:
-    """Return where a monotone predicate first differs from its value at -LARGEST; +inf where it does not."""
-    low = np.full(shape, _to_ordered(-LARGEST))
-    high = np.full(shape, _to_ordered(LARGEST))
-    at_low = predicate(_from_ordered(low))
-    changes = predicate(_from_ordered(high)) != at_low
+def _first_change(predicate, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Return where in [first, last] a monotone predicate first differs from its value at `first`; +inf where it does not."""
+    low, high = _to_ordered(first), _to_ordered(last)
+    at_low = predicate(first)
+    changes = (predicate(last) != at_low) & (low < high)
     while np.any(high - low > 1):
         middle = (low + high) >> 1
         same = predicate(_from_ordered(middle)) == at_low
         low, high = np.where(same, middle, low), np.where(same, high, middle)
     return np.where(changes, _from_ordered(high), np.float32(np.inf)).astype(np.float32)
+
+
+def _resample(pieces: _Pieces, starts: np.ndarray) -> np.ndarray:
+    """Return the direction of each finer piece, given where those start."""
+    index = (pieces.breaks[None] <= starts[:, None]).sum(1)
+    return np.take_along_axis(np.broadcast_to(pieces.direction, (len(pieces.direction), *starts.shape[1:])), index, 0)
 
 
 class StepAnalysis:
@@ -100,20 +112,20 @@ class StepAnalysis:
 
     def __init__(self, chains: Chains, root: relax.Var):
         self.chains, self.root = chains, root
-        self._states: dict[relax.Var, _Real | _Pieces] = {root: _Real(np.ones(()))}
+        flat = (1,) * len(static_shape(root))
+        self._unbounded: set[relax.Var] = set()
+        self._states: dict[relax.Var, _Pieces | None] = {root: _Pieces(np.zeros((0, *flat), np.float32), np.ones((1, *flat)))}
 
     def steps_of(self, var: relax.Var) -> Steps | None:
         """Return `var` as a step function of the root, or None where it is not known to be one."""
         state = self._state(var)
-        if not isinstance(state, _Pieces):
+        if state is None or not np.all(state.direction == 0):
             return None
-        shape = self.chains.constant_shape(var, self.root)
-        breaks = np.broadcast_to(state.breaks, (len(state.breaks), *shape))
-        points = np.concatenate([np.full((1, *shape), -LARGEST), np.minimum(breaks, LARGEST)])
+        points = np.minimum(state.starts, LARGEST)
         values = np.array(np.broadcast_to(self._evaluate(var, points), points.shape))
         for k in range(1, len(values)):  # a piece that does not exist repeats the one before it
-            values[k] = np.where(np.isfinite(breaks[k - 1]), values[k], values[k - 1])
-        return Steps(breaks, values)
+            values[k] = np.where(np.isfinite(state.breaks[k - 1]), values[k], values[k - 1])
+        return Steps(state.breaks, values)
 
     def _state(self, var):
         if var not in self._states:
@@ -122,97 +134,151 @@ class StepAnalysis:
                     self._states[each] = self._transfer(each)
         return self._states[var]
 
-    def _transfer(self, var):
+    def _transfer(self, var) -> _Pieces | None:
         call = self.chains.graph.value(var)
-        args = [self._states[a] if self.chains.moves(a) else None for a in call.args]
-        moving = [s for s in args if s is not None]
-        if all(isinstance(s, _Pieces) for s in moving):
-            return self._merge([s.breaks for s in moving])
-        if all(isinstance(s, _Real) for s in moving):
-            return self._discretize(var, call, args) or _Real(self._direction(call, args))
-        return _Real(None)
-
-    def _merge(self, breaks):
-        shape = np.broadcast_shapes(*(b.shape[1:] for b in breaks))
-        merged = np.sort(np.concatenate([np.broadcast_to(b, (len(b), *shape)) for b in breaks]), axis=0)
-        if len(merged) > 1:  # drop what is there twice in every channel
-            repeated = np.concatenate([np.zeros((1, *shape), bool), merged[1:] == merged[:-1]])
-            merged = np.sort(np.where(repeated, np.float32(np.inf), merged), axis=0)
-            merged = merged[: max(1, int(np.isfinite(merged).sum(0).max(initial=0)))]
-        return _Pieces(merged) if len(merged) <= _MAX_BREAKS else _Real(None)
-
-    def _discretize(self, var, call, args):
-        """Return the pieces of a comparison, sign or bounded rounding of a monotone chain."""
-        op = op_name(call)
-        if op in ("relax.sign", "relax.bnn.quantize"):
-            if args[0].direction is None:
-                return None
-            limits = (0, 1) if op == "relax.sign" else [call.attrs.lo + call.attrs.step * (i + 1) for i in range(static_shape(call.args[1])[0])]
-            predicates = [(var, np.greater_equal, np.float32(v)) for v in limits]
-        elif op in _COMPARISONS:
-            one = [i for i, s in enumerate(args) if s is not None]
-            if len(one) != 1 or args[one[0]].direction is None:
-                return None
-            constant = self.chains.graph.constant(call.args[1 - one[0]])
-            tests = _COMPARISONS[op]
-            if one[0] == 1:  # c > x is not (x >= c)
-                tests = tuple({np.greater: np.greater_equal, np.greater_equal: np.greater}[t] for t in tests)
-            predicates = [(call.args[one[0]], t, constant) for t in tests]
-        elif op in ("relax.round", "relax.floor", "relax.ceil") or (op == "relax.astype" and dtype_of(var).startswith(("int", "uint"))):
-            if args[0].direction is None:
-                return None
-            ends = self._evaluate(var, np.array([-LARGEST, LARGEST]).reshape(2, *(1,) * len(static_shape(self.root))))
-            low, high = float(np.min(ends)), float(np.max(ends))
-            if not high - low < _MAX_BREAKS:
-                return None
-            predicates = [(var, np.greater_equal, np.float32(v)) for v in np.arange(low + 1, high + 1)]
-        else:
+        moving = {i: self._states[a] for i, a in enumerate(call.args) if self.chains.moves(a)}
+        if any(s is None for s in moving.values()):
             return None
         shape = self.chains.constant_shape(var, self.root)
-        if not predicates:
-            return _Pieces(np.full((1, *shape), np.inf, np.float32))
-        if all(tensor.same_as(var) for tensor, _, _ in predicates):  # all levels of a rounding at once
-            limits = np.array([limit for _, _, limit in predicates], np.float32).reshape(-1, *(1,) * len(shape))
-            return self._merge([_first_change(lambda x: np.broadcast_to(self._evaluate(var, x) >= limits, x.shape), (len(predicates), *shape))])
-        breaks = [
-            _first_change(lambda x, t=tensor, f=test, c=limit: np.broadcast_to(f(self._evaluate(t, x[None]), c)[0], shape), shape)
-            for tensor, test, limit in predicates
-        ]
-        return self._merge([np.stack(breaks)])
+        breaks = _merged([s.breaks for s in moving.values()], shape)
+        if any(np.any(s.direction != 0) for s in moving.values()):
+            breaks = self._refined(var, call, moving, breaks)
+        if len(breaks) > _MAX_BREAKS:
+            return None
+        pieces = _Pieces(breaks, np.zeros(1))
+        directions = {i: _resample(s, pieces.starts) for i, s in moving.items()}
+        direction = self._direction(var, call, directions, np.minimum(pieces.starts, LARGEST))
+        direction = np.where(np.isfinite(pieces.starts), direction, 0)
+        return _Pieces(breaks, np.broadcast_to(direction, pieces.starts.shape))
+
+    def _refined(self, var, call, moving, breaks):
+        """Add the breakpoints that this operator makes: where a comparison turns over, a level is reached, or a kink at 0 is passed."""
+        op = op_name(call)
+        if op in _COMPARISONS:
+            return self._with_changes(breaks, self._comparison(call, moving))
+        if op in _LEVELS and (op != "relax.astype" or dtype_of(var).startswith(("int", "uint"))):
+            levels = self._levels(var, op, call)
+            if levels is None:  # an unbounded rounding; monotone all the same
+                self._unbounded.add(var)
+                return breaks
+            return self._with_changes(breaks, [lambda x: self._at(var, x) >= levels], len(levels)) if len(levels) else breaks
+        if op == "relax.astype" and dtype_of(var) == "bool":
+            return self._with_changes(breaks, [lambda x: self._at(call.args[0], x) >= 0, lambda x: self._at(call.args[0], x) > 0])
+        if op in ("relax.abs", "relax.nn.prelu", "relax.nn.leakyrelu"):
+            return self._with_changes(breaks, [lambda x: self._at(call.args[0], x) >= 0])
+        return breaks
+
+    def _comparison(self, call, moving):
+        """Return the monotone tests that a comparison is made of."""
+        if len(moving) == 2:
+            return [lambda x, t=t: t(self._at(call.args[0], x) - self._at(call.args[1], x), 0) for t in (np.greater_equal, np.greater)]
+        (side,) = moving
+        limit = self.chains.graph.constant(call.args[1 - side])
+        tests = _COMPARISONS[op_name(call)]
+        return [lambda x, t=t: t(self._at(call.args[side], x), limit) for t in (tests if side == 0 else tuple(_EXCHANGED[t] for t in tests))]
+
+    def _levels(self, var, op, call):
+        """Return the values at which the result counts as one level further, shape (levels, 1, ...); None where there are too many."""
+        if op == "relax.sign":
+            levels = [0, 1]
+        elif op == "relax.bnn.quantize":
+            levels = [call.attrs.lo + call.attrs.step * (i + 1) for i in range(static_shape(call.args[1])[0])]
+        else:
+            starts, ends = _spans(self._states[call.args[0]].breaks)
+            reached = self._evaluate(var, np.concatenate([starts, ends]))
+            low, high = float(np.min(reached)), float(np.max(reached))
+            if not high - low < _MAX_BREAKS:
+                return None
+            levels = np.arange(low + 1, high + 1)
+        return np.asarray(levels, np.float32).reshape(-1, 1, *(1,) * len(static_shape(self.root)))
+
+    def _with_changes(self, breaks, tests, count: int = 1):
+        """Return `breaks` and where, in each piece, one of the tests changes.
+
+        A test takes points of shape (count, pieces, ...) and tells of each whether it passes, by a rule of its own along the first axis.
+        """
+        starts, ends = (np.broadcast_to(x, (count, *x.shape)) for x in _spans(breaks))
+        shape = breaks.shape[1:]
+        changes = [_first_change(lambda x, t=t: np.broadcast_to(t(x), x.shape), starts, ends).reshape(-1, *shape) for t in tests]
+        return _merged([breaks, *changes], shape)
+
+    def _at(self, var, x):
+        """Evaluate where points have two leading axes."""
+        values = self._evaluate(var, x.reshape(-1, *x.shape[2:]))
+        return np.broadcast_to(values, (x.shape[0] * x.shape[1], *np.broadcast_shapes(values.shape[1:], x.shape[2:]))).reshape(x.shape)
 
     def _evaluate(self, var, x):
         return self.chains.evaluate(var, {self.root: x.astype(np.float32)})
 
-    def _direction(self, call, args):
-        """Return how the result moves with the root, where that follows from the operator."""
-        op = op_name(call)
-        d = [s.direction if s is not None else None for s in args]
-        constants = [self.chains.graph.constant(a) if s is None else None for a, s in zip(call.args, args, strict=True)]
-        if op == "relax.bnn.dequantize":
-            return None if d[0] is None else d[0] * np.sign(constants[1])
-        if op in _INCREASING:
-            return d[0]
-        if op == "relax.negative":
-            return None if d[0] is None else -d[0]
-        if op in ("relax.nn.leakyrelu", "relax.nn.prelu"):
-            slope = call.attrs.alpha if op.endswith("leakyrelu") else constants[1]
-            return d[0] if d[0] is not None and slope is not None and np.all(np.asarray(slope) >= 0) else None
-        if op in ("relax.add", "relax.subtract", "relax.maximum", "relax.minimum", "relax.multiply", "relax.divide"):
-            return self._direction_of_two(op, d, args, constants)
-        return None
+    def _direction(self, var, call, d, x):
+        """Return how the result moves with the root on each piece, from how the operands move and what they are at the piece's start.
 
-    def _direction_of_two(self, op, d, args, constants):
-        if args[0] is not None and args[1] is not None:
-            if d[0] is None or d[1] is None or op in ("relax.multiply", "relax.divide"):
-                return None
-            second = -d[1] if op == "relax.subtract" else d[1]
-            agree = np.all((d[0] * second) >= 0)
-            return np.sign(d[0] + second) if agree else None
-        first = args[0] is not None
-        if (d[0] if first else d[1]) is None:
-            return None
-        if op == "relax.multiply":
-            return (d[0] if first else d[1]) * np.sign(constants[1] if first else constants[0])
-        if op == "relax.divide":
-            return d[0] * np.sign(constants[1]) if first else None
-        return d[0] if first else (-d[1] if op == "relax.subtract" else d[1])
+        Parameters
+        ----------
+        d : dict of int to ndarray
+            Direction of each operand that moves, piece by piece.
+        x : ndarray
+            Start of each piece.
+        """
+        op = op_name(call)
+        if op in _COMPARISONS or op.startswith("relax.logical") or op in ("relax.sign", "relax.bnn.quantize"):
+            return self._of_comparison(d, len(call.args), op)
+        if op in _INCREASING:
+            rounded = op in _LEVELS and not dtype_of(var).startswith("float") or op in ("relax.round", "relax.floor", "relax.ceil")
+            return np.where(np.isnan(d[0]), _UNKNOWN, 0) if rounded and var not in self._unbounded else d[0]
+        if op == "relax.negative":
+            return -d[0]
+        value = {i: self._value(a, x) for i, a in enumerate(call.args)}
+        if op == "relax.bnn.dequantize":
+            return d[0] * np.sign(value[1])
+        if op in ("relax.abs", "relax.nn.leakyrelu", "relax.nn.prelu"):
+            slope = -1 if op.endswith("abs") else call.attrs.alpha if op.endswith("leakyrelu") else value[1]
+            return np.where(value[0] >= 0, d[0], d[0] * np.sign(slope))
+        if op == "relax.where":
+            return self._of_choice(d, value)
+        if op in ("relax.multiply", "relax.divide"):
+            return self._of_product(op, d, value)
+        if op in ("relax.add", "relax.subtract", "relax.maximum", "relax.minimum"):
+            left, right = d.get(0, np.zeros(1)), d.get(1, np.zeros(1))
+            right = -right if op == "relax.subtract" else right
+            return np.where(left * right >= 0, np.sign(left + right), _UNKNOWN)
+        return np.where(sum(np.abs(v) for v in d.values()) == 0, 0.0, _UNKNOWN)  # anything else: constant where all of its operands are
+
+    @staticmethod
+    def _of_comparison(d, arity, op):
+        """Return 0 where the result is constant: its changes are breakpoints by now, so it is wherever the test was monotone."""
+        if len(d) == 2:  # two moving operands: their difference was bisected, which is right where it is monotone
+            left, right = d[0], d[1]
+            return np.where(left * right <= 0, 0.0, _UNKNOWN) if op in _COMPARISONS else np.where(left + right == 0, 0.0, _UNKNOWN)
+        return np.where(np.isnan(d[min(d)]), _UNKNOWN, 0.0)
+
+    def _of_choice(self, d, value):
+        fixed = np.where(d[0] == 0, 0.0, _UNKNOWN) if 0 in d else 0.0  # the condition has to be constant on the piece
+        return fixed + np.where(value[0], d.get(1, np.zeros(1)), d.get(2, np.zeros(1)))
+
+    @staticmethod
+    def _of_product(op, d, value):
+        left, right = d.get(0, np.zeros(1)), d.get(1, np.zeros(1))
+        by_left = left * np.sign(value[1])  # right is constant on the piece
+        by_right = right * np.sign(value[0]) if op == "relax.multiply" else _UNKNOWN
+        return np.where(right == 0, by_left, np.where(left == 0, by_right, _UNKNOWN))
+
+    def _value(self, arg, x):
+        return self._evaluate(arg, x) if self.chains.moves(arg) else self.chains.graph.constant(arg)
+
+
+def _spans(breaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and the last number of each piece."""
+    edge = np.full((1, *breaks.shape[1:]), LARGEST, np.float32)
+    starts = np.concatenate([-edge, np.minimum(breaks, LARGEST)])
+    ends = np.concatenate([np.where(breaks < LARGEST, previous_float(np.minimum(breaks, LARGEST)), LARGEST), edge])
+    return starts, np.maximum(starts, ends)
+
+
+def _merged(breaks: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Return all breakpoints, sorted, each once."""
+    merged = np.sort(np.concatenate([np.broadcast_to(b, (len(b), *shape)) for b in breaks]), axis=0)
+    if len(merged) > 1:
+        repeated = np.concatenate([np.zeros((1, *shape), bool), merged[1:] == merged[:-1]])
+        merged = np.sort(np.where(repeated, np.float32(np.inf), merged), axis=0)
+    return merged[: int(np.isfinite(merged).sum(0).max(initial=0))]
