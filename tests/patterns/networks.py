@@ -146,6 +146,19 @@ def max_pool_before_sign(g: Graph) -> None:
     g.output(binary_conv(g, y._replace(name=pooled), 8, "conv3", act=None), "y", [1, 8, 4, 4])
 
 
+@network("MaxPool of ternary values, before and behind a plain Sign", ("conv1", "conv2", "conv3", "wide", "last"))
+def max_pool_of_ternary(g: Graph) -> None:
+    x = start(g)
+    pool = {"kernel_shape": [2, 2], "strides": [1, 1], "pads": [0, 0, 1, 1]}
+    y = binary_conv(g, x, 33, "conv1")
+    y = binary_conv(g, y._replace(name=g.node("MaxPool", y.name, **pool)), 33, "conv2", act="torch_sign")
+    pooled = y._replace(name=g.node("MaxPool", activate(g, y, "torch_sign").name, **pool))
+    g.output(binary_conv(g, pooled, 8, "conv3", act=None), "y", [1, 8, 8, 8])
+    wide = binary_conv(g, x, 65, "wide", act="torch_sign", kernel=5, padding="edge")
+    wide = wide._replace(name=g.node("MaxPool", wide.name, kernel_shape=[2, 2], strides=[2, 2]))
+    g.output(binary_conv(g, wide, 8, "last", act="larq_heaviside"), "z", [1, 8, 4, 4])
+
+
 BETWEEN = ("relu", "prelu", "rprelu", "hardtanh", "xnor", "last")
 
 
