@@ -56,7 +56,7 @@ class _Fold(Rewriter):
         if is_bnn(value, "quantize"):
             return static_shape(value.args[1])[0] + 1
         if is_bnn(value, "logic"):
-            return 2
+            return 3 if 0 in value.attrs.table else 2
         old = self.graph.value(var)
         own = 3 if is_bnn(value, "pad") and value.attrs.mode == "constant" and value.attrs.code == 0 else 2
         return max((self.levels.get(v, 2) for v in used_vars(old)), default=2) if own == 2 else 3

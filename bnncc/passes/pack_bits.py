@@ -22,6 +22,7 @@ from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.ops.geometry import border_classes
+from bnncc.ops.logic import logic_reference
 from bnncc.ops.pack import PackAttrs, pack_reference, tail_mask
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name, substitute, used_vars
@@ -96,11 +97,8 @@ class _Pack(Rewriter):
         channels = static_shape(var)[-1]
         if is_bnn(old, "quantize"):
             return self._pack(var, builder.emit(value, f"{var.name}_codes"))
-        if is_bnn(old, "logic") and not any(self.planes.get(a, 1) > 1 for a in old.args):
-            inputs = [self._aligned(a, 1, builder) for a in old.args]
-            if len({static_shape(i) for i in inputs}) == 1:
-                self.words[var] = _Words(channels, 1)
-                return bnn.packed_logic(*inputs, table=old.attrs.table, channels=channels)
+        if is_bnn(old, "logic"):
+            return self._logic(var, old, builder)
         elif is_bnn(old, "max_pool2d"):
             x, w = self._packed(old.args[0], builder)
             flip = np.tile(pack_reference(PackAttrs(w.channels, w.groups, self.bits), constant(old.args[1])), w.planes)
@@ -126,6 +124,27 @@ class _Pack(Rewriter):
         channels, planes = static_shape(var)[-1], self.planes[var]
         self.words[var] = _Words(channels, 1, planes)
         return bnn.pack(codes, channels, 1, self.bits, planes)
+
+    def _logic(self, var, old, builder):
+        """Compute every plane of the result as a boolean function of all planes of the inputs."""
+        channels = static_shape(var)[-1]
+        planes = [(i, plane) for i, a in enumerate(old.args) for plane in range(self.planes[a])]
+        inputs = [self._aligned(a, 1, builder) for a in old.args]
+        results = []
+        for plane in range(self.planes[var]):
+            table = []
+            for row in range(1 << len(planes)):
+                signs = [[] for _ in inputs]
+                for k, (i, _) in enumerate(planes):
+                    signs[i].append(-1 if row >> k & 1 else 1)
+                codes = [np.int8(sum(s) // len(s)) for s in signs]  # (-1, +1) stands for no code: whatever comes out is never asked for
+                table.append(int(logic_reference(old.attrs, *codes) < plane))
+            read = [inputs[i] for i, _ in planes]
+            results.append(bnn.packed_logic(*read, table=table, channels=channels, planes=[plane for _, plane in planes]))
+        self.words[var] = _Words(channels, 1, len(results))
+        if len(results) == 1:
+            return results[0]
+        return op.concat([builder.emit(r, f"{var.name}_plane") for r in results], axis=len(static_shape(var)) - 1)
 
     def _packed(self, old_var, builder, planes: int = 1):
         """Return the words of a code tensor, packing it where it is not, and how they hold it; in two planes where that is asked for."""
@@ -266,6 +285,8 @@ def _planes(graph) -> dict[relax.Var, int]:
         if isinstance(b.var.ty, relax.TensorType) and dtype_of(b.var) == "int8":
             if is_bnn(b.value, "quantize"):
                 planes[b.var] = 3 - b.value.attrs.step
+            elif is_bnn(b.value, "logic"):
+                planes[b.var] = 2 if 0 in b.value.attrs.table else 1
             else:
                 zero = is_bnn(b.value, "pad") and b.value.attrs.mode == "constant" and b.value.attrs.code == 0
                 planes[b.var] = 2 if zero else max((planes.get(v, 1) for v in used_vars(b.value)), default=1)

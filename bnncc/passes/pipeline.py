@@ -13,6 +13,7 @@ from bnncc.passes.context import PassContext
 from bnncc.passes.decide_sign_zero import decide_sign_zero
 from bnncc.passes.fold_padding import fold_padding
 from bnncc.passes.fold_pool import fold_pool
+from bnncc.passes.fold_take import fold_take
 from bnncc.passes.fold_thresholds import fold_thresholds
 from bnncc.passes.fuse_epilogue import fuse_epilogue
 from bnncc.passes.lower_dequantize import lower_dequantize
@@ -49,6 +50,7 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
         "fold",
         (
             fold_pool,  # before thresholds: a pool between accumulator and quantizer would end the chain
+            fold_take,  # before thresholds, likewise
             fold_padding,
             fold_thresholds,
             decide_sign_zero,  # after thresholds: these prove many zeros impossible

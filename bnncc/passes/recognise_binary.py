@@ -122,7 +122,7 @@ class _Recognise(Rewriter):
         if is_bnn(made, "quantize"):
             return static_shape(made.args[1])[0] + 1
         if is_bnn(made, "logic"):
-            return 2
+            return 3 if 0 in made.attrs.table else 2
         sources = [v for v in _sources(made)]
         return max((self._levels(v, builder) for v in sources), default=2)
 

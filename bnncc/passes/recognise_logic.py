@@ -1,9 +1,10 @@
-"""RecogniseLogic: elementwise arithmetic on two-valued tensors that takes two values is a boolean function; its truth table is found by evaluation.
+"""RecogniseLogic: elementwise arithmetic on codes that takes two values is a boolean function; its truth table is found by evaluation.
 
-OR by ``clip((a + 1) / 2 + (b + 1) / 2, 0, 1) * 2 - 1``, XNOR by a product, a majority by the sign of a sum: all the same rule::
+OR by ``clip((a + 1) / 2 + (b + 1) / 2, 0, 1) * 2 - 1``, XNOR by a product, a majority by the sign of a sum: all the same rule. The 0 of a plain Sign goes through it
+as a third value, as long as the result takes three evenly spaced values as well::
 
     x = bnn.dequantize(a, 1, 0)
-    y = bnn.dequantize(b, 1, 0)         ->     c = bnn.logic(a, b, table=[0, 1, 1, 0])
+    y = bnn.dequantize(b, 1, 0)         ->     c = bnn.logic(a, b, table=[1, -1, -1, 1])
     z = multiply(x, y)                         z = bnn.dequantize(c, 1, 0)
 """
 
@@ -14,8 +15,9 @@ import itertools
 import numpy as np
 import tvm
 from tvm import relax
+from tvm.relax import op
 
-from bnncc.ops import bnn, is_bnn, static_shape
+from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.passes.chains import ELEMENTWISE, Chains
 from bnncc.passes.context import PassContext, TensorView
 from bnncc.passes.rewrite import Builder, Graph, Rewriter, const, op_name, used_vars
@@ -26,37 +28,42 @@ _MAX_INPUTS = 6
 
 
 class _Finite:
-    """A tensor as a function of two-valued codes: the codes, and its value in each of the cases."""
+    """A tensor as a function of codes: the codes, and its value in each of the cases."""
 
-    def __init__(self, codes: tuple[relax.Var, ...], values: np.ndarray):
-        self.codes, self.values = codes, values
+    def __init__(self, codes: tuple[relax.Var, ...], levels: tuple[int, ...], values: np.ndarray):
+        self.codes, self.levels, self.values = codes, levels, values
+        self.distinct = np.unique(values)
 
     @property
-    def two_valued(self) -> bool:
-        return len(np.unique(self.values)) == 2
+    def is_code(self) -> bool:
+        """Whether the values are two, or three evenly spaced ones where a third comes in."""
+        d = self.distinct
+        return len(d) == 2 or (len(d) == 3 and 3 in self.levels and d[2] - d[1] == d[1] - d[0])
+
+    @property
+    def scale_and_offset(self) -> tuple[np.float32, np.float32]:
+        low, high = self.distinct[0], self.distinct[-1]
+        return np.float32((high - low) / 2), np.float32((high + low) / 2)
 
 
-def _two_valued_codes(graph: Graph) -> set[relax.Var]:
-    """Return the int8 tensors that hold only -1 and +1."""
-    found: set[relax.Var] = set()
+def code_levels(graph: Graph) -> dict[relax.Var, int]:
+    """Return how many values, 2 or 3, each int8 code tensor takes."""
+    found: dict[relax.Var, int] = {}
     for b in graph.bindings:
         if is_bnn(b.value, "quantize"):
-            if b.value.attrs.step == 2:
-                found.add(b.var)
+            found[b.var] = 4 - b.value.attrs.step if static_shape(b.value.args[1])[0] == 3 - b.value.attrs.step else 0
         elif is_bnn(b.value, "logic"):
-            found.add(b.var)
-        elif str(getattr(b.var.ty, "dtype", "")) == "int8" and not is_bnn(b.value, "conv2d"):
-            sources = [v for v in used_vars(b.value)]
+            found[b.var] = 3 if 0 in b.value.attrs.table else 2
+        elif str(getattr(b.var.ty, "dtype", "")) == "int8":
             zero_pad = is_bnn(b.value, "pad") and b.value.attrs.mode == "constant" and b.value.attrs.code == 0
-            if sources and not zero_pad and all(v in found for v in sources):
-                found.add(b.var)
+            found[b.var] = 3 if zero_pad else max((found.get(v, 3) for v in used_vars(b.value)), default=3)
     return found
 
 
 def _find(graph: Graph) -> dict[relax.Var, _Finite]:
     """Return the tensors that are boolean functions of codes, where they stop being inner steps of a larger one."""
     chains = Chains(graph)
-    codes = _two_valued_codes(graph)
+    codes = code_levels(graph)
     finite: dict[relax.Var, _Finite] = {}
     for b in graph.bindings:
         if op_name(b.value) not in ELEMENTWISE or is_bnn(b.value, "quantize") and b.var in codes and b.value.args[0] not in finite:
@@ -72,17 +79,19 @@ def _find(graph: Graph) -> dict[relax.Var, _Finite]:
         if any(array is not None and array.size > 1 for array in map(graph.constant, b.value.args)) and not is_bnn(b.value, "quantize"):
             continue  # another function for every channel is no boolean function of the whole tensor
         rank = len(static_shape(b.var))
-        cases = np.array(list(itertools.product((1, -1), repeat=len(inputs))), np.int8)[:, ::-1]  # bit i of the row: input i is -1
+        levels = tuple(codes[c] for c in inputs)
+        digits = [(1, -1) if n == 2 else (1, 0, -1) for n in reversed(levels)]
+        cases = np.array(list(itertools.product(*digits)), np.int8)[:, ::-1]  # the first input's digit counts least
         points = {c: cases[:, i].reshape(-1, *(1,) * rank) for i, c in enumerate(inputs)}
         values = np.asarray(chains.evaluate(b.var, points))
         if values.size == len(cases):
-            finite[b.var] = _Finite(inputs, values.reshape(-1).astype(np.float32))
+            finite[b.var] = _Finite(inputs, levels, values.reshape(-1).astype(np.float32))
     result = {}
     for var, f in finite.items():
         users = graph.users(var)
-        inner = users and not graph.is_output(var) and all(u in finite and finite[u].two_valued and set(finite[u].codes) == set(f.codes) for u in users)
+        inner = users and not graph.is_output(var) and all(u in finite and finite[u].is_code and set(finite[u].codes) == set(f.codes) for u in users)
         renames_its_code = is_bnn(graph.value(var), "dequantize") and graph.value(var).args[0] in f.codes
-        if f.two_valued and not inner and not renames_its_code:
+        if f.is_code and not inner and not renames_its_code:
             result[var] = f
     return result
 
@@ -97,23 +106,23 @@ class _Recognise(Rewriter):
         if var not in self.found:
             return None
         found = self.found[var]
-        low, high = float(found.values.min()), float(found.values.max())
-        if len(found.codes) == 1 and not is_bnn(self.graph.value(var), "quantize"):
-            plus, minus = (np.float32(v) for v in found.values)
+        scale, offset = found.scale_and_offset
+        plain = not is_bnn(self.graph.value(var), "quantize")
+        if len(found.codes) == 1 and plain and (len(found.values) == 2 or found.values[1] == offset) and dtype_of(var) == "float32":
             code = self.mapping.get(found.codes[0], found.codes[0])
-            return bnn.dequantize(code, const((plus - minus) / np.float32(2)), const((plus + minus) / np.float32(2)))
-        table = [int(v == low) for v in found.values]
-        logic = bnn.logic(*(self.mapping.get(c, c) for c in found.codes), table=table)
-        if is_bnn(self.graph.value(var), "quantize"):
+            return bnn.dequantize(code, const(scale if found.values[0] > found.values[-1] else -scale), const(offset))
+        table = [int(round(float(v - offset) / float(scale))) for v in found.values]
+        logic = bnn.logic(*(self.mapping.get(c, c) for c in found.codes), table=table, levels=found.levels)
+        if not plain:
             return logic
-        scale, offset = np.float32((high - low) / 2), np.float32((high + low) / 2)
         code = builder.emit(logic, f"{var.name}_code")
         view = self.ctx.tensors.get(var.name)
         if view is not None:
             self.ctx.tensors[code.name] = TensorView(view.onnx, view.perm, float(scale), float(offset))
-        return bnn.dequantize(code, const(scale), const(offset))
+        value = bnn.dequantize(code, const(scale), const(offset))
+        return value if dtype_of(var) == "float32" else op.greater(builder.emit(value, f"{var.name}_f32"), const(np.float32(0.5)))
 
 
 def recognise_logic(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
-    """Replace two-valued elementwise functions of several two-valued tensors by their truth tables."""
+    """Replace elementwise functions of codes that take two values, or three evenly spaced ones, by their tables."""
     return _Recognise(mod, ctx).run()

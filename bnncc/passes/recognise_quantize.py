@@ -70,7 +70,7 @@ def level_indices(values: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def quantizer_of(steps: Steps) -> Quantizer | None:
-    """Return thresholds and codes for a step function of two levels, or of three that are -a, 0, a; None for any other."""
+    """Return thresholds and codes for a step function of two levels, or of three evenly spaced ones; None for any other."""
     if not np.isfinite(steps.values).all():
         return None
     found = level_indices(steps.values)
@@ -80,9 +80,9 @@ def quantizer_of(steps: Steps) -> Quantizer | None:
     if len(levels) == 2:
         lo, step = -1, 2
         scale, offset = (levels[1] - levels[0]) / 2, (levels[1] + levels[0]) / 2
-    elif len(levels) == 3 and np.all(levels[0] == -levels[2]) and np.all(levels[1] == 0):
+    elif len(levels) == 3 and np.all(levels[2] - levels[1] == levels[1] - levels[0]):
         lo, step = -1, 1
-        scale, offset = levels[2], np.zeros_like(levels[1])
+        scale, offset = levels[2] - levels[1], levels[1]
     else:
         return None
     rising = np.all(np.diff(index, axis=0) >= 0, axis=0)

@@ -98,7 +98,8 @@ def packed_logic(builder: Builder, anchor: Tensor) -> Kernel:
         return tirx.bitwise_xor(tirx.bitwise_and(tirx.bitwise_xor(a, b), x), a)
 
     def at(index, lanes):
-        words = tree(table, [builder.evaluator.operand(x, anchor.shape, index, lanes) for x in anchor.args], lanes)
+        places = ((*index[:-1], index[-1] + int(plane) * layout.words) for plane in attrs.planes)
+        words = tree(table, [builder.evaluator.value(x, place, lanes) for x, place in zip(anchor.args, places, strict=True)], lanes)
         if not tail or not table[0]:
             # tail bits of all inputs are 0, so the table's row 0 is what the tail gets
             return words
