@@ -106,9 +106,12 @@ def wants_nhwc(graph: Graph, param: relax.Var) -> bool:
         return False
     seen, todo = {param}, [param]
     while todo:
-        for user in graph.users(todo.pop()):
+        value = todo.pop()
+        for user in graph.users(value):
             call = graph.value(user)
             name = op_name(call)
+            if name in IMAGE_RULES and not call.args[0].same_as(value):
+                continue  # computed weights
             if name in IMAGE_RULES:
                 return (call.attrs.data_layout if name == "relax.nn.conv2d" else call.attrs.layout) == "NCHW"
             passes = name is not None and (name in _THROUGH or name in _RENAMES or is_elementwise(name))
