@@ -15,14 +15,14 @@ from bnncc.schedules.elementwise import ELEMENTWISE
 from bnncc.schedules.fallback import legalized
 from bnncc.schedules.group import Group, Tensor, read_group
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.x86 import contract_float, popcount
+from bnncc.schedules.x86 import contract_float, packed
 from bnncc.targets import Variant
 
 __all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "build_kernel", "is_anchor"]
 
 _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
-    "relax.bnn.packed_conv2d": popcount.packed_conv2d,
-    "relax.bnn.packed_dense": popcount.packed_dense,
+    "relax.bnn.packed_conv2d": packed.packed_conv2d,
+    "relax.bnn.packed_dense": packed.packed_dense,
     "relax.nn.conv2d": contract_float.conv2d,
     "relax.matmul": contract_float.matmul,
     "relax.nn.max_pool2d": windows.max_pool2d,

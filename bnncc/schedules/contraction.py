@@ -9,14 +9,24 @@ import numpy as np
 from bnncc.errors import InternalError
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.group import Tensor
-from bnncc.schedules.register_tile import Contraction, fill_tile, pixel_tiles, tile_stride
+from bnncc.schedules.register_tile import Contraction, TileShape, fill_tile, pixel_tiles, tile_stride
 
 __all__ = ["write_contraction"]
 
 _L1_BYTES = 32 * 1024
 
 
-def write_contraction(builder: Builder, anchor: Tensor, c: Contraction, weights, widest: int, load_x: Callable, read: Callable) -> None:
+def write_contraction(
+    builder: Builder,
+    anchor: Tensor,
+    c: Contraction,
+    weights,
+    widest: int,
+    load_x: Callable,
+    read: Callable,
+    fill: Callable = fill_tile,
+    tile_bytes: int = _L1_BYTES // 2,
+) -> None:
     """Write a whole kernel around a contraction.
 
     Parameters
@@ -25,36 +35,61 @@ def write_contraction(builder: Builder, anchor: Tensor, c: Contraction, weights,
         Shape (..., row of pixels, channels).
     weights : Buffer
     widest : int
-        Pixels of a tile at most.
+        Pixels of a register tile at most.
     load_x : callable
-        ``load_x(lead, pixel, plane, group, kh, kw, k)``: scalar of the input.
+        ``load_x(place, plane, group, kh, kw, k)``: scalar of the input for the output at `place` (the index without the channels).
     read : callable
         ``read(value, index, lanes)``: tile elements to the anchor's value (back-transform, border).
+    fill : callable
+        Computes a tile; `fill_tile` or one of its signature.
+    tile_bytes : int
+        How large the local buffer may become.
 
     Raises
     ------
     InternalError
-        The outputs of the group are not of the anchor's shape.
+        The outputs of the group are not of the anchor's shape, or the anchor reads a tensor that the group computes.
     """
+    if anchor.args[0] not in builder.buffers:
+        raise InternalError(f"{anchor.op} {anchor.name} reads {anchor.args[0].name}, which its own group computes; it must be a parameter")
     if builder.outputs.shape != anchor.shape:
         raise InternalError(f"the outputs of a group around {anchor.op} have shape {builder.outputs.shape}, the operator {anchor.shape}")
     body, evaluator = builder.body, builder.evaluator
     stride = tile_stride(c)
-    with builder.lead_loops(anchor.shape[:-2]) as lead:
-        for start, count, width in pixel_tiles(anchor.shape[-2], widest):
-            repeats = _repeats(c, count, width, stride)
-            with evaluator.loop(count // repeats, "t") as t:
-                first = start + t * (width * repeats)
-                tile = body.local(c.tile_dtype, width * repeats * stride, "tile")
-                fill_tile(body, c, width, repeats, weights, tile, lambda i, *tap, first=first: load_x(lead, first + i, *tap))
-                with evaluator.loop(width * repeats, "p") as p:
-                    evaluator.define(anchor, lambda index, lanes, p=p, tile=tile: read(body.load(tile, p * stride + index[-1], lanes), index, lanes))
-                    builder.outputs.write(evaluator, (*lead, first + p))
+    rows = anchor.shape[-3] if len(anchor.shape) > 2 else 1
+    for shape, starts in _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes):
+        with builder.lead_loops(anchor.shape[:-3]) as outer, evaluator.loop(rows // shape.rows, "y") as y, evaluator.loop(starts[1], "t") as t:
+            first = starts[0] + t * shape.row_pixels
+
+            def place(row, pixel, outer=outer, y=y, first=first, shape=shape):
+                return (*outer, y * shape.rows + row, first + pixel) if len(anchor.shape) > 2 else (first + pixel,)
+
+            tile = body.local(c.tile_dtype, shape.rows * shape.row_pixels * stride, "tile")
+            fill(body, c, shape, weights, tile, lambda row, pixel, *tap, place=place: load_x(place(row, pixel), *tap))
+            with evaluator.loop(shape.rows, "row") as row, evaluator.loop(shape.row_pixels, "p") as p:
+                at = (row * shape.row_pixels + p) * stride
+                evaluator.define(anchor, lambda index, lanes, at=at, tile=tile: read(body.load(tile, at + index[-1], lanes), index, lanes))
+                builder.outputs.write(evaluator, place(row, p))
 
 
-def _repeats(c: Contraction, count: int, width: int, stride: int) -> int:
-    """Return how many register tiles share a block of weights: one where all weights stay in the L1 cache anyway, else a divisor of `count`."""
+def _tiles(c: Contraction, rows: int, pixels: int, widest: int, stride: int, tile_bytes: int) -> list[tuple[TileShape, tuple[int, int]]]:
+    """Cut an image into tiles: list of (shape, (first pixel of a row, tiles a row)).
+
+    Where all weights stay in the L1 cache a tile is one register tile. Otherwise it is as large as `tile_bytes` lets it be, so that each block
+    of weights is fetched as rarely as can be: several whole rows, or several register tiles of a row.
+    """
+    runs = pixel_tiles(pixels, widest)
     if c.tap_count * stride * np.dtype(c.weight_dtype).itemsize <= _L1_BYTES // 2:
-        return 1
-    tile = width * stride * np.dtype(c.tile_dtype).itemsize
-    return max(r for r in range(1, count + 1) if count % r == 0 and (r == 1 or r * tile <= _L1_BYTES // 2))
+        return [(TileShape(1, ((0, 1, width),)), (start, count)) for start, count, width in runs]
+    pixel_bytes = stride * np.dtype(c.tile_dtype).itemsize
+
+    def largest(count: int, item_bytes: int) -> int:
+        return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * item_bytes <= tile_bytes))
+
+    if pixels * pixel_bytes <= tile_bytes:
+        return [(TileShape(largest(rows, pixels * pixel_bytes), tuple(runs)), (0, 1))]
+    tiles = []
+    for start, count, width in runs:
+        repeats = largest(count, width * pixel_bytes)
+        tiles.append((TileShape(1, ((0, repeats, width),)), (start, count // repeats)))
+    return tiles

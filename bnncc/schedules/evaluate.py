@@ -151,13 +151,19 @@ class Evaluator:
         return tirx.GE(tirx.bitwise_xor(x, direction), tirx.bitwise_xor(threshold, direction))
 
     def _unpack(self, node: Tensor, index: tuple, lanes: int):
+        # the first plane says "below 0", the second "not above 0"
+        below, *not_above = (self._bits(node, plane, index, lanes) for plane in range(int(node.attrs.planes)))
+        one, zero = const(1, "int8", lanes), const(0, "int8", lanes)
+        return tirx.Select(below, const(-1, "int8", lanes), tirx.Select(not_above[0], zero, one) if not_above else one)
+
+    def _bits(self, node: Tensor, plane: int, index: tuple, lanes: int):
+        """Return, lane by lane, whether the channel's bit is 1 in a plane of the words that `node` unpacks."""
         layout = layout_of(node).normal()
         word, bit = (simplify(part) for part in layout.locate(index[-1]))
-        value = self.value(node.args[0], (*index[:-1], word), 1)
+        value = self.value(node.args[0], (*index[:-1], plane * layout.words + word), 1)
         wide = "uint64" if layout.bits == 64 else "uint32"
         value = tirx.Cast(wide, value) if layout.bits < 32 else value
         # the lanes of one vector lie in one word, so at most 32 bits matter after the shift
         low = tirx.Cast("uint32", tirx.shift_right(value, tirx.Cast(wide, bit) if not isinstance(bit, int) else tirx.const(bit, wide)))
         ones = tirx.Shuffle([tirx.const(1 << lane, "uint32") for lane in range(lanes)], list(range(lanes))) if lanes > 1 else tirx.const(1, "uint32")
-        present = tirx.NE(tirx.bitwise_and(spread(low, lanes), ones), const(0, "uint32", lanes))
-        return tirx.Select(present, const(-1, "int8", lanes), const(1, "int8", lanes))
+        return tirx.NE(tirx.bitwise_and(spread(low, lanes), ones), const(0, "uint32", lanes))

@@ -16,7 +16,7 @@ import numpy as np
 
 from bnncc.schedules.statements import Statements, const, spread
 
-__all__ = ["Contraction", "arrange_weights", "fill_tile", "pixel_tiles", "tile_stride"]
+__all__ = ["Contraction", "TileShape", "arrange_weights", "blocks", "fill_tile", "pixel_tiles", "tile_stride"]
 
 # Straight-line steps in one loop body; more costs compile time and instruction cache and gains nothing.
 _UNROLLED_STEPS = 96
@@ -104,34 +104,55 @@ def pixel_tiles(pixels: int, widest: int) -> list[tuple[int, int, int]]:
     return [*runs, (wide * (narrow + 1), tiles - wide, narrow)]
 
 
-def fill_tile(body: Statements, c: Contraction, width: int, repeats: int, weights, tile, load_x: Callable) -> None:
-    """Compute all channels of `width * repeats` pixels into `tile`.
+@dataclass(frozen=True)
+class TileShape:
+    """What one pass over the weights computes: `rows` rows of register tiles, given as runs of (first pixel, count, width)."""
+
+    rows: int
+    runs: tuple[tuple[int, int, int], ...]
+
+    @property
+    def row_pixels(self) -> int:
+        """Pixels of a row."""
+        return sum(count * width for _, count, width in self.runs)
+
+    def each(self, body: Statements):
+        """Open the loops over register tiles, run by run, and yield (row, first pixel, width)."""
+        for first, count, width in self.runs:
+            with body.loop(self.rows, "row") as row, body.loop(count, "r") as r:
+                yield row, first + r * width, width
+
+
+def fill_tile(body: Statements, c: Contraction, shape: TileShape, weights, tile, load_x: Callable) -> None:
+    """Compute all channels of a tile of pixels.
 
     Parameters
     ----------
-    width, repeats : int
-        Pixels of a register tile, and how many of these share the weights of a block while they are in the L1 cache.
+    shape : TileShape
     weights, tile : Buffer
-        In the order of `arrange_weights`, and (width, tile_stride).
+        In the order of `arrange_weights`, and (rows, row pixels, tile_stride).
     load_x : callable
-        ``load_x(pixel, plane, group, kh, kw, k)``: scalar expression of the input.
+        ``load_x(row, pixel, plane, group, kh, kw, k)``: scalar expression of the input.
     """
-    whole, rest = divmod(c.group_vectors, c.vectors)
     vector_size = c.tap_count * c.lanes
+    for g, first, vectors in blocks(body, c):
+        base = (g * c.group_vectors + first) * vector_size
+        for row, pixel, width in shape.each(body):
+            _block(body, c, shape, row, pixel, width, vectors, weights, base, tile, g, first, load_x)
 
-    def block(vectors, g, first):
-        with body.loop(repeats, "r") as r:
-            _block(body, c, r * width, width, vectors, weights, (g * c.group_vectors + first) * vector_size, tile, g, first, load_x)
 
+def blocks(body: Statements, c: Contraction):
+    """Open the loops over groups and blocks of vectors and yield (group, first vector, vectors)."""
+    whole, rest = divmod(c.group_vectors, c.vectors)
     with body.loop(c.groups, "g") as g:
         if whole:
             with body.loop(whole, "b") as b:
-                block(c.vectors, g, b * c.vectors)
+                yield g, b * c.vectors, c.vectors
         if rest:
-            block(rest, g, whole * c.vectors)
+            yield g, whole * c.vectors, rest
 
 
-def _block(body, c: Contraction, pixel, width: int, vectors: int, weights, base, tile, g, first, load_x) -> None:
+def _block(body, c: Contraction, shape: TileShape, row, pixel, width: int, vectors: int, weights, base, tile, g, first, load_x) -> None:
     acc = body.local(c.acc_dtype, width * vectors * c.lanes, "acc")
     slots = [(i, j, (i * vectors + j) * c.lanes) for i in range(width) for j in range(vectors)]
     for _, _, slot in slots:
@@ -142,7 +163,7 @@ def _block(body, c: Contraction, pixel, width: int, vectors: int, weights, base,
         at = base + ((kh * c.taps[1] + kw) * c.depth + k) * (vectors * c.lanes)
         for i, j, slot in slots:
             w = body.load(weights, at + j * c.lanes, c.lanes)
-            x = spread(load_x(pixel + i, plane, g, kh, kw, k), c.lanes)
+            x = spread(load_x(row, pixel + i, plane, g, kh, kw, k), c.lanes)
             body.store(acc, slot, c.step(body.load(acc, slot, c.lanes), x, w), c.lanes)
 
     with body.loop(c.planes, "plane") as plane, body.loop(c.taps[0], "kh") as kh:
@@ -158,5 +179,5 @@ def _block(body, c: Contraction, pixel, width: int, vectors: int, weights, base,
                         tap(plane, kh, kw, k * unroll + u)
     stride = tile_stride(c)
     for i, j, slot in slots:
-        at = (pixel + i) * stride + g * c.group_outputs + (first + j) * c.lanes
+        at = (row * shape.row_pixels + pixel + i) * stride + g * c.group_outputs + (first + j) * c.lanes
         body.store(tile, at, c.finish(body.load(acc, slot, c.lanes)), c.lanes)

@@ -11,7 +11,7 @@ from tvm import relax
 from tvm.script import relax as R
 
 from bnncc.ops import bnn
-from bnncc.ops.pack import words_per_group
+from bnncc.ops.pack import PackAttrs, pack_reference
 
 EDGES = (1, 3, 31, 33, 64, 65, 129)
 
@@ -160,6 +160,14 @@ def test_unpack_gives_the_codes_back(channels, groups, bits, tmp_path):
     check_exact(group(emit, *params, constants=(1,)), arrays, tmp_path)
 
 
+def test_unpack_of_two_planes_gives_zeros_back(tmp_path):
+    codes = np.random.default_rng(16).integers(-1, 2, (2, 3, 70)).astype(np.int8)
+    packed = pack_reference(PackAttrs(70, 2, 32, 2), codes)
+    function = group(lambda b, x: bnn.unpack(x, channels=70, groups=2, word_bits=32, planes=2), (packed.shape, "uint32"))
+    (got,) = CompiledGroup(function, tmp_path)(packed)
+    np.testing.assert_array_equal(got, codes)
+
+
 @pytest.mark.parametrize("channels", [1, 33, 64, 66])
 @pytest.mark.parametrize("groups, bits", [(1, 8), (1, 64), (2, 32), (2, 64)])
 def test_quantize_and_pack_alone(channels, groups, bits, tmp_path):
@@ -179,4 +187,3 @@ def test_quantize_to_several_levels(tmp_path):
     arrays = [floats(rng, 1, 3, 3, 21), np.sort(floats(rng, 7, 21), axis=0)]
     params = [(a.shape, "float32") for a in arrays]
     check_exact(group(lambda b, x, t: bnn.quantize(x, t, relax.const(np.int8(1)), lo=0, step=1), *params, constants=(1,)), arrays, tmp_path)
-    assert words_per_group(21, 1, 64) == 1

@@ -7,10 +7,14 @@ import pytest
 from tvm import relax
 from tvm.script import relax as R
 
+from bnncc.errors import InternalError
 from bnncc.ops import bnn
-from bnncc.ops.pack import words_per_group
+from bnncc.ops.pack import PackAttrs, pack_reference, tail_mask, words_per_group
+from bnncc.schedules import build_kernel
+from bnncc.schedules.x86.formulation import BinaryShape
+from bnncc.schedules.x86.lookup import lookup
 from bnncc.targets.x86 import V2, V3, V4, runs_here
-from group_runner import check_exact, group, words
+from group_runner import assembly, check_exact, group, words
 
 EDGES = (1, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 
@@ -121,3 +125,84 @@ def test_two_packs_of_one_accumulator_have_their_own_thresholds(tmp_path):
 
     params = [((1, 5, 5, 1), "uint64"), ((96, 3, 3, 1), "uint64"), ((1, 96), "int32"), ((1, 96), "int32")]
     check_exact(group(emit, *params, constants=(1, 2, 3)), arrays, tmp_path)
+
+
+def two_planes(rng, shape, bits, channels, groups, zeros):
+    """Words of codes -1, 0, +1; without zeros both planes are equal."""
+    codes = rng.choice(np.array([-1, 0, 1] if zeros else [-1, 1], np.int8), (*shape, channels))
+    return pack_reference(PackAttrs(channels, groups, bits, 2), codes)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("ci, co, groups, bits", [(64, 64, 1, 64), (33, 20, 1, 64), (66, 64, 2, 32), (16, 16, 16, 8), (300, 96, 1, 64)])
+def test_codes_with_zeros_are_summed_over_two_planes(zeros, ci, co, groups, bits, tmp_path):
+    rng = np.random.default_rng(5)
+    arrays = [two_planes(rng, (1, 6, 6), bits, ci, groups, zeros), words(rng, (co, 3, 3), bits, ci // groups)]
+    arrays += [np.sort(rng.integers(-4, 5, (2, co)), axis=0).astype(np.int32)]
+
+    def emit(b, x, w, t):
+        y = b.emit(bnn.packed_conv2d(x, w, channels=ci, groups=groups, planes=2))
+        q = b.emit(bnn.quantize(y, t, relax.const(np.int8(1)), lo=-1, step=1))
+        return y, bnn.pack(q, channels=co, planes=2)
+
+    params = [(a.shape, str(a.dtype)) for a in arrays]
+    check_exact(group(emit, *params, constants=(1, 2)), arrays, tmp_path)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_dense_layers_sum_two_planes(rows, tmp_path):
+    rng = np.random.default_rng(6)
+    arrays = [two_planes(rng, (rows,), 64, 129, 1, True), words(rng, (65,), 64, 129)]
+    params = [(a.shape, "uint64") for a in arrays]
+    check_exact(group(lambda b, x, w: bnn.packed_dense(x, w, channels=129, planes=2), *params, constants=(1,)), arrays, tmp_path)
+
+
+@pytest.mark.parametrize("ci, kernel, bits", [(24, 1, 8), (260, 3, 64), (1000, 1, 64), (1028, 3, 32), (252, 2, 64), (2048, 3, 64), (7300, 3, 64)])
+def test_lookups_hold_any_depth(ci, kernel, bits, tmp_path):
+    """Chunks within a row of taps, a tap and a word, tails of words, and counts beyond 16 bits; all bits differ, so that counters are at their highest."""
+    rng = np.random.default_rng(7)
+    for differ in (True, False):
+        x = words(rng, (1, 4, 5), bits, ci)
+        w = words(rng, (33, kernel, kernel), bits, ci)
+        if differ:
+            x[...], w[...] = tail_mask(ci, 1, bits), 0
+        function = group(lambda b, x, w: bnn.packed_conv2d(x, w, channels=ci), (x.shape, f"uint{bits}"), (w.shape, f"uint{bits}"), constants=(1,))
+        check_exact(function, [x, w], tmp_path, V3 if runs_here(V3) else V2)
+
+
+def shape_of(outputs=64, inputs=64, pixels=49):
+    return BinaryShape("uint64", 1, outputs, inputs, (3, 3), pixels, 1)
+
+
+def test_lookup_is_chosen_only_where_it_pays():
+    assert lookup(shape_of(), V3) and lookup(shape_of(), V2)
+    assert lookup(shape_of(), V4) is None, "this machine has a vector popcount"
+    assert lookup(shape_of(outputs=10), V3) is None, "most lanes would be empty"
+    assert lookup(shape_of(pixels=1), V3) is None, "every weight would be read once"
+
+
+@pytest.mark.parametrize(
+    "variant, pixels, present, absent",
+    [
+        (V4, 4, ["vpopcntq"], ["vpshufb"]),
+        (V3, 4, ["vpshufb", "vmovmskps"], ["popcntq", "popcntl"]),
+        (V3, 1, ["vpshufb", "vpsadbw"], ["popcntq", "popcntl"]),
+        (V2, 4, ["pshufb"], ["popcntq", "popcntl"]),
+    ],
+)
+def test_code_is_vectorised_and_calls_nothing_of_ours(variant, pixels, present, absent):
+    function, _ = conv_bits(np.random.default_rng(0), 128, 128, pixels + 2)
+    code = assembly(function, variant)
+    mnemonics = {line.split()[0] for line in code.splitlines() if line.startswith("\t") and not line.startswith("\t.")}
+    calls = {line.split()[1] for line in code.splitlines() if line.startswith("\tcall")}
+    assert calls <= {"memset@PLT"}, "LLVM makes it of a loop of zeros, and libc has it"
+    assert all(any(m.startswith(name) for m in mnemonics) for name in present), sorted(mnemonics)
+    assert not any(m.startswith(name) for m in mnemonics for name in absent), sorted(mnemonics)
+
+
+def test_a_contraction_must_read_a_parameter():
+    def emit(b, x, w):
+        return bnn.packed_conv2d(b.emit(bnn.packed_logic(x, table=(1, 0), channels=64)), w, channels=64)
+
+    with pytest.raises(InternalError, match="at most one anchor"):
+        build_kernel(group(emit, ((1, 3, 3, 1), "uint64"), ((8, 3, 3, 1), "uint64"), constants=(1,)), V3)

@@ -41,8 +41,8 @@ def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order,
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
     weights = builder.replace(w, size, "float32", lambda array: arrange_weights(c, order(array)))
 
-    def load_x(lead, pixel, _plane, g, kh, kw, k):
-        return builder.evaluator.value(x, at(lead, pixel, g, kh, kw, k), 1)
+    def load_x(place, _plane, g, kh, kw, k):
+        return builder.evaluator.value(x, at(place, g, kh, kw, k), 1)
 
     write_contraction(builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value)
     return builder.kernel(f"float, tile {widest} pixels x {c.vectors} vectors of {c.lanes} channels")
@@ -62,8 +62,8 @@ def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     c = _contraction(builder, int(attrs.groups), outputs, (kh, kw), depth, vectors)
     (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
 
-    def at(lead, pixel, g, kh, kw, k):
-        n, y = lead
+    def at(place, g, kh, kw, k):
+        n, y, pixel = place
         return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * depth + k)
 
     return _write(builder, anchor, c, widest, lambda array: array.transpose(3, 0, 1, 2), at)
@@ -74,4 +74,4 @@ def matmul(builder: Builder, anchor: Tensor) -> Kernel:
     depth, outputs = anchor.args[1].shape
     widest, vectors = _tile(builder, anchor.shape[0])
     c = _contraction(builder, 1, outputs, (1, 1), depth, vectors)
-    return _write(builder, anchor, c, widest, lambda array: array.T, lambda lead, pixel, g, kh, kw, k: (pixel, k))
+    return _write(builder, anchor, c, widest, lambda array: array.T, lambda place, g, kh, kw, k: (*place, k))

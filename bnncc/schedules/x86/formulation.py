@@ -1,0 +1,75 @@
+"""What the formulations of a binary contraction have in common, so that one can be chosen per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from bnncc.schedules.register_tile import Contraction
+
+__all__ = ["BinaryShape", "Formulation"]
+
+
+@dataclass(frozen=True)
+class BinaryShape:
+    """A binary contraction, before a formulation is chosen.
+
+    Parameters
+    ----------
+    word : str
+        Element type of the words, ``uint64``.
+    groups, outputs, inputs : int
+        Groups, and the output and input channels of one group.
+    taps : tuple of int
+        Kernel height and width.
+    pixels : int
+        Outputs a row of the image has; rows of activations for a dense layer.
+    planes : int or expression
+        How many planes of the input are summed.
+    """
+
+    word: str
+    groups: int
+    outputs: int
+    inputs: int
+    taps: tuple[int, int]
+    pixels: int
+    planes: object
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of a word."""
+        return int(self.word[4:])
+
+    @property
+    def words(self) -> int:
+        """Words of a tap in one group."""
+        return -(-self.inputs // self.word_bits)
+
+
+@dataclass(frozen=True)
+class Formulation:
+    """How a binary contraction is computed: the tile receives the count of differing bits.
+
+    Parameters
+    ----------
+    contraction : Contraction
+    widest : int
+        Pixels of a register tile at most.
+    arrange : callable
+        Packed weights of shape (outputs of all groups, KH, KW, words) to the one-dimensional array that the kernel reads.
+    fill : callable
+        Of the signature of `register_tile.fill_tile`; its ``load_x`` gives words.
+    tile_bytes : int
+        How large the tile may become.
+    name : str
+    """
+
+    contraction: Contraction
+    widest: int
+    arrange: Callable[[np.ndarray], np.ndarray]
+    fill: Callable
+    tile_bytes: int
+    name: str

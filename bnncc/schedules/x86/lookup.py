@@ -1,0 +1,221 @@
+"""Lookup formulation for machines without a vector popcount: four inputs at a time through ``pshufb``, lanes = output channels.
+
+Row a of a table holds popcount(a ^ w) for the 16 values of w. Four bits of a pixel choose the row, which is spread over the register; four bits of
+the weights, one byte a lane, index it::
+
+    acc[lane] += table[x nibble][w nibble of lane]          8-bit lanes
+
+That is one ``vpshufb`` and one ``vpaddb`` for 128 MAC on AVX2, beside nine operations for 256 MAC of the popcount formulation. A lane grows by at most 4 a
+lookup, so after at most 63 lookups the accumulators are added to the tile, 16 bits a channel. Weights take a byte for four of them; a chunk of them
+(at most 63 lookups) is used for all pixels of a tile while it is in the L1 cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from tvm import tirx
+
+from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, tile_stride
+from bnncc.schedules.statements import Statements, const
+from bnncc.schedules.x86.formulation import BinaryShape, Formulation
+from bnncc.targets import Variant
+
+__all__ = ["lookup"]
+
+_LOOKUPS = 63
+"""Lookups of at most 4 that an 8-bit lane holds."""
+
+_STRAIGHT = 4
+"""Lookups without a loop. LLVM reassociates longer chains of additions into partial sums, and spills these."""
+
+_TILE_BYTES = 32 * 1024
+
+
+def lookup(shape: BinaryShape, variant: Variant) -> Formulation | None:
+    """Return the lookup formulation, or None where it does not pay.
+
+    It pays where the machine has no vector popcount, the channels fill most of the lanes, and several pixels share each weight: the
+    weights take four times the memory of packed ones.
+    """
+    lanes = min(variant.vector_bits, 256) // 8
+    c = _contraction(shape, lanes)
+    filled = c.group_outputs / (c.group_vectors * lanes)
+    if "avx512vpopcntdq" in variant.cpu_features or filled < 0.6 or shape.pixels < 2:
+        return None
+
+    def fill(body, c, tile_shape, weights, tile, load_x):
+        _fill(body, c, shape, tile_shape, weights, tile, load_x)
+
+    widest = {1: 6, 2: 4, 3: 3, 4: 2}[min(c.vectors, c.group_vectors)]
+    name = f"lookup, {shape.word} words, tile {widest} pixels x {c.vectors} vectors of {lanes} channels"
+    return Formulation(c, widest, lambda array: arrange_weights(c, nibbles(array, shape.inputs)), fill, _TILE_BYTES, name)
+
+
+def _contraction(shape: BinaryShape, lanes: int) -> Contraction:
+    depth = -(-shape.inputs // 4)
+    largest = 2 * 4 * depth * shape.taps[0] * shape.taps[1]
+    return Contraction(
+        groups=shape.groups,
+        group_outputs=shape.outputs,
+        taps=shape.taps,
+        depth=depth,
+        lanes=lanes,
+        acc_dtype="uint8",
+        weight_dtype="uint8",
+        tile_dtype="uint16" if largest < 1 << 16 else "int32",
+        vectors=min(4, -(-shape.outputs // lanes)),
+        step=None,
+        finish=None,
+        planes=shape.planes,
+    )
+
+
+def nibbles(words: np.ndarray, channels: int) -> np.ndarray:
+    """Split packed channels of shape (..., words) into groups of four, one a byte: (..., ceil(channels / 4))."""
+    octets = np.ascontiguousarray(words).view(np.uint8)
+    split = np.stack([octets & 15, octets >> 4], axis=-1).reshape(*octets.shape[:-1], -1)
+    return split[..., : -(-channels // 4)]
+
+
+def _fill(body: Statements, c: Contraction, shape: BinaryShape, tile_shape: TileShape, weights, tile, load_x: Callable) -> None:
+    table = _table(body)
+    stride, vector_size = tile_stride(c), c.tap_count * c.lanes
+    for g, first, vectors in blocks(body, c):
+        base = (g * c.group_vectors + first) * vector_size
+        # here, not for the whole tile at once: the last vector of the group before may have reached into this one
+        with body.loop(tile_shape.rows * tile_shape.row_pixels, "pixel") as pixel:
+            for j in range(vectors):
+                body.store(tile, pixel * stride + g * c.group_outputs + (first + j) * c.lanes, const(0, c.tile_dtype, c.lanes), c.lanes)
+        with body.loop(c.planes, "plane") as plane:
+            for outer, inner in _chunks(body, c, shape):
+                with outer as chunk:
+                    for row, pixel, width in tile_shape.each(body):
+                        _register_tile(body, c, tile_shape, (row, pixel, width, vectors), (plane, g, first), inner, chunk, table, weights, base, tile, load_x)
+
+
+def _table(body: Statements):
+    """Write the table of popcount(a ^ w), 16 rows of 16 bytes."""
+    table = body.local("uint8", 256, "table")
+    for row in range(16):
+        counts = [tirx.const((row ^ w).bit_count(), "uint8") for w in range(16)]
+        body.store(table, row * 16, tirx.Shuffle(counts, list(range(16))), 16)
+    return table
+
+
+def _chunks(body: Statements, c: Contraction, shape: BinaryShape) -> Iterator[tuple]:
+    """Cut the taps into chunks of at most 63 lookups.
+
+    Yields
+    ------
+    outer : context manager
+        Loops around the pixels; gives the chunk's place.
+    inner : callable
+        ``inner(place)``: context manager of the loops inside; gives (kh, kw, word) and how many lookups the word takes.
+    """
+    kh, kw = c.taps
+    word_lookups = shape.word_bits // 4
+    whole, rest = divmod(c.depth, word_lookups)
+
+    @contextmanager
+    def around_rows():
+        with body.loop(kh, "kh") as i:
+            yield i, None, 0
+
+    @contextmanager
+    def around_taps():
+        with body.loop(kh, "kh") as i, body.loop(kw, "kw") as j:
+            yield i, j, 0
+
+    def words_of(first, count, lookups):
+        """Loops over `count` words from `first` on, at a tap or along a row of taps."""
+
+        @contextmanager
+        def inner(place):
+            i, j, start = place
+            with body.loop(kw, "kw") if j is None else _nothing(j) as column, body.loop(count, "w") as w:
+                yield (i, column, start + first + w), lookups
+
+        return inner
+
+    parts = ([words_of(0, whole, word_lookups)] if whole else []) + ([words_of(whole, 1, rest)] if rest else [])
+    if kw * c.depth <= _LOOKUPS:
+        yield around_rows(), parts
+        return
+    if c.depth <= _LOOKUPS:
+        yield around_taps(), parts
+        return
+    per_chunk = max(n for n in range(1, whole + 1) if whole % n == 0 and n * word_lookups <= _LOOKUPS)
+
+    @contextmanager
+    def around_words():
+        with body.loop(kh, "kh") as i, body.loop(kw, "kw") as j, body.loop(whole // per_chunk, "c") as chunk:
+            yield i, j, chunk * per_chunk
+
+    yield around_words(), [words_of(0, per_chunk, word_lookups)]
+    if rest:
+        yield around_taps(), [words_of(whole, 1, rest)]
+
+
+@contextmanager
+def _nothing(value) -> Iterator:
+    yield value
+
+
+def _register_tile(body, c, tile_shape, tile_part, part, inner, chunk, table, weights, base, tile, load_x) -> None:
+    """Accumulate one chunk for one register tile and add it to the tile."""
+    row, pixel, width, vectors = tile_part
+    plane, g, first = part
+    acc = body.local("uint8", width * vectors * c.lanes, "acc")
+    slots = [(i, j, (i * vectors + j) * c.lanes) for i in range(width) for j in range(vectors)]
+    for _, _, slot in slots:
+        body.store(acc, slot, const(0, "uint8", c.lanes), c.lanes)
+    for words in inner:
+        with words(chunk) as ((kh, kw, word), lookups):
+            _lookups(body, c, (row, pixel, width, vectors), (plane, g, kh, kw, word), lookups, acc, table, weights, base, load_x)
+    for i, j, slot in slots:
+        at = (row * tile_shape.row_pixels + pixel + i) * tile_stride(c) + g * c.group_outputs + (first + j) * c.lanes
+        counts = tirx.Cast(f"{c.tile_dtype}x{c.lanes}", body.load(acc, slot, c.lanes))
+        body.store(tile, at, body.load(tile, at, c.lanes) + counts, c.lanes)
+
+
+def _lookups(body, c, tile_part, tap, lookups, acc, table, weights, base, load_x) -> None:
+    """Add the lookups of one word of every pixel."""
+    row, pixel, width, vectors = tile_part
+    plane, g, kh, kw, word = tap
+    values = [load_x(row, pixel + i, plane, g, kh, kw, word) for i in range(width)]
+    dtype = str(values[0].ty.dtype)
+    wide = dtype if dtype in ("uint32", "uint64") else "uint32"
+    words = body.local(wide, width, "x")
+    for i, value in enumerate(values):
+        body.store(words, i, value if dtype == wide else tirx.Cast(wide, value))
+    at = base + ((kh * c.taps[1] + kw) * c.depth + word * (int(dtype[4:]) // 4)) * (vectors * c.lanes)
+
+    def few(start, count):
+        for n in range(count):
+            for i in range(width):
+                value = body.load(words, i)
+                # the nibble times 16, the size of a row
+                offset = tirx.shift_left(value, tirx.const(4, wide)) if n == 0 else tirx.shift_right(value, tirx.const(4 * n - 4, wide)) if n > 1 else value
+                line = body.load(table, tirx.Cast("int32", tirx.bitwise_and(offset, tirx.const(240, wide))), 16)
+                line = tirx.Shuffle([line] * (c.lanes // 16), list(range(c.lanes))) if c.lanes > 16 else line
+                for j in range(vectors):
+                    slot = (i * vectors + j) * c.lanes
+                    counts = _shuffle(line, body.load(weights, at + (start + n) * (vectors * c.lanes) + j * c.lanes, c.lanes), c.lanes)
+                    body.store(acc, slot, body.load(acc, slot, c.lanes) + counts, c.lanes)
+
+    whole, rest = divmod(lookups, _STRAIGHT)
+    if whole:
+        with body.loop(whole, "n") as n:
+            few(n * _STRAIGHT, _STRAIGHT)
+            for i in range(width):
+                body.store(words, i, tirx.shift_right(body.load(words, i), tirx.const(4 * _STRAIGHT, wide)))
+    if rest:
+        few(whole * _STRAIGHT, rest)
+
+
+def _shuffle(line, index, lanes: int):
+    name = {16: "llvm.x86.ssse3.pshuf.b.128", 32: "llvm.x86.avx2.pshuf.b"}[lanes]
+    return tirx.call_llvm_pure_intrin(f"uint8x{lanes}", name, line, index)
