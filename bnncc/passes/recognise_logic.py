@@ -47,16 +47,19 @@ class _Finite:
 
 
 def code_levels(graph: Graph) -> dict[relax.Var, int]:
-    """Return how many values, 2 or 3, each int8 code tensor takes."""
+    """Return how many values, 2 or 3, each int8 tensor takes that is made of codes; other int8 tensors are just numbers."""
     found: dict[relax.Var, int] = {}
     for b in graph.bindings:
         if is_bnn(b.value, "quantize"):
-            found[b.var] = 4 - b.value.attrs.step if static_shape(b.value.args[1])[0] == 3 - b.value.attrs.step else 0
+            if static_shape(b.value.args[1])[0] == 3 - b.value.attrs.step:
+                found[b.var] = 4 - b.value.attrs.step
         elif is_bnn(b.value, "logic"):
             found[b.var] = 3 if 0 in b.value.attrs.table else 2
         elif str(getattr(b.var.ty, "dtype", "")) == "int8":
             zero_pad = is_bnn(b.value, "pad") and b.value.attrs.mode == "constant" and b.value.attrs.code == 0
-            found[b.var] = 3 if zero_pad else max((found.get(v, 3) for v in used_vars(b.value)), default=3)
+            sources = list(used_vars(b.value))
+            if sources and all(v in found for v in sources) and op_name(b.value) not in ELEMENTWISE:
+                found[b.var] = 3 if zero_pad else max(found[v] for v in sources)
     return found
 
 

@@ -139,10 +139,11 @@ def _find(graph: Graph, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Qu
         if found is not None:
             steps[b.var] = found
     result = {}
-    for var, found in steps.items():
+    wanted: set[relax.Var] = set()  # operands of what is no quantizer as a whole: a window, say, is a function of two signs
+    for var, found in reversed(steps.items()):
         users = graph.users(var)
         inner = users and not graph.is_output(var) and all(u in steps and chains.root[u].same_as(chains.root[var]) for u in users)
-        if inner or dtype_of(var) not in ("float32", "bool") or is_bnn(graph.value(var), "dequantize"):
+        if inner and var not in wanted or dtype_of(var) not in ("float32", "bool") or is_bnn(graph.value(var), "dequantize"):
             continue  # a dequantize is what this pass makes
         quantizer = quantizer_of(found)
         if quantizer is not None:
@@ -150,6 +151,7 @@ def _find(graph: Graph, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Qu
         elif (nearer := _nearer_quantizer(chains, var)) is not None:
             result[var] = nearer
         else:
+            wanted.update(a for a in graph.value(var).args if a in steps)
             ctx.levels[var.name] = len(np.unique(found.values))
     return result
 
