@@ -372,7 +372,6 @@ def test_random_movement_means_the_same_and_every_view_holds(seed):
 
 
 def test_a_tuple_used_whole_is_refused():
-    mod = _module(lambda x: relax.Tuple([op.abs(x)]), (3,))
     x = relax.Var("x", relax.TensorType((4,), "float32"))
     builder = relax.BlockBuilder()
     with builder.function("main", [x]):
