@@ -87,13 +87,13 @@ def is_anchor(call: relax.Call) -> bool:
 def _takes(group: Group, node: Tensor) -> bool:
     """Tell whether a single operator is of the form that its schedule takes; where not, Relax's legalization does."""
     if node.op in ("relax.nn.conv2d", "relax.bnn.packed_conv2d", "relax.bnn.packed_dense"):
-        return node.args[1] in group.constant_params
+        return group.is_constant(node.args[1])
     if node.op == "relax.nn.pad":
         return movement.pads_space_only(node)
     if node.op == "relax.mean":
         return windows.is_global(node)
     if node.op == "relax.matmul":
-        return len(node.shape) == 2 and node.args[1] in group.constant_params
+        return len(node.shape) == 2 and group.is_constant(node.args[1])
     if node.op in ("relax.nn.max_pool2d", "relax.nn.avg_pool2d"):
         return str(node.attrs.layout) == "NHWC"
     return True

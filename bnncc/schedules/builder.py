@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 from tvm import tirx
 
 from bnncc.schedules.evaluate import Evaluator, as_mask
 from bnncc.schedules.group import Group, Tensor, declare
 from bnncc.schedules.kernel import Kernel, Relayout
 from bnncc.schedules.outputs import Outputs
-from bnncc.schedules.statements import Statements
+from bnncc.schedules.statements import Statements, const
 from bnncc.targets import Variant
 
 __all__ = ["Builder"]
@@ -67,9 +68,19 @@ class Builder:
 
     def replace(self, param: Tensor, size: int, dtype: str, relayout: Relayout):
         """Give a constant parameter a buffer of its own size and type, and say how its array is rearranged."""
+        if param.constant is not None:
+            return self._inline(param, size, dtype, relayout)
         self.buffers[param] = declare(param, size, dtype)
         self.relayout[param] = relayout
         return self.buffers[param]
+
+    def _inline(self, param: Tensor, size: int, dtype: str, relayout: Relayout):
+        """Write a constant of one element, rearranged, into a local buffer: weights of a 1 x 1 convolution of one channel, for instance."""
+        array = relayout(np.full(param.shape, param.constant, param.dtype))
+        buffer = self.body.local(dtype, size, "constant")
+        for i, element in enumerate(array.reshape(-1)):
+            self.body.store(buffer, i, const(element.item(), dtype))
+        return buffer
 
     @contextmanager
     def lead_loops(self, extents: tuple[int, ...]):

@@ -75,6 +75,10 @@ class Group:
     outputs: tuple[Tensor, ...]
     uses: dict[Tensor, int]
 
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor is known at compile time: a parameter bound to a constant of the model, or inline."""
+        return tensor in self.constant_params or tensor.constant is not None
+
 
 def linear_index(shape: tuple[int, ...], index) -> object:
     """Return the row-major offset of `index` in `shape`."""

@@ -166,11 +166,11 @@ def _taps(builder: Builder, anchor: Tensor, kernel: tuple[int, int], index: tupl
 def depthwise_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``nn.conv2d`` of one input and one output channel a group, lanes = channels."""
     x, w = anchor.args
-    kh, kw, _, channels = w.shape
+    kh, kw = w.shape[:2]
 
     def at(index, lanes):
         def step(acc, source, i, j):
-            weight = builder.body.load(builder.buffers[w], (i * kw + j) * channels + index[3], lanes)
+            weight = builder.evaluator.value(w, (i, j, 0, index[3]), lanes)
             return acc + builder.evaluator.value(x, source, lanes) * weight
 
         return _taps(builder, anchor, (kh, kw), index, lanes, "float32", step)

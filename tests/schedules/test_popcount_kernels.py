@@ -206,3 +206,9 @@ def test_a_contraction_must_read_a_parameter():
 
     with pytest.raises(InternalError, match="at most one anchor"):
         build_kernel(group(emit, ((1, 3, 3, 1), "uint64"), ((8, 3, 3, 1), "uint64"), constants=(1,)), V3)
+
+
+def test_weights_of_one_element_are_inline(tmp_path):
+    x = words(np.random.default_rng(8), (1, 3, 3), 64, 1)
+    w = relax.const(np.ones((1, 1, 1, 1), np.uint64))
+    check_exact(group(lambda b, x: bnn.packed_conv2d(x, w, channels=1), (x.shape, "uint64")), [x], tmp_path)

@@ -6,7 +6,7 @@ from tvm import tirx
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.contraction import write_contraction
-from bnncc.schedules.group import Tensor, linear_index
+from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.statements import const, spread
 from bnncc.schedules.windows import packed_depthwise_conv2d
@@ -85,8 +85,7 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
         def border(index, lanes):
             row = builder.evaluator.value(rows, (index[1],), 1)
             column = builder.evaluator.value(columns, (index[2],), 1)
-            offset = linear_index(table.shape, (row, column, index[3]))
-            return builder.body.load(builder.buffers[table], offset, lanes)
+            return builder.evaluator.value(table, (row, column, index[3]), lanes)
 
     if outputs == channels == groups > 1 and int(attrs.planes) == 1:
         return packed_depthwise_conv2d(builder, anchor, border)
