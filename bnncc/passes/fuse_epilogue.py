@@ -46,6 +46,7 @@ class _Fuse:
         self.groups: list[_Group] = []
         self.group_of: dict[relax.Var, int] = {}
         self.counter = 0
+        self.repeats = False
         self.functions = relax.BlockBuilder(mod)
 
     def run(self) -> tvm.IRModule:
@@ -88,6 +89,7 @@ class _Fuse:
         leaving = [b.var for b in group.bindings if self.graph.is_output(b.var) or any(u not in inside for u in self.graph.users(b.var))]
         params, arguments, local = [], [], {}
         body = []
+        self.repeats = group.shape is None  # Relax's own legalization wants a parameter for every operand, even if two are the same
         for b in group.bindings:
             value = self._localize(b.value, local, params, arguments)
             var = relax.DataflowVar(b.var.name, b.var.ty) if b.var not in leaving else relax.Var(b.var.name, b.var.ty)
@@ -117,7 +119,7 @@ class _Fuse:
     def _localize(self, expr, local, params, arguments):
         """Return `expr` on the group's own variables; what comes from outside becomes a parameter, except scalar constants."""
         if isinstance(expr, relax.Var) or (isinstance(expr, GenericConst) and constant(expr).size > 1):
-            if expr not in local:
+            if expr not in local or self.repeats:
                 local[expr] = relax.Var(f"p{len(params)}", expr.ty)
                 params.append(local[expr])
                 arguments.append(expr)

@@ -35,7 +35,7 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, at, border) -> 
         *pixel, word = at(place, g, kh, kw, k)
         return builder.evaluator.value(x, (*pixel, plane * plane_words + word), 1)
 
-    length = shape.inputs * shape.taps[0] * shape.taps[1]
+    length = int(anchor.attrs.channels) // shape.groups * shape.taps[0] * shape.taps[1]
 
     def read(count, index, lanes):
         if c.tile_dtype != "int32":
@@ -97,5 +97,8 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
 def packed_dense(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``bnn.packed_dense`` and its epilogue."""
     x, w = anchor.args
-    shape = BinaryShape(x.dtype, 1, w.shape[0], int(anchor.attrs.channels), (1, 1), anchor.shape[0], _planes(builder, anchor))
+    channels, word_bits = int(anchor.attrs.channels), int(x.dtype[4:])
+    # a flattened image has tail bits at every pixel: 0 in input and weights, they count for nothing
+    inputs = channels if w.shape[1] == -(-channels // word_bits) else w.shape[1] * word_bits
+    shape = BinaryShape(x.dtype, 1, w.shape[0], inputs, (1, 1), anchor.shape[0], _planes(builder, anchor))
     return _write(builder, anchor, shape, lambda place, g, kh, kw, k: (*place, k), None)
