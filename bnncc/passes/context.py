@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bnncc.errors import InternalError
+from bnncc.ops.pack import PackAttrs
 
 __all__ = ["Options", "TensorView", "NodeInfo", "LayerRow", "PassContext", "SIGN_ZERO"]
 
@@ -144,6 +145,9 @@ class PassContext:
     warnings: list[str] = field(default_factory=list)
     levels: dict[str, int] = field(default_factory=dict)
     """Name of a Relax variable to how many values it takes, where that is finite and more than bits hold."""
+
+    packed: dict[str, PackAttrs] = field(default_factory=dict)
+    """Name of a Relax variable of words to how they hold their codes; `tensors` under the same name describes the codes."""
 
     sign_zeros: dict[str, int] = field(default_factory=dict)
     """ONNX tensor with a plain Sign whose 0 matters to a binary layer, to its number of channels."""

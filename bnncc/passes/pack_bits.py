@@ -299,4 +299,11 @@ def _ints(expr):
 
 def pack_bits(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
     """Lay two-valued tensors out as words and binary layers as packed kernels."""
-    return _Pack(mod, ctx).run()
+    packing = _Pack(mod, ctx)
+    out = packing.run()
+    for var, words in packing.words.items():
+        held = packing.mapping[var].name  # the variable's own name, unless an equal tensor stands for it
+        ctx.packed[held] = PackAttrs(words.channels, words.groups, ctx.options.word_bits, words.planes)
+        if var.name in ctx.tensors:
+            ctx.tensors.setdefault(held, ctx.tensors[var.name])
+    return out
