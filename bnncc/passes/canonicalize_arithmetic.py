@@ -55,7 +55,7 @@ class _Canonicalize(Rewriter):
         if total is None:
             return None
         left = Counter({term: count for term, count in total.items() if count})
-        if len(left) < len(total) and len(left) == 1:
+        if len(left) == 1:
             ((term, count),) = left.items()
             if count == 1 and static_shape(term) == static_shape(var):
                 return term
