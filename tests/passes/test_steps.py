@@ -34,7 +34,8 @@ def around(breaks: np.ndarray) -> np.ndarray:
     """Return every break with its neighbours, and numbers far from any, shape (points, channels)."""
     finite = np.where(np.isfinite(breaks), breaks, 0).reshape(len(breaks), breaks.shape[-1]).astype(np.float32)
     rng = np.random.default_rng(0)
-    far = np.concatenate([rng.standard_normal(200) * 3, rng.standard_normal(50) * 1e9, rng.standard_normal(50) * 1e-30, [0.0, -0.0, 1e-45, -1e-45, LARGEST, -LARGEST]])
+    drawn = [rng.standard_normal(100) * scale for scale in (3, 1e9, 1e-30)]
+    far = np.concatenate([*drawn, [0.0, -0.0, 1e-45, -1e-45, LARGEST, -LARGEST]])
     far = np.repeat(far.astype(np.float32)[:, None], finite.shape[1], 1)
     return np.concatenate([finite, np.nextafter(finite, f32(-np.inf)), np.nextafter(finite, f32(np.inf)), far])
 
