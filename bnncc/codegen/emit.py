@@ -15,6 +15,7 @@ from bnncc.codegen.arena import ALIGNMENT, Arena, Lifetime, plan_arena
 from bnncc.codegen.constants import ConstantPool
 from bnncc.codegen.kernels import CompiledKernel, KernelRequest, Progress, compile_kernels
 from bnncc.codegen.link import link_library
+from bnncc.codegen.lower_tir import LoweredKernel
 from bnncc.codegen.names import c_identifier
 from bnncc.codegen.output import FORMAT, METADATA_FILE, output_folder
 from bnncc.codegen.program import Program, read_entries
@@ -23,7 +24,7 @@ from bnncc.errors import InternalError
 from bnncc.runtime.spec import TensorSpec
 from bnncc.targets import Target
 
-__all__ = ["emit_library"]
+__all__ = ["emit_library", "plan_program"]
 
 FORMAT_VERSION = 1
 
@@ -52,7 +53,7 @@ def _compile_all(
     return kernels
 
 
-def _plan(program: Program, kernels: Mapping[str, CompiledKernel]) -> Arena:
+def plan_program(program: Program, kernels: Mapping[str, CompiledKernel | LoweredKernel]) -> Arena:
     """Plan the arena of a program: its intermediate tensors by `Buffer`, a kernel's scratch by (step, number)."""
     spans: dict = {}
     scratch = []
@@ -75,7 +76,7 @@ def _plan_entries(
     for variant, by_entry in programs.items():
         for entry, program in by_entry.items():
             offsets = [pool.add(array) for array in program.constants]
-            entries.setdefault(entry, {})[variant] = Body(program, _plan(program, kernels[variant]), kernels[variant], offsets)
+            entries.setdefault(entry, {})[variant] = Body(program, plan_program(program, kernels[variant]), kernels[variant], offsets)
     for entry, bodies in entries.items():
         signatures = {(tuple(body.program.inputs), tuple(body.program.outputs)) for body in bodies.values()}
         if len(bodies) != len(programs) or len(signatures) != 1:

@@ -1,0 +1,137 @@
+"""The compiled program as a reader sees it: kernel calls with the operators each one fuses, and the feature maps that live in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from bnncc.errors import InternalError
+from bnncc.ops import dtype_of, static_shape
+from bnncc.passes.context import PassContext
+from bnncc.passes.rewrite import Graph, op_name
+
+__all__ = ["Operator", "PackedMap", "Step", "packed_maps", "steps_of"]
+
+_LAYERS = frozenset("relax.nn.conv2d relax.matmul relax.bnn.packed_conv2d relax.bnn.packed_dense".split())
+_UNCOUNTED = frozenset("relax.reshape relax.astype".split())  # neither computes a new number
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator inside a kernel: its name, the dtype and number of elements of what it makes, and whether that is float arithmetic."""
+
+    name: str
+    dtype: str
+    elements: int
+    is_float: bool
+    is_layer: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """A kernel call.
+
+    Parameters
+    ----------
+    kernel, note : str
+        Its name, shared with calls of the same shape, and what its schedule chose.
+    writes : tuple of str
+        ONNX tensors that it makes; where there is none, the compiler's own name.
+    shapes : tuple of tuple of int
+    dtypes : tuple of str
+        Of what it writes, as it lies in memory: channels last, words for bits.
+    operators : tuple of Operator
+        What was fused into it, in order.
+    """
+
+    kernel: str
+    note: str
+    writes: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+    operators: tuple[Operator, ...]
+
+
+@dataclass(frozen=True)
+class PackedMap:
+    """A feature map in words.
+
+    Parameters
+    ----------
+    tensor : str
+        The ONNX tensor; where there is none, the compiler's own name.
+    channels, planes : int
+        Two planes hold -1, 0 and +1, one -1 and +1.
+    shape : tuple of int
+        Of the words.
+    nbytes, float_bytes : int
+        Its size, and that of the same map as float32.
+    """
+
+    tensor: str
+    channels: int
+    planes: int
+    shape: tuple[int, ...]
+    nbytes: int
+    float_bytes: int
+
+
+def steps_of(fused: tvm.IRModule, ctx: PassContext, kernels: Sequence[tuple[str, str]]) -> list[Step]:
+    """Return the kernel calls of ``main``.
+
+    Parameters
+    ----------
+    fused : IRModule
+        After `fuse_epilogue`.
+    ctx : PassContext
+    kernels : sequence of (str, str)
+        Name and note of the kernel of each call, in order.
+
+    Raises
+    ------
+    InternalError
+        There are more or fewer kernels than calls.
+    """
+    graph = Graph(fused)
+    calls = [b for b in graph.bindings if isinstance(b.value, relax.Call) and isinstance(b.value.op, tvm.ir.GlobalVar)]
+    if len(calls) != len(kernels):
+        raise InternalError(f"{len(calls)} groups became {len(kernels)} kernel calls; each should become one.")
+    steps = []
+    for b, (kernel, note) in zip(calls, kernels, strict=True):
+        written = graph.users(b.var) if isinstance(b.var.ty, relax.TupleType) else [b.var]
+        names = tuple(ctx.onnx_name(v.name) for v in written)
+        shapes, dtypes = tuple(static_shape(v) for v in written), tuple(dtype_of(v) for v in written)
+        steps.append(Step(kernel, note, names, shapes, dtypes, _operators(fused, b.value.op.name_hint)))
+    return steps
+
+
+def _operators(fused: tvm.IRModule, group: str) -> tuple[Operator, ...]:
+    found = []
+    for b in Graph(fused, group).bindings:
+        name = op_name(b.value)
+        if name is None or not isinstance(b.var.ty, relax.TensorType):
+            continue
+        dtype = dtype_of(b.var)
+        layer = name in _LAYERS
+        is_float = dtype.startswith("float") and name not in _UNCOUNTED and not name.startswith("relax.bnn.")
+        shown = name.removeprefix("relax.").removeprefix("nn.").removeprefix("bnn.")
+        found.append(Operator(shown, dtype, int(np.prod(static_shape(b.var), dtype=np.int64)), is_float, layer))
+    return tuple(found)
+
+
+def packed_maps(fused: tvm.IRModule, ctx: PassContext) -> list[PackedMap]:
+    """Return the feature maps of ``main`` that live in words, in order of computation."""
+    maps = []
+    for b in Graph(fused).bindings:
+        held = ctx.packed.get(b.var.name)
+        if held is None or not isinstance(b.var.ty, relax.TensorType) or not dtype_of(b.var).startswith("uint"):
+            continue
+        shape = static_shape(b.var)
+        pixels = int(np.prod(shape[:-1], dtype=np.int64))
+        nbytes = pixels * shape[-1] * held.word_bits // 8
+        maps.append(PackedMap(ctx.onnx_name(b.var.name), int(held.channels), int(held.planes), shape, nbytes, 4 * pixels * held.channels))
+    return maps
