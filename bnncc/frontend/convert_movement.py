@@ -44,8 +44,6 @@ def convert_squeeze(c: Conversion) -> relax.Expr:
     """Drop axes of size 1, all where none is named."""
     shape, axes = c.shape(c[0]), c.ints(1, "axes", "list of axes")
     dropped = {a % len(shape) for a in axes} if axes else {i for i, d in enumerate(shape) if d == 1}
-    if any(shape[i] != 1 for i in dropped):
-        raise c.misshapen(f"it drops the axes {sorted(dropped)} of an input of shape {list(shape)}, but only axes of size 1 can be dropped.")
     return R.reshape(c[0], [d for i, d in enumerate(shape) if i not in dropped])
 
 
@@ -97,8 +95,6 @@ def convert_split(c: Conversion) -> list[relax.Expr]:
         most = -(-shape[axis] // count)
         sizes = [min(most, shape[axis] - i * most) for i in range(count)]
     bounds = np.cumsum([0, *sizes]).tolist()
-    if bounds[-1] != shape[axis] or min(sizes) < 1:
-        raise c.misshapen(f"it splits axis {axis} of an input of shape {list(shape)} into {sizes}, which does not fit. Export the model again.")
     return [_slice(c[0], shape, [axis], [slice(a, b)]) for a, b in zip(bounds, bounds[1:])]
 
 

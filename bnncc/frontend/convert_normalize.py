@@ -37,6 +37,4 @@ def convert_batch_normalization(c: Conversion) -> relax.Expr:
         b = shift.astype(f32) - mean.astype(f32) * s
     check_finite(c.node.output[0], np.stack([s, b]), origin=f" (scale and offset of {title(c.node)})")
     broadcast = [1, -1] + [1] * (len(c.shape(c[0])) - 2)
-    if len(c.shape(c[0])) < 2:
-        broadcast = [-1]
     return R.add(c.emit(R.multiply(c[0], constant_of(s.reshape(broadcast)))), constant_of(b.reshape(broadcast)))

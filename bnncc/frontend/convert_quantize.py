@@ -33,8 +33,6 @@ def convert_quantize(c: Conversion) -> relax.Expr:
     """``saturate(round(x / scale) + zero point)``, halves to even."""
     scale, zero_point = _parameters(c)
     dtype = "uint8" if zero_point is None else str(zero_point.dtype)
-    if dtype not in ("int8", "uint8", "int16", "uint16"):
-        raise c.unsupported(f"its zero point is {dtype}; int8, uint8, int16 and uint16 are supported. Quantize to one of those.")
     x = c.emit(R.round(c.emit(R.divide(c[0], scale))))
     if zero_point is not None and zero_point.any():
         x = c.emit(R.add(x, constant_of(zero_point.astype(np.float32))))

@@ -32,8 +32,6 @@ def convert_resize(c: Conversion) -> relax.Expr:
         wanted = [int(v) for v in sizes]
     else:
         wanted = _sizes(c, c.constant(2, "scales").reshape(-1).tolist())
-    if len(wanted) != len(shape):
-        raise c.unsupported(f"it has sizes for {len(wanted)} axes, its input {len(shape)}. Export the model again.")
     return _resize(c, wanted, c.attributes.get("coordinate_transformation_mode", "half_pixel"), c.attributes.get("nearest_mode", "round_prefer_floor"))
 
 

@@ -124,8 +124,6 @@ def convert_pad(c: Conversion) -> relax.Expr:
     axes = list(range(rank))
     if c.get(3) is not None:
         axes = [int(a) % rank for a in c.constant(3, "list of axes").reshape(-1)]
-    if pads is None or len(pads) != 2 * len(axes):
-        raise c.unsupported(f"its widths are {pads}, for {len(axes)} axes; two for each axis are needed. Export the model again.")
     before, after = [0] * rank, [0] * rank
     for i, axis in enumerate(axes):
         before[axis], after[axis] = pads[i], pads[i + len(axes)]

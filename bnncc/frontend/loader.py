@@ -45,6 +45,7 @@ def load_model(source: str | Path | onnx.ModelProto, warnings: list[str]) -> onn
     _check_versions(model, warnings)
     _spell_standard_domain(model)
     load_external_data(all_tensors(model.graph), folder)
+    model.graph.name = model.graph.name or "graph"  # onnxruntime and onnx's checker insist on one
     if model.functions:
         try:
             model = inliner.inline_local_functions(model)

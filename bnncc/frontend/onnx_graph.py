@@ -72,8 +72,6 @@ def all_tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]
                 shown = node.output[0] if node.output and node.op_type in ("Constant", "ConstantOfShape") else f"{node.name}.{attribute.name}"
                 if attribute.HasField("t"):
                     yield shown, attribute.t
-                for tensor in attribute.tensors:
-                    yield shown, tensor
 
 
 def opset(model: onnx.ModelProto) -> int:
@@ -97,9 +95,7 @@ def constant_value(node: onnx.NodeProto) -> np.ndarray:
             return numpy_helper.to_array(value)
         if name in ("value_float", "value_floats"):
             return np.asarray(value, np.float32)
-        if name in ("value_int", "value_ints"):
-            return np.asarray(value, np.int64)
-    return np.asarray([])  # strings and sparse tensors: the loader has refused them
+    return np.asarray(value, np.int64)  # value_int or value_ints: strings and sparse tensors are refused before
 
 
 def fresh_name(base: str, taken: set[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from bnncc.errors import ModelFormatError, ModelShapeError, UnsupportedOperator
+from bnncc.errors import ModelShapeError, UnsupportedOperator
 from bnncc.frontend.evaluate import exact_session
 from bnncc.frontend.fold import fold
 from bnncc.frontend.loader import load_model
@@ -69,10 +69,6 @@ def prepare(source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[int, .
     _write_outputs(folded.graph, types)
     _check_types(folded.graph, types)
     _check_static(folded.graph, types)
-    try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise ModelFormatError(f"The model breaks ONNX's rules: {' '.join(str(error).split())}. Export it again.") from error
     if rebatched:
         _check_batch(model, rebatched, shapes)
     return Prepared(model, folded, origins, types)

@@ -115,10 +115,8 @@ class Rewriter:
 
     def finish(self, name: str) -> None:
         """Give the tensor ``name``, which this rewriter made, the replaced node's output name."""
-        if self.nodes and self.nodes[-1].output[0] == name:
-            self.nodes[-1].output[0], self.nodes[-1].name = self.node.output[0], self.node.name
-        else:
-            self.emit("Identity", name, last=True)
+        last = next(node for node in self.nodes if node.output[0] == name)
+        last.output[0], last.name = self.node.output[0], self.node.name
 
     # Operators whose form changed between opsets.
 
@@ -136,9 +134,16 @@ class Rewriter:
         """Nearest integer, halves to even."""
         if self.opset >= 11:
             return self.emit("Round", x)
-        # No Round before opset 11. float32 has no fraction bits from 2^23 on: adding 1.5 * 2^23 rounds half to even, for |x| < 2^22.
-        magic = self.weight(12582912.0, "magic")
-        return self.emit("Sub", self.emit("Add", x, magic), magic)
+        # No Round before opset 11: Floor, plus one where the rest is above a half, or a half above an odd number. (Adding and subtracting 1.5 * 2^23
+        # would do, too, but reads like the residue of a straight-through estimator, which later passes cancel.)
+        half = self.weight(0.5, "half")
+        low = self.emit("Floor", x)
+        rest = self.emit("Sub", x, low)
+        halved = self.emit("Mul", low, half)
+        is_odd = self.emit("Greater", self.emit("Sub", halved, self.emit("Floor", halved)), self.weight(0.25, "quarter"))
+        from_half = self.emit("And", self.emit("Not", self.emit("Less", rest, half)), is_odd)
+        up = self.emit("Or", self.emit("Greater", rest, half), from_half)
+        return self.emit("Add", low, self.emit("Cast", up, to=onnx.TensorProto.FLOAT))
 
     def unsqueeze(self, x: str, axis: int) -> str:
         """Insert an axis of size 1."""

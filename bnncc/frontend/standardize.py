@@ -68,12 +68,21 @@ def _check_nodes(model: onnx.ModelProto) -> None:
     context = onnx.checker.C.CheckerContext()
     context.ir_version, context.opset_imports = model.ir_version, {"": opset(model)}
     for node in model.graph.node:
-        if next(subgraphs(node), None) is not None:
-            continue  # checked with the names around them, by the check of the whole model
         try:
-            onnx.checker.check_node(node, context)
+            if next(subgraphs(node), None) is None:
+                onnx.checker.check_node(node, context)
+            else:
+                onnx.checker.check_model(_alone(model, node))
         except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
             raise ModelFormatError(f"{title(node)} breaks the rules of its operator: {' '.join(str(error).split())}. Export the model again.") from error
+
+
+def _alone(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
+    """Return a model of this one node, what it reads its inputs: onnx checks nodes with subgraphs only together with the names around them."""
+    describe = onnx.helper.make_tensor_value_info
+    inputs = [describe(name, onnx.TensorProto.FLOAT, []) for name in dict.fromkeys(node_reads(node))]
+    outputs = [describe(name, onnx.TensorProto.FLOAT, []) for name in node.output if name]
+    return onnx.helper.make_model(onnx.helper.make_graph([node], "node", inputs, outputs), opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
 def _drop_unread_weights(graph: onnx.GraphProto) -> None:

@@ -60,9 +60,6 @@ def window_of(c: Conversion, kernel: tuple[int, ...], size: tuple[int, ...]) -> 
     dilations = list(c.attributes.get("dilations") or [1] * rank)
     auto = c.attributes.get("auto_pad", "NOTSET") or "NOTSET"
     pads = list(c.attributes.get("pads") or [0] * (2 * rank)) if auto == "NOTSET" else [0] * (2 * rank)
-    if len(strides) != rank or len(dilations) != rank or len(pads) != 2 * rank or min([*strides, *dilations, *kernel]) < 1 or min(pads) < 0:
-        raise c.unsupported(f"strides {strides}, dilations {dilations}, pads {pads} and kernel {list(kernel)} do not fit {rank} spatial axes. Export the "
-                            "model again.")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         for i in range(rank):
             steps = -(-size[i] // strides[i])

@@ -127,6 +127,7 @@ SPATIAL = [
     Case("ConvTranspose", [P, _f(4, 3, 2, 2)], {"strides": [2, 2]}, exact=False), Case("ConvTranspose", [P, _f(4, 2, 3, 3)], {"group": 2, "pads": [0, 1, 2, 0]}, exact=False),
     Case("ConvTranspose", [P, _f(4, 3, 3, 3)], {"strides": [2, 3], "auto_pad": "SAME_UPPER"}, exact=False),
     Case("ConvTranspose", [P, _f(4, 3, 3, 3)], {"strides": [2, 2], "output_shape": [15, 18]}, exact=False),
+    Case("ConvTranspose", [P, _f(4, 3, 3, 3)], {"strides": [2, 2], "output_shape": [16, 19]}, exact=False), Case("ConvTranspose", [P, _f(4, 3, 3, 3)], {"auto_pad": "VALID"}, exact=False),
     Case("ConvTranspose", [Input((2, 4, 9)), _f(4, 2, 3)], {"strides": [2], "dilations": [2]}, exact=False),
     Case("MaxPool", [P], {"kernel_shape": [2, 2], "strides": [2, 2]}), Case("MaxPool", [P], {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 1, 1]}),
     Case("MaxPool", [P], {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, (10, 21)),
@@ -168,7 +169,7 @@ MOVEMENT = [
     Case("Expand", [Input((3, 1)), _i(2, 1, 4)]), Case("Expand", [Input((3, 4)), _i(1)]), Case("Tile", [Input((2, 3)), _i(2, 3)]),
     Case("Gather", [X, np.asarray(1)], {"axis": 2}), Case("Gather", [X, _i(2, 0, 1)], {"axis": 1}), Case("Gather", [X, _i(0, 2)], {"axis": 1}),
     Case("Gather", [X, _i(-1)], {"axis": -1}, (11, 21)), Case("Gather", [X, np.asarray([[0, 1], [1, 0]])], {"axis": 3}), Case("Gather", [X, _i(1, 1)], {"axis": 0}),
-    Case("Gather", [X, np.asarray([2], np.int32)], {"axis": 1}),
+    Case("Gather", [X, np.asarray([2], np.int32)], {"axis": 1}), Case("TopK", [X, _i(2)], {"axis": -1}, (11, 17), outputs=2),
 ]  # fmt: skip
 QUANTIZE = [
     Case("QuantizeLinear", [X, np.float32(0.1), np.uint8(128)], {}, (10, 21)), Case("QuantizeLinear", [X, np.float32(0.25), np.int8(0)], {}, (10, 21)),

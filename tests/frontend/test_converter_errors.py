@@ -39,6 +39,8 @@ UNSUPPORTED = [
     (Case("MaxPool", [X], {"kernel_shape": [2, 2]}, outputs=2), "second output, the indices"),
     (Case("MaxPool", [X], {"kernel_shape": [2, 2], "auto_pad": "SAME"}), "auto_pad is 'SAME'"),
     (Case("Pad", [X, _ints(0, 0, 1, 1, 0, 0, 1, 1)], {"mode": "symmetric"}, (13, 13)), "mode is 'symmetric'"),
+    # onnxruntime drops a last window that starts in the padding, onnx's shape inference counts it.
+    (Case("MaxPool", [X], {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 1, 1], "ceil_mode": 1}, (13, 21)), "should make 'o0_0' as float32.* this form of MaxPool"),
     (Case("Pad", [X, _ints(0, 0, 9, 0, 0, 0, 0, 0)], {"mode": "reflect"}, (13, 21)), "repeats the input"),
     (Case("Pad", [X, _ints(0, 0, 1, 1, 0, 0, 1, 1), Input(())], {}, (13, 21)), "fill value .input 2. depends on the model's input"),
     (Case("Det", [Input((3, 3))], {}, (13, 13)), "operator Det is not supported. Supported are Abs, Add,"),
@@ -49,17 +51,17 @@ UNSUPPORTED = [
 ]  # fmt: skip
 MISSHAPEN = [
     (Case("Reshape", [X, _ints(1, 100)]), r"\[1, 4, 6, 6\] cannot be given the shape \[1, 100\]"),
-    (Case("Squeeze", [X, _ints(1)], {}, (13, 21)), ""),
-    (Case("Split", [X, _ints(1, 2)], {"axis": 1}, (13, 21), outputs=2), ""),
+    (Case("Squeeze", [X, _ints(1)], {}, (13, 21)), "node0"),
+    (Case("Split", [X, _ints(1, 2)], {"axis": 1}, (13, 21), outputs=2), "node0"),
     (Case("Gather", [X, _ints(4)], {"axis": 1}), "indices run from 4 to 4, outside of axis 1"),
     (Case("Resize", [X, None, Input((4,))], {}, (13, 13)), "it depends on the data. Only static shapes are supported"),
     (Case("Conv", [X, np.ones((2, 3, 3, 3), F)]), "input has 4 channels, its weight the shape"),
     (Case("Conv", [X, np.ones((3, 2, 3, 3), F)], {"group": 2}), "2 groups; these do not fit"),
     (Case("Conv", [X, W, np.ones(3, F)]), "Conv node 'node0' .*cannot be converted with the inputs 'i0_0' float32"),
-    (Case("MatMul", [Input((2, 3)), np.ones((4, 5), F)]), ""),
-    (Case("Add", [Input((2, 3)), np.ones((4, 5), F)]), ""),
-    (Case("Concat", [Input((2, 3)), np.ones((3, 3), F)], {"axis": 1}), ""),
-    (Case("BatchNormalization", [X, np.ones(3, F), np.ones(3, F), np.ones(3, F), np.ones(3, F)]), ""),
+    (Case("MatMul", [Input((2, 3)), np.ones((4, 5), F)]), "node0"),
+    (Case("Add", [Input((2, 3)), np.ones((4, 5), F)]), "node0"),
+    (Case("Concat", [Input((2, 3)), np.ones((3, 3), F)], {"axis": 1}), "node0"),
+    (Case("BatchNormalization", [X, np.ones(3, F), np.ones(3, F), np.ones(3, F), np.ones(3, F)]), "node0"),
 ]
 MALFORMED = [
     (Case("Add", [X]), "Add node 'node0' .*breaks the rules of its operator"),
@@ -68,6 +70,11 @@ MALFORMED = [
     (Case("Conv", [X, W], {"group": "two"}), "breaks the rules of its operator.*group"),
     (Case("Relu", [X], {"colour": 3}), "breaks the rules of its operator.*colour"),
 ]
+
+
+def test_an_input_that_is_left_out_but_needed_is_refused() -> None:
+    with pytest.raises(ModelError, match="node 'sum'.* input 1 is missing|node 'sum'.*breaks"):
+        import_onnx(make_model([node("Add", ["x", ""], ["y"], "sum")]))
 
 
 def _refuses(case: Case, complaint: str, error: type[ModelError]) -> None:

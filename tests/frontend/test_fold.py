@@ -182,3 +182,21 @@ def test_a_subgraph_that_reads_what_nothing_defines_is_refused() -> None:
     branch.node[0].input[0] = "ghost"
     with pytest.raises(ModelFormatError, match="reads the tensor 'ghost'"):
         import_onnx(model)
+
+
+def test_an_if_without_one_of_its_branches_is_refused() -> None:
+    model = _if(np.asarray(True))
+    kept = [a for a in model.graph.node[0].attribute if a.name == "then_branch"]
+    del model.graph.node[0].attribute[:]
+    model.graph.node[0].attribute.extend(kept)
+    with pytest.raises(ModelFormatError, match="If node 'choice' .*breaks the rules of its operator.*else_branch"):
+        import_onnx(model)
+
+
+def test_constant_nodes_of_every_kind_are_folded() -> None:
+    nodes = [node("Constant", [], ["i"], value_int=1), node("Constant", [], ["is"], value_ints=[1, 4]), node("Constant", [], ["f"], value_float=2.5),
+             node("Constant", [], ["fs"], value_floats=[1.0, 2.0, 3.0, 4.0]), node("Add", ["f", "fs"], ["c"]), node("Mul", ["x", "c"], ["m"]), node("Reshape", ["m", "is"], ["r"]),
+             node("Gather", ["r", "i"], ["y"], axis=1)]  # fmt: skip
+    imported = import_onnx(make_model(nodes))
+    assert _ops(imported.folded) == ["Mul", "Gather"]
+    assert tensor_differences(imported, random_feeds(imported)) == []

@@ -12,7 +12,7 @@ from tvm.ir import GenericConst, Op
 
 from bnncc.frontend import ImportedModel, NodeInfo, TensorSpec, import_onnx
 
-from .comparing import random_feeds, run_onnx, tensor_differences
+from .comparing import random_feeds, run_onnx, run_tvm, tensor_differences
 from .models import make_model, node, value
 
 F = np.float32
@@ -150,3 +150,16 @@ def test_batch_norm_rounds_as_onnxruntime_does(opset: int) -> None:
     s, b = multiply.args[1].value.numpy(), add.args[1].value.numpy()
     assert s.shape == b.shape == (1, channels, 1, 1) and s.dtype == b.dtype == F
     assert np.array_equal(feeds["x"] * s + b, run_onnx(imported.reference, feeds)[0])
+
+
+def test_indices_given_at_run_time_pick_entries() -> None:
+    inputs = [value("x", (2, 5)), value("i", (3,), TensorProto.INT64)]
+    imported = import_onnx(make_model([node("Gather", ["x", "i"], ["y"], axis=1)], inputs))
+    feeds = {"x": np.arange(10, dtype=F).reshape(2, 5), "i": np.asarray([4, -1, 0])}
+    assert np.array_equal(run_tvm(imported, feeds)[0], feeds["x"][:, [4, 4, 0]])
+
+
+def test_of_several_outputs_only_those_with_a_name_are_bound() -> None:
+    imported = import_onnx(make_model([node("MaxPool", ["x"], ["y", ""], kernel_shape=[2, 2])], (1, 1, 4, 4)))
+    assert tensor_differences(imported, random_feeds(imported)) == []
+    assert sorted(imported.tensors.values()) == ["x", "y"]

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from bnncc.errors import ModelFormatError
+from bnncc.errors import ModelFormatError, UnsupportedOperator
 from bnncc.frontend import import_onnx
 
 from .comparing import random_feeds, run_onnx, tensor_differences
@@ -133,3 +133,21 @@ def test_local_functions_are_inlined() -> None:
 def test_a_function_that_calls_itself_is_refused() -> None:
     with pytest.raises(ModelFormatError, match="local functions cannot be inlined"):
         import_onnx(_with_function([node("Twice", ["v"], ["w"], domain="local")]))
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    data = make_model([node("Relu", ["x"], ["abc"]), node("Neg", ["abc"], ["y"])]).SerializeToString()
+    with pytest.raises(ModelFormatError, match=r"NodeProto.output holds b'\\xffbc', which is no text"):
+        import_onnx(_file(tmp_path, data.replace(b"abc", b"\xffbc")))
+
+
+def test_an_attribute_that_is_no_text_is_an_error_too() -> None:
+    with pytest.raises(UnsupportedOperator, match="its auto_pad is"):
+        import_onnx(make_model([node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], auto_pad=b"\xff\xfe")], (1, 1, 4, 4)))
+
+
+def test_a_graph_without_a_name_is_fine() -> None:
+    model = make_model([node("Relu", ["x"], ["y"])])
+    model.graph.name = ""
+    imported = import_onnx(model)
+    assert tensor_differences(imported, random_feeds(imported)) == []

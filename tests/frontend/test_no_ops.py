@@ -82,3 +82,18 @@ def test_a_dropout_that_trains_is_refused() -> None:
 def test_a_dropout_whose_mask_is_used_is_refused() -> None:
     with pytest.raises(UnsupportedOperator, match="Dropout node 'drop' .*2 of its outputs are used, 1 are supported"):
         _left([node("Dropout", ["x"], ["y", "m"], "drop"), node("Cast", ["m"], ["z"], to=1)], ("y", "z"))
+
+
+def test_a_pad_by_nothing_of_an_old_opset_goes() -> None:
+    imported = import_onnx(make_model([node("Neg", ["x"], ["a"]), node("Pad", ["a"], ["y"], pads=[0] * 8)], SHAPE, opset=10))
+    assert [n.op_type for n in imported.folded.graph.node] == ["Neg"]
+
+
+def test_a_dropout_whose_mask_is_left_out_goes() -> None:
+    assert _left([node("Dropout", ["x"], ["a", ""]), node("Neg", ["a"], ["y"])]) == ["Neg"]
+
+
+def test_what_only_the_converter_knows_to_do_nothing_makes_no_binding() -> None:
+    imported = import_onnx(make_model([node("Neg", ["x"], ["a"]), node("Clip", ["a"], ["b"]), node("Abs", ["b"], ["y"])], SHAPE))
+    assert [b.value.op.name for b in imported.mod["main"].body.blocks[0].bindings] == ["relax.negative", "relax.abs"]
+    assert tensor_differences(imported, random_feeds(imported)) == []

@@ -116,3 +116,9 @@ def test_an_input_of_unknown_rank_is_refused() -> None:
     weights = {"n": np.asarray(2), "t": _grid(1, 1), "axis": np.asarray([0])}
     with pytest.raises(UnsupportedOperator, match="rank of its input 'z' cannot be told"):
         import_onnx(make_model(nodes, (3,), weights))
+
+
+def test_dot_products_of_unknown_length_are_refused() -> None:
+    nodes = [node("NonZero", ["x"], ["n"]), node("Cast", ["n"], ["a"], to=1), node("Transpose", ["a"], ["b"]), node("XnorPopcountMatMul", ["a", "b"], ["y"], "q", domain="")]
+    with pytest.raises(UnsupportedOperator, match="length of its dot products cannot be told"):
+        import_onnx(make_model(nodes))

@@ -132,3 +132,14 @@ def test_a_bit_width_that_depends_on_the_input_is_refused() -> None:
     nodes = [node("ReduceMax", ["x"], ["b"], keepdims=0), node("Quant", ["x", "s", "z", "b"], ["y"], "q", domain="onnx.brevitas")]
     with pytest.raises(UnsupportedOperator, match="node 'q' .*bit width .* not constant"):
         import_onnx(make_model(nodes, X.shape, {"s": F(1), "z": F(0)}))
+
+
+def test_trunc_with_an_output_scale_scales_the_zero_point_too() -> None:
+    got = _run("Trunc", [F(0.125), F(8), F(8), F(0.5), F(4)], signed=1, narrow=0, rounding_mode="FLOOR")
+    assert np.array_equal(got, (np.floor(np.clip((np.rint(X / F(0.125)) + 8) / 4, -8, 7)) - 2) * F(0.5))
+
+
+def test_the_parameters_of_a_quantizer_may_be_constant_nodes() -> None:
+    constants = [node("Constant", [], [name], value_float=number) for name, number in (("s", 0.5), ("z", 0.0), ("b", 4.0))]
+    imported = import_onnx(make_model([*constants, node("Quant", ["x", "s", "z", "b"], ["y"], domain="", signed=1, narrow=0)], X.shape))
+    assert np.array_equal(run_onnx(imported.reference, {"x": X})[0], quant(X, F(0.5), F(0), 4, 1, 0, "ROUND"))

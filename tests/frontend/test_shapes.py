@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from bnncc.errors import ModelShapeError
+from bnncc.errors import ModelFormatError, ModelShapeError
 from bnncc.frontend import import_onnx
 
 from .comparing import random_feeds, tensor_differences
@@ -137,3 +137,12 @@ def test_stale_shapes_in_the_file_are_inferred_anew() -> None:
     model.graph.value_info.append(value("r", (7, 4)))
     model.graph.output[0].CopyFrom(value("y", (7, 4)))
     assert import_onnx(model, {"x": (2, 4)}).outputs[0].shape == (2, 4)
+
+
+def test_a_failure_of_shape_inference_itself_is_an_error_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object, **__: object) -> None:
+        raise ValueError("serialized size exceeds 2 GB")
+
+    monkeypatch.setattr("onnx.shape_inference.infer_shapes", too_large)
+    with pytest.raises(ModelFormatError, match="Shape inference fails on the model: serialized size exceeds 2 GB"):
+        import_onnx(make_model(CONV, (1, 3, 8, 8), W))
