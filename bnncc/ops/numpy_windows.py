@@ -72,13 +72,18 @@ def _conv2d_transpose(attrs, x, w):
 
 
 def _pool_windows(attrs, x, fill):
-    """Return the windows of an NHWC array; the ceiling mode adds `fill` at the far end where a last window needs it."""
+    """Return the windows of an NHWC array; the ceiling mode adds `fill` at the far end where a last window needs it.
+
+    A window that would start beyond the image and the padding before it does not count (ONNX and PyTorch agree with Relax on that).
+    """
     kernel, strides, dilation = ([int(v) for v in p] for p in (attrs.pool_size, attrs.strides, attrs.dilation))
     pads = [list(p) for p in _space(attrs.padding)]
     if attrs.ceil_mode:
         for axis, (k, s, d) in enumerate(zip(kernel, strides, dilation), start=1):
-            free = x.shape[axis] + sum(pads[axis]) - d * (k - 1) - 1
-            pads[axis][1] += -free % s
+            window, start_limit = d * (k - 1) + 1, x.shape[axis] + pads[axis][0]
+            last = -(-(start_limit + pads[axis][1] - window) // s)
+            last -= last * s >= start_limit
+            pads[axis][1] = max(last * s + window - start_limit, 0)
     return windows(np.pad(x, pads, constant_values=fill), kernel, strides, dilation)
 
 

@@ -138,7 +138,10 @@ def test_conv2d_in_every_layout(attributes, data, kernel):
     np.testing.assert_allclose(_moved(got, data, "NCHW"), want, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("attributes", [{}, {"strides": [2, 3]}, {"padding": [1, 0, 1, 1]}, {"strides": [2, 2], "output_padding": [1, 0]}, {"groups": 2}], ids=str)
+TRANSPOSED = [{}, {"strides": [2, 3]}, {"padding": [1, 0, 1, 1]}, {"strides": [2, 2], "output_padding": [1, 0]}, {"groups": 2}]
+
+
+@pytest.mark.parametrize("attributes", TRANSPOSED, ids=str)
 def test_conv2d_transpose(attributes):
     groups = attributes.get("groups", 1)
     x, w = floats(2, 4, 5, 6), floats(4, 6 // groups, 3, 2)
@@ -152,6 +155,7 @@ POOLS = [
     {"pool_size": [2, 3]},
     {"pool_size": [3, 3], "strides": [2, 2], "padding": [1, 0, 1, 1]},
     {"pool_size": [2, 2], "strides": [2, 2], "ceil_mode": True},
+    {"pool_size": [2, 2], "strides": [3, 4], "padding": [1, 1, 1, 1], "ceil_mode": True},  # a last window would start in the padding
 ]
 
 

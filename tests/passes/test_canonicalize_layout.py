@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
-from layout_checks import canonical, operators
-from random_movement import random_movement
 from tvm import relax
 from tvm.relax import op
 from tvm.script import ir as I
@@ -16,6 +14,9 @@ from bnncc.errors import InternalError
 from bnncc.passes.canonicalize_layout import canonicalize_layout
 from bnncc.passes.context import PassContext, TensorView
 from bnncc.passes.rewrite import Graph, constant
+
+from .layout_checks import canonical, operators
+from .random_movement import random_movement
 
 RNG = np.random.default_rng(0)
 
@@ -302,7 +303,9 @@ IMAGE_OPERATORS = {
     "max_pool2d": lambda v: op.nn.max_pool2d(v, [3, 2], [2, 1], [1, 0, 0, 1], ceil_mode=True),
     "avg_pool2d": lambda v: op.nn.avg_pool2d(v, [2, 2], [2, 2], [1, 0, 1, 0], count_include_pad=True),
     "adaptive_avg_pool2d": lambda v: op.nn.adaptive_avg_pool2d(v, [2, 3]),
-    "resize2d": lambda v: op.image.resize2d(v, (9, 4), layout="NCHW", method="nearest_neighbor", coordinate_transformation_mode="asymmetric", rounding_method="floor"),
+    "resize2d": lambda v: op.image.resize2d(
+        v, (9, 4), layout="NCHW", method="nearest_neighbor", coordinate_transformation_mode="asymmetric", rounding_method="floor"
+    ),
     "strided, dilated, grouped convolution": lambda v: op.nn.conv2d(
         v, relax.const(_whole(4, 3, 2, 2)), strides=[2, 1], padding=[1, 0, 2, 1], dilation=[2, 1], groups=2
     ),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import onnx
 import pytest
-from layout_checks import canonical, operators
 
 from bnncc.frontend import import_onnx
+
+from .layout_checks import canonical, operators
 
 MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
 
