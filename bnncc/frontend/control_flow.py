@@ -45,7 +45,11 @@ def _inline(graph: onnx.GraphProto, branch: onnx.GraphProto, outputs: list[str],
     for node in inner.node:
         _rename(node, names)
     # An Identity each, since a branch may return one tensor twice or one from outside.
-    ends = [onnx.helper.make_node("Identity", [names.get(value.name, value.name)], [output]) for value, output in zip(inner.output, outputs) if output]
+    ends = [
+        onnx.helper.make_node("Identity", [names.get(value.name, value.name)], [output])
+        for value, output in zip(inner.output, outputs)
+        if output
+    ]
     return [*inner.node, *ends]
 
 

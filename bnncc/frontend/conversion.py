@@ -112,8 +112,10 @@ class Conversion:
         """Return the constant input ``index``; raises UnsupportedOperator where it is computed from the model's inputs."""
         value = self.array(index)
         if value is None:
-            raise self.unsupported(f"its {what} (input {index}) depends on the model's input; only a constant is supported. Export the model with "
-                                   "fixed shapes, or with that value fixed.")
+            raise self.unsupported(
+                f"its {what} (input {index}) depends on the model's input; only a constant is supported. Export the model with "
+                "fixed shapes, or with that value fixed."
+            )
         return value
 
     def ints(self, index: int, attribute: str, what: str) -> list[int] | None:

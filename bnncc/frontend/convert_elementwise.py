@@ -12,12 +12,12 @@ from tvm.relax import op as R
 from bnncc.frontend.conversion import CONVERTERS, Conversion, constant_of, converts
 
 _UNARY = {
-    "Neg": R.negative, "Abs": R.abs, "Sign": R.sign, "Floor": R.floor, "Ceil": R.ceil, "Round": R.round, "Sqrt": R.sqrt, "Exp": R.exp, "Log": R.log,
-    "Tanh": R.tanh, "Sigmoid": R.sigmoid, "Not": R.logical_not, "Relu": R.nn.relu,
+    "Neg": R.negative, "Abs": R.abs, "Sign": R.sign, "Floor": R.floor, "Ceil": R.ceil, "Round": R.round, "Sqrt": R.sqrt,
+    "Exp": R.exp, "Log": R.log, "Tanh": R.tanh, "Sigmoid": R.sigmoid, "Not": R.logical_not, "Relu": R.nn.relu,
 }  # fmt: skip
 _BINARY = {
-    "Add": R.add, "Sub": R.subtract, "Mul": R.multiply, "Pow": R.power, "Greater": R.greater, "GreaterOrEqual": R.greater_equal, "Less": R.less,
-    "LessOrEqual": R.less_equal, "And": R.logical_and, "Or": R.logical_or, "Xor": R.logical_xor,
+    "Add": R.add, "Sub": R.subtract, "Mul": R.multiply, "Pow": R.power, "Greater": R.greater, "GreaterOrEqual": R.greater_equal,
+    "Less": R.less, "LessOrEqual": R.less_equal, "And": R.logical_and, "Or": R.logical_or, "Xor": R.logical_xor,
 }  # fmt: skip
 _CHAINED = {"Max": R.maximum, "Min": R.minimum, "Sum": R.add}
 
@@ -56,7 +56,9 @@ def convert_equal(c: Conversion) -> relax.Expr:
 def convert_div(c: Conversion) -> relax.Expr:
     """Quotient; that of integers is cut towards zero, which Relax has no operator for."""
     if not c.dtype(c[0]).startswith("float"):
-        raise c.unsupported(f"division of {c.dtype(c[0])} at run time is not supported, only that of floats. Cast the operands to float32 and floor.")
+        raise c.unsupported(
+            f"division of {c.dtype(c[0])} at run time is not supported, only that of floats. Cast the operands to float32 and floor."
+        )
     return R.divide(c[0], c[1])
 
 

@@ -27,7 +27,10 @@ def convert_reshape(c: Conversion) -> relax.Expr:
         rest = math.prod(d for d in target if d != -1)
         target[target.index(-1)] = math.prod(shape) // rest if rest else -1
     if math.prod(target) != math.prod(shape) or min(target, default=1) < 1:
-        raise c.misshapen(f"an input of shape {list(shape)} cannot be given the shape {target}. If --shape was given, use the shapes the model was exported with.")
+        raise c.misshapen(
+            f"an input of shape {list(shape)} cannot be given the shape {target}. If --shape was given, use the shapes the model was "
+            "exported with."
+        )
     return R.reshape(c[0], target)
 
 
@@ -120,7 +123,9 @@ def convert_gather(c: Conversion) -> relax.Expr:
     if indices is None:
         return R.take(c[0], c[1], axis, mode="wrap")
     if indices.size and (indices.min() < -shape[axis] or indices.max() >= shape[axis]):
-        raise c.misshapen(f"its indices run from {indices.min()} to {indices.max()}, outside of axis {axis} of an input of shape {list(shape)}.")
+        raise c.misshapen(
+            f"its indices run from {indices.min()} to {indices.max()}, outside of axis {axis} of an input of shape {list(shape)}."
+        )
     indices = np.where(indices < 0, indices + shape[axis], indices).astype(np.int64)
     result = (*shape[:axis], *indices.shape, *shape[axis + 1 :])
     flat = indices.reshape(-1)

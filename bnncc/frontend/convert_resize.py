@@ -24,33 +24,46 @@ def convert_resize(c: Conversion) -> relax.Expr:
     """Enlarge or shrink the last two axes."""
     if c.opset == 10:
         return _resize(c, _sizes(c, c.constant(1, "scales").reshape(-1).tolist()), "asymmetric", "floor")
-    if c.attributes.get("axes") is not None or c.attributes.get("antialias", 0) or c.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+    if (
+        c.attributes.get("axes") is not None
+        or c.attributes.get("antialias", 0)
+        or c.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch"
+    ):
         raise c.unsupported("axes, antialias and keep_aspect_ratio_policy are not supported. Give sizes or scales for all axes.")
     sizes = c.constant(3, "sizes").reshape(-1) if c.get(3) is not None else []
-    shape = c.shape(c[0])
     if len(sizes):
         wanted = [int(v) for v in sizes]
     else:
         wanted = _sizes(c, c.constant(2, "scales").reshape(-1).tolist())
-    return _resize(c, wanted, c.attributes.get("coordinate_transformation_mode", "half_pixel"), c.attributes.get("nearest_mode", "round_prefer_floor"))
+    return _resize(
+        c, wanted, c.attributes.get("coordinate_transformation_mode", "half_pixel"), c.attributes.get("nearest_mode", "round_prefer_floor")
+    )
 
 
 def _sizes(c: Conversion, scales: list[float]) -> list[int]:
     shape = c.shape(c[0])
     sizes = [int(d * s) for d, s in zip(shape, scales)]
     if len(scales) != len(shape) or any(size != d * s for size, d, s in zip(sizes, shape, scales)):
-        raise c.unsupported(f"its scales {scales} do not give whole sizes for an input of shape {list(shape)}; only such are supported. Export the model with "
-                            "sizes in place of scales.")
+        raise c.unsupported(
+            f"its scales {scales} do not give whole sizes for an input of shape {list(shape)}; only such are supported. Export the model "
+            "with "
+            "sizes in place of scales."
+        )
     return sizes
 
 
 def _resize(c: Conversion, sizes: list[int], coordinates: str, rounding: str) -> relax.Expr:
     shape, mode = c.shape(c[0]), c.attributes.get("mode", "nearest")
     if len(shape) != 4 or tuple(sizes[:2]) != shape[:2]:
-        raise c.unsupported(f"it resizes {list(shape)} to {sizes}; only the last two axes of four can change. Export the model with images in NCHW.")
+        raise c.unsupported(
+            f"it resizes {list(shape)} to {sizes}; only the last two axes of four can change. Export the model with images in NCHW."
+        )
     if mode not in _METHODS or coordinates not in _COORDINATES or rounding not in _ROUNDINGS:
-        raise c.unsupported(f"mode {mode!r} with coordinates {coordinates!r} and rounding {rounding!r} is not supported; modes {', '.join(_METHODS)}, coordinates "
-                            f"{', '.join(_COORDINATES)} and roundings {', '.join(_ROUNDINGS)} are.")
+        raise c.unsupported(
+            f"mode {mode!r} with coordinates {coordinates!r} and rounding {rounding!r} is not supported; modes {', '.join(_METHODS)}, "
+            "coordinates "
+            f"{', '.join(_COORDINATES)} and roundings {', '.join(_ROUNDINGS)} are."
+        )
     return R.image.resize2d(
         c[0],
         (sizes[2], sizes[3]),

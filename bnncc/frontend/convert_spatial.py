@@ -46,8 +46,10 @@ def convert_conv(c: Conversion) -> relax.Expr:
     window = window_of(c, weight_shape[2:], c.shape(c[0])[2:])
     groups = c.attributes.get("group", 1)
     if c.shape(c[0])[1] != weight_shape[1] * groups or weight_shape[0] % groups:
-        raise c.misshapen(f"its input has {c.shape(c[0])[1]} channels, its weight the shape {list(weight_shape)} with {groups} groups; these do not fit. "
-                            "Export the model again.")
+        raise c.misshapen(
+            f"its input has {c.shape(c[0])[1]} channels, its weight the shape {list(weight_shape)} with {groups} groups; these do not fit. "
+            "Export the model again."
+        )
     y = R.nn.conv2d(_image(c, c[0]), _image(c, c[1]), strides=window.strides, padding=window.pads, dilation=window.dilations, groups=groups)
     return _signal(c, _add_bias(c, y), rank)
 
@@ -77,8 +79,15 @@ def convert_conv_transpose(c: Conversion) -> relax.Expr:
             pads[i], pads[i + spatial] = (less, more) if auto == "SAME_UPPER" else (more, less)
     if spatial == 1:
         strides, dilations, extra, pads = [1, *strides], [1, *dilations], [0, *extra], [0, pads[0], 0, pads[1]]
-    y = R.nn.conv2d_transpose(_image(c, c[0]), _image(c, c[1]), strides=strides, padding=pads, output_padding=extra, dilation=dilations,
-                              groups=c.attributes.get("group", 1))
+    y = R.nn.conv2d_transpose(
+        _image(c, c[0]),
+        _image(c, c[1]),
+        strides=strides,
+        padding=pads,
+        output_padding=extra,
+        dilation=dilations,
+        groups=c.attributes.get("group", 1),
+    )
     return _signal(c, _add_bias(c, y), spatial + 2)
 
 
@@ -111,7 +120,9 @@ def convert_average_pool(c: Conversion) -> relax.Expr:
         top, left, bottom, right = window.pads
         x = c.emit(R.nn.pad(x, [0, 0, 0, 0, top, bottom, left, right], "constant", 0.0))
         pads, count_padding = (0, 0, *extra), False
-    y = R.nn.avg_pool2d(x, pool_size=window.kernel, strides=window.strides, padding=pads, dilation=window.dilations, count_include_pad=count_padding)
+    y = R.nn.avg_pool2d(
+        x, pool_size=window.kernel, strides=window.strides, padding=pads, dilation=window.dilations, count_include_pad=count_padding
+    )
     return _signal(c, y, rank)
 
 
@@ -143,5 +154,8 @@ def convert_pad(c: Conversion) -> relax.Expr:
         raise c.unsupported(f"its mode is {mode!r}; constant, edge, reflect and wrap are supported.")
     limit = {"edge": None, "reflect": -1, "wrap": 0}[mode]
     if limit is not None and any(w > d + limit for w, d in zip(np.maximum(before, after), c.shape(x))):
-        raise c.unsupported(f"mode {mode!r} with widths {before} and {after} repeats the input of shape {list(shape)} more than once, which is not supported.")
+        raise c.unsupported(
+            f"mode {mode!r} with widths {before} and {after} repeats the input of shape {list(shape)} more than once, which is not "
+            "supported."
+        )
     return R.nn.pad(x, widths, {"edge": "replicate", "reflect": "reflect", "wrap": "circular"}[mode])

@@ -66,6 +66,8 @@ def evaluate(model: onnx.ModelProto, names: list[str]) -> dict[str, np.ndarray]:
         values = exact_session(part).run(names, {})
     except Exception as error:  # onnxruntime's exceptions have no common base
         reason = " ".join(str(error).split())
-        raise ModelFormatError(f"The constant part of the model (up to {title(nodes[0])}) cannot be computed: {reason}. Export the model again, with "
-                               "constant folding on.") from error
+        raise ModelFormatError(
+            f"The constant part of the model (up to {title(nodes[0])}) cannot be computed: {reason}. Export the model again, with "
+            "constant folding on."
+        ) from error
     return dict(zip(names, values))

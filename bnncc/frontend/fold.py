@@ -47,8 +47,10 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
         _prune(folded.graph)
     for node in folded.graph.node:
         if next(subgraphs(node), None) is not None:
-            raise UnsupportedOperator(f"{title(node)} is control flow that depends on the model's input. Only straight graphs are supported: export the "
-                                      "model with fixed shapes, without branches or loops that depend on data.")
+            raise UnsupportedOperator(
+                f"{title(node)} is control flow that depends on the model's input. Only straight graphs are supported: export the "
+                "model with fixed shapes, without branches or loops that depend on data."
+            )
     for tensor in folded.graph.initializer:
         if tensor.name in origins:
             array = numpy_helper.to_array(tensor)

@@ -121,7 +121,9 @@ class _Importer:
                 results = [results]
             wanted = len([name for name in node.output if name])
             if any(name for name in node.output[len(results) :]):
-                raise UnsupportedOperator(f"{title(node)}: {wanted} of its outputs are used, {len(results)} are supported. Export the model without the others.")
+                raise UnsupportedOperator(
+                    f"{title(node)}: {wanted} of its outputs are used, {len(results)} are supported. Export the model without the others."
+                )
             for name, expr in zip(node.output, results):
                 if name:
                     expr = self._builder.normalize(expr)
@@ -130,16 +132,20 @@ class _Importer:
         except (RuntimeError, ValueError, TypeError) as error:  # what TVM raises for types that do not fit
             shapes = ", ".join(f"'{name}' {_type_shown(value)}" for name, value in zip(node.input, inputs) if value is not None)
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise ModelShapeError(f"{title(node)} cannot be converted with the inputs {shapes}: {reason}. Check the shapes the model was exported with "
-                                  "and those given with --shape.") from error
+            raise ModelShapeError(
+                f"{title(node)} cannot be converted with the inputs {shapes}: {reason}. Check the shapes the model was exported with "
+                "and those given with --shape."
+            ) from error
 
     def _check_type(self, node: onnx.NodeProto, name: str, expr: relax.Expr) -> None:
         """Compare what a converter made with what ONNX says of the tensor: TVM's own converters do not always agree."""
         expected = self._types[name]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(expected.elem_type).name
         if str(expr.ty.dtype) != dtype or tuple(int(d) for d in expr.ty.shape.values) != expected.shape:
-            raise UnsupportedOperator(f"{title(node)} should make '{name}' as {dtype}{list(expected.shape)}, but converts to {_type_shown(expr)}: this form of "
-                                      f"{node.op_type} is not supported. Replace the node by simpler operators before the export.")
+            raise UnsupportedOperator(
+                f"{title(node)} should make '{name}' as {dtype}{list(expected.shape)}, but converts to {_type_shown(expr)}: this form of "
+                f"{node.op_type} is not supported. Replace the node by simpler operators before the export."
+            )
 
     def _name_result(self, name: str, expr: relax.Expr, info: NodeInfo) -> None:
         if isinstance(expr, relax.Var | GenericConst) and name not in self._output_names:
@@ -161,7 +167,12 @@ class _Importer:
 
     def _result(self, name: str) -> relax.Var:
         value = self._values[name]
-        if isinstance(value, relax.Var) and not isinstance(value, relax.DataflowVar) and self.tensors.get(value.name) == name and value.name in self.nodes:
+        if (
+            isinstance(value, relax.Var)
+            and not isinstance(value, relax.DataflowVar)
+            and self.tensors.get(value.name) == name
+            and value.name in self.nodes
+        ):
             return value
         info = NodeInfo(name, "Identity", "", (name,), name)
         expr = self._builder.normalize(relax.op.reshape(value, [int(d) for d in value.ty.shape.values]))

@@ -50,7 +50,9 @@ def load_model(source: str | Path | onnx.ModelProto, warnings: list[str]) -> onn
         try:
             model = inliner.inline_local_functions(model)
         except Exception as error:  # the inliner raises whatever its C++ part throws
-            raise ModelFormatError(f"The model's local functions cannot be inlined: {error}. Export it again, without local functions.") from error
+            raise ModelFormatError(
+                f"The model's local functions cannot be inlined: {error}. Export it again, without local functions."
+            ) from error
     return model
 
 
@@ -79,8 +81,11 @@ def _check_text(message: Message) -> None:
         items = content if isinstance(content, Sequence) and not isinstance(content, str | bytes) else [content]
         if field.type == field.TYPE_STRING and any(isinstance(item, bytes) for item in items):
             bad = next(item for item in items if isinstance(item, bytes))
-            raise ModelFormatError(f"The model's field {message.DESCRIPTOR.name}.{field.name} holds {bad[:40]!r}, which is no text: the file is damaged. Export or "
-                                   "copy the model again.")
+            raise ModelFormatError(
+                f"The model's field {message.DESCRIPTOR.name}.{field.name} holds {bad[:40]!r}, which is no text: the file is damaged. "
+                "Export or "
+                "copy the model again."
+            )
         if field.type == field.TYPE_MESSAGE:
             for item in items:
                 _check_text(item)
@@ -99,18 +104,24 @@ def _spell_standard_domain(model: onnx.ModelProto) -> None:
 
 def _check_versions(model: onnx.ModelProto, warnings: list[str]) -> None:
     if model.ir_version < OLDEST_KNOWN_IR:
-        raise ModelFormatError(f"The model's format is IR version {model.ir_version}; versions {OLDEST_KNOWN_IR} to {NEWEST_KNOWN_IR} are "
-                               "supported. Export it again with a newer exporter.")
+        raise ModelFormatError(
+            f"The model's format is IR version {model.ir_version}; versions {OLDEST_KNOWN_IR} to {NEWEST_KNOWN_IR} are "
+            "supported. Export it again with a newer exporter."
+        )
     if model.ir_version > NEWEST_KNOWN_IR:
         warnings.append(f"The model's format is IR version {model.ir_version}, newer than {NEWEST_KNOWN_IR}, the newest that is tested.")
     versions = {o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS}
     if not versions:
-        raise ModelFormatError("The model does not say which version of the standard operator set it uses (opset_import lacks the domain ''): "
-                               "the file is truncated or its exporter is faulty. Export or copy it again.")
+        raise ModelFormatError(
+            "The model does not say which version of the standard operator set it uses (opset_import lacks the domain ''): "
+            "the file is truncated or its exporter is faulty. Export or copy it again."
+        )
     version = max(versions)
     newest = onnx.defs.onnx_opset_version()
     if len(versions) > 1 or version > newest:
-        raise ModelFormatError(f"The model imports version {', '.join(map(str, sorted(versions)))} of the standard operator set; one version, up to "
-                               f"{newest}, is supported. Export it with opset {NEWEST_TRIED_OPSET} or lower.")
+        raise ModelFormatError(
+            f"The model imports version {', '.join(map(str, sorted(versions)))} of the standard operator set; one version, up to "
+            f"{newest}, is supported. Export it with opset {NEWEST_TRIED_OPSET} or lower."
+        )
     if not OLDEST_OPSET <= version <= NEWEST_TRIED_OPSET:
         warnings.append(f"The model uses opset {version}; opsets {OLDEST_OPSET} to {NEWEST_TRIED_OPSET} are tested.")

@@ -69,7 +69,9 @@ def all_tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]
             yield tensor.name, tensor
         for node in inner.node:
             for attribute in node.attribute:
-                shown = node.output[0] if node.output and node.op_type in ("Constant", "ConstantOfShape") else f"{node.name}.{attribute.name}"
+                shown = (
+                    node.output[0] if node.output and node.op_type in ("Constant", "ConstantOfShape") else f"{node.name}.{attribute.name}"
+                )
                 if attribute.HasField("t"):
                     yield shown, attribute.t
 

@@ -31,8 +31,10 @@ def to_single_precision(model: onnx.ModelProto, warnings: list[str]) -> None:
                 for tensor in (attribute.t, *attribute.tensors):
                     count += _widen(tensor)
     if count:
-        warnings.append("The model uses float16. It is compiled, and its reference computed, in float32, so results are a little more precise than in "
-                        "float16; float16 inputs and outputs become float32.")
+        warnings.append(
+            "The model uses float16. It is compiled, and its reference computed, in float32, so results are a little more precise than in "
+            "float16; float16 inputs and outputs become float32."
+        )
 
 
 def _widen(tensor: onnx.TensorProto) -> bool:

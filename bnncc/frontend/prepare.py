@@ -87,8 +87,10 @@ def _check_types(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None:
     for name in [value.name for value in graph.input] + list(made_by):
         if name in types and types[name].elem_type not in _RUN_TIME_TYPES:
             found = _TYPE_NAMES.get(types[name].elem_type, str(types[name].elem_type))
-            raise UnsupportedOperator(f"The tensor '{name}', {'made by ' + made_by[name] if name in made_by else 'an input of the model'}, has element type "
-                                      f"{found}; at run time float32, bool and the integers of 8 bits and more are supported. Export the model in float32.")
+            raise UnsupportedOperator(
+                f"The tensor '{name}', {'made by ' + made_by[name] if name in made_by else 'an input of the model'}, has element type "
+                f"{found}; at run time float32, bool and the integers of 8 bits and more are supported. Export the model in float32."
+            )
 
 
 def _check_static(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None:
@@ -99,15 +101,20 @@ def _check_static(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None:
                 continue
             if known is None or not known.static:
                 shown = "unknown" if known is None or known.shape is None else str(["?" if d is None else d for d in known.shape])
-                raise ModelShapeError(f"The shape of the tensor '{name}', which {title(node)} makes, is {shown} although all inputs "
-                                      "have fixed shapes: it depends on the data. Only static shapes are supported: export the model without that node.")
+                raise ModelShapeError(
+                    f"The shape of the tensor '{name}', which {title(node)} makes, is {shown} although all inputs "
+                    "have fixed shapes: it depends on the data. Only static shapes are supported: export the model without that node."
+                )
             check_size(f"The tensor '{name}' made by {title(node)}", known.shape)
 
 
 def _check_batch(model: onnx.ModelProto, names: list[str], shapes: dict[str, tuple[int, ...]]) -> None:
     """Run the model once on zeros: a batch size baked into a Reshape shows there at the latest."""
     batch = shapes[names[0]][0]
-    advice = f"The model was exported for one batch size, and --shape asks for {batch}. Use the exported batch size, or export with a dynamic one."
+    advice = (
+        f"The model was exported for one batch size, and --shape asks for {batch}. Use the exported batch size, or export with a "
+        "dynamic one."
+    )
     feeds = {}
     for value in model.graph.input:
         tensor = value.type.tensor_type

@@ -21,8 +21,10 @@ def rewrite_multi_threshold(r: Rewriter) -> None:
     axis = _channel_axis(r, len(shape))
     channels = shape[axis] if axis < len(shape) else 1
     if thresholds.ndim != 2 or not thresholds.size or thresholds.shape[0] not in (1, channels):
-        raise r.unsupported(f"its thresholds have shape {list(thresholds.shape)}, its input {list(shape)} with the channels on axis {axis}; "
-                            "[channels, n] and [1, n] are supported. Check data_layout.")
+        raise r.unsupported(
+            f"its thresholds have shape {list(thresholds.shape)}, its input {list(shape)} with the channels on axis {axis}; "
+            "[channels, n] and [1, n] are supported. Check data_layout."
+        )
     count = thresholds.shape[1]
     by_channel = [1] * len(shape)
     by_channel[axis] = thresholds.shape[0]

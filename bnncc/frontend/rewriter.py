@@ -50,7 +50,9 @@ class Rewriter:
         Tensor names in use; grows.
     """
 
-    def __init__(self, node: onnx.NodeProto, opset: int, types: dict[str, TensorType], constant: Callable[[str], np.ndarray | None], taken: set[str]):
+    def __init__(
+        self, node: onnx.NodeProto, opset: int, types: dict[str, TensorType], constant: Callable[[str], np.ndarray | None], taken: set[str]
+    ):
         self.node, self.opset, self._types, self._constant, self._taken = node, opset, types, constant, taken
         self.attributes = attributes(node)
         self.nodes: list[onnx.NodeProto] = []
@@ -70,7 +72,9 @@ class Rewriter:
         """
         value = self._constant(self.node.input[index]) if index < len(self.node.input) and self.node.input[index] else None
         if value is None:
-            raise self.unsupported(f"its {what} (input {index}) is missing or not constant; it must be a constant. Export the model with a fixed one.")
+            raise self.unsupported(
+                f"its {what} (input {index}) is missing or not constant; it must be a constant. Export the model with a fixed one."
+            )
         return value
 
     def maybe_constant(self, index: int) -> np.ndarray | None:
@@ -88,7 +92,9 @@ class Rewriter:
         """Return the shape of input ``index``; its rank must be known, else UnsupportedOperator."""
         known = self._types.get(self.node.input[index])
         if known is None or known.shape is None:
-            raise self.unsupported(f"the rank of its input '{self.node.input[index]}' cannot be told. Run shape inference on the model before.")
+            raise self.unsupported(
+                f"the rank of its input '{self.node.input[index]}' cannot be told. Run shape inference on the model before."
+            )
         return known.shape
 
     def is_scalar(self, index: int, number: float) -> bool:
@@ -110,7 +116,9 @@ class Rewriter:
         """Add a node; return its output's name, the replaced node's own where this is the last one."""
         output = self.node.output[0] if last else fresh_name(f"{self.node.output[0]}_{op_type}", self._taken)
         # The last node keeps the name: tensor and node names of the source stay findable. The others' follow from unique tensor names.
-        self.nodes.append(onnx.helper.make_node(op_type, list(inputs), [output], self.node.name if last else f"{self.node.name}/{output}", **attrs))
+        self.nodes.append(
+            onnx.helper.make_node(op_type, list(inputs), [output], self.node.name if last else f"{self.node.name}/{output}", **attrs)
+        )
         return output
 
     def finish(self, name: str) -> None:
@@ -134,8 +142,8 @@ class Rewriter:
         """Nearest integer, halves to even."""
         if self.opset >= 11:
             return self.emit("Round", x)
-        # No Round before opset 11: Floor, plus one where the rest is above a half, or a half above an odd number. (Adding and subtracting 1.5 * 2^23
-        # would do, too, but reads like the residue of a straight-through estimator, which later passes cancel.)
+        # No Round before opset 11: Floor, plus one where the rest is above a half, or a half above an odd number. (Adding and
+        # subtracting 1.5 * 2^23 would do, too, but reads like the residue of a straight-through estimator, which later passes cancel.)
         half = self.weight(0.5, "half")
         low = self.emit("Floor", x)
         rest = self.emit("Sub", x, low)

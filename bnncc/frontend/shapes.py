@@ -52,7 +52,9 @@ def fix_input_shapes(graph: onnx.GraphProto, shapes: dict[str, tuple[int, ...]],
     names = [value.name for value in graph.input]
     for name in shapes:
         if name not in names:
-            raise ModelShapeError(f"--shape names the input '{name}', but the model's inputs are {', '.join(map(repr, names))}. Use one of those names.")
+            raise ModelShapeError(
+                f"--shape names the input '{name}', but the model's inputs are {', '.join(map(repr, names))}. Use one of those names."
+            )
     rebatched = []
     for value in graph.input:
         declared = _declared(value)
@@ -90,24 +92,34 @@ def _resolve(name: str, declared: list | None, asked: tuple[int, ...] | None, wa
         check_size(f"The shape asked for input '{name}'", asked)
     if declared is None:
         if asked is None:
-            raise ModelShapeError(f"The model does not say the shape of its input '{name}', not even its rank. Give it with --shape {name}=D0,D1,...")
+            raise ModelShapeError(
+                f"The model does not say the shape of its input '{name}', not even its rank. Give it with --shape {name}=D0,D1,..."
+            )
         return asked, False
     if asked is None:
         fixed = [1 if i == 0 and _is_free(d) else d for i, d in enumerate(declared)]
         if any(_is_free(d) for d in fixed):
             example = ",".join("D" + str(i) if _is_free(d) else str(d) for i, d in enumerate(fixed))
-            raise ModelShapeError(f"The input '{name}' has shape {_shown(declared)}, with dimensions that the model leaves open. Fix them with "
-                                  f"--shape {name}={example}, a number in place of each D.")
+            raise ModelShapeError(
+                f"The input '{name}' has shape {_shown(declared)}, with dimensions that the model leaves open. Fix them with "
+                f"--shape {name}={example}, a number in place of each D."
+            )
         if declared and _is_free(declared[0]):
-            warnings.append(f"The input '{name}' has shape {_shown(declared)}; its batch size is set to 1. Choose another with --shape {name}=...")
+            warnings.append(
+                f"The input '{name}' has shape {_shown(declared)}; its batch size is set to 1. Choose another with --shape {name}=..."
+            )
         return tuple(fixed), False
     if len(asked) != len(declared):
-        raise ModelShapeError(f"--shape gives the input '{name}' {len(asked)} dimensions, {list(asked)}, but the model has {len(declared)}: "
-                              f"{_shown(declared)}. Give {len(declared)} dimensions.")
+        raise ModelShapeError(
+            f"--shape gives the input '{name}' {len(asked)} dimensions, {list(asked)}, but the model has {len(declared)}: "
+            f"{_shown(declared)}. Give {len(declared)} dimensions."
+        )
     for i, (want, have) in enumerate(zip(asked, declared)):
         if i and not _is_free(have) and want != have:
-            raise ModelShapeError(f"--shape gives the input '{name}' the shape {list(asked)}, but the model fixes dimension {i} to {have}: "
-                                  f"{_shown(declared)}. Only open dimensions, and the batch size, can be chosen.")
+            raise ModelShapeError(
+                f"--shape gives the input '{name}' the shape {list(asked)}, but the model fixes dimension {i} to {have}: "
+                f"{_shown(declared)}. Only open dimensions, and the batch size, can be chosen."
+            )
     changed = bool(declared) and not _is_free(declared[0]) and asked[0] != declared[0]
     return asked, changed
 
@@ -137,8 +149,10 @@ def infer_types(model: onnx.ModelProto) -> dict[str, TensorType]:
         reason = " ".join(str(error).split())
         if "TypeInferenceError" in reason:
             raise ModelFormatError(f"The element types in the model contradict each other: {reason}. Export the model again.") from error
-        raise ModelShapeError(f"The shapes in the model contradict each other: {reason}. If --shape was given, try the shape the model was exported "
-                              "with; otherwise export the model again.") from error
+        raise ModelShapeError(
+            f"The shapes in the model contradict each other: {reason}. If --shape was given, try the shape the model was exported "
+            "with; otherwise export the model again."
+        ) from error
     except (RuntimeError, ValueError) as error:
         raise ModelFormatError(f"Shape inference fails on the model: {' '.join(str(error).split())}. Export the model again.") from error
     graph = inferred.graph
@@ -157,7 +171,9 @@ def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with large weights replaced by inputs of the same type: inference needs no values of those."""
     graph = model.graph
     small = [t for t in graph.initializer if _elements(t) <= _LARGEST_SHAPE_CONSTANT]
-    large = [onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer if _elements(t) > _LARGEST_SHAPE_CONSTANT]
+    large = [
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer if _elements(t) > _LARGEST_SHAPE_CONSTANT
+    ]
     copy = onnx.helper.make_graph(graph.node, graph.name or "graph", [*graph.input, *large], graph.output, small)
     skeleton = onnx.helper.make_model(copy, opset_imports=model.opset_import)
     skeleton.ir_version = max(model.ir_version, 4)

@@ -74,15 +74,19 @@ def _check_nodes(model: onnx.ModelProto) -> None:
             else:
                 onnx.checker.check_model(_alone(model, node))
         except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-            raise ModelFormatError(f"{title(node)} breaks the rules of its operator: {' '.join(str(error).split())}. Export the model again.") from error
+            raise ModelFormatError(
+                f"{title(node)} breaks the rules of its operator: {' '.join(str(error).split())}. Export the model again."
+            ) from error
 
 
 def _alone(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
-    """Return a model of this one node, what it reads its inputs: onnx checks nodes with subgraphs only together with the names around them."""
+    """Return a model of this one node, its inputs what it reads: onnx checks a node with subgraphs only among the names it sees."""
     describe = onnx.helper.make_tensor_value_info
     inputs = [describe(name, onnx.TensorProto.FLOAT, []) for name in dict.fromkeys(node_reads(node))]
     outputs = [describe(name, onnx.TensorProto.FLOAT, []) for name in node.output if name]
-    return onnx.helper.make_model(onnx.helper.make_graph([node], "node", inputs, outputs), opset_imports=model.opset_import, ir_version=model.ir_version)
+    return onnx.helper.make_model(
+        onnx.helper.make_graph([node], "node", inputs, outputs), opset_imports=model.opset_import, ir_version=model.ir_version
+    )
 
 
 def _drop_unread_weights(graph: onnx.GraphProto) -> None:
@@ -109,15 +113,25 @@ def _check_operators(model: onnx.ModelProto) -> None:
                 continue
             if node.domain not in STANDARD_DOMAINS:
                 known = sorted(REWRITES) if node.domain.startswith(_QUANTIZER_DOMAINS) else []
-                of_it = f"of that domain {', '.join(known)}" if known else f"and the quantizers {', '.join(sorted(REWRITES))} of QONNX, Brevitas and FINN"
-                raise UnsupportedOperator(f"{title(node)} is of the domain '{node.domain}'. Supported are the standard ONNX operators {of_it}. Export "
-                                          "the model without that operator, or replace it by standard ones.")
+                of_it = (
+                    f"of that domain {', '.join(known)}"
+                    if known
+                    else f"and the quantizers {', '.join(sorted(REWRITES))} of QONNX, Brevitas and FINN"
+                )
+                raise UnsupportedOperator(
+                    f"{title(node)} is of the domain '{node.domain}'. Supported are the standard ONNX operators {of_it}. Export "
+                    "the model without that operator, or replace it by standard ones."
+                )
             if not onnx.defs.has(node.op_type):
-                raise UnsupportedOperator(f"{title(node)}: ONNX has no operator '{node.op_type}', and it is none of the quantizers "
-                                          f"{', '.join(sorted(REWRITES))}. If it belongs to a library of custom operators, replace it by standard ones.")
+                raise UnsupportedOperator(
+                    f"{title(node)}: ONNX has no operator '{node.op_type}', and it is none of the quantizers "
+                    f"{', '.join(sorted(REWRITES))}. If it belongs to a library of custom operators, replace it by standard ones."
+                )
             if not _in_opset(node.op_type, version):
-                raise UnsupportedOperator(f"{title(node)}: opset {version}, which the model imports, has no operator '{node.op_type}'; another version has. "
-                                          "Export the model again, with an opset up to 21 that fits its operators.")
+                raise UnsupportedOperator(
+                    f"{title(node)}: opset {version}, which the model imports, has no operator '{node.op_type}'; another version has. "
+                    "Export the model again, with an opset up to 21 that fits its operators."
+                )
 
 
 def _in_opset(op_type: str, version: int) -> bool:

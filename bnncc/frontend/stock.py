@@ -9,8 +9,8 @@ from collections.abc import Callable
 import onnx
 from tvm import relax
 from tvm.ir import GenericConst, Tuple, TupleGetItem, TupleType
-from tvm.tirx import IntImm
 from tvm.relax.frontend.onnx import onnx_frontend
+from tvm.tirx import IntImm
 
 from bnncc.errors import UnsupportedOperator
 from bnncc.frontend.onnx_graph import title
@@ -44,8 +44,10 @@ def convert_by_stock_importer(
     """
     table = onnx_frontend._get_convert_map()
     if node.op_type not in table:
-        raise UnsupportedOperator(f"{title(node)}: the operator {node.op_type} is not supported. Supported are {', '.join(supported)}, and what TVM's ONNX "
-                                  "importer converts. Replace the node by supported ones before the export.")
+        raise UnsupportedOperator(
+            f"{title(node)}: the operator {node.op_type} is not supported. Supported are {', '.join(supported)}, and what TVM's ONNX "
+            "importer converts. Replace the node by supported ones before the export."
+        )
     frontend = onnx_frontend.ONNXGraphImporter({}, opset)
     attributes = frontend._parse_attr(node.attribute)
     attributes["tvm_custom"] = {"name": node.name, "num_outputs": len(node.output)}
@@ -60,13 +62,17 @@ def convert_by_stock_importer(
             results = _emit(builder, table[node.op_type].get_converter(opset)(builder, given, attributes, [{}, {}]))
     except Exception as error:  # TVM raises anything from AttributeError to its own errors
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise UnsupportedOperator(f"{title(node)}: TVM's converter for {node.op_type}, which stands in for one of ours, does not take it: {reason}. "
-                                  "Replace the node by simpler operators before the export.") from error
+        raise UnsupportedOperator(
+            f"{title(node)}: TVM's converter for {node.op_type}, which stands in for one of ours, does not take it: {reason}. "
+            "Replace the node by simpler operators before the export."
+        ) from error
     finally:
         block = builder._end_block()
     if builder.get().functions or any(not _is_plain(binding) for binding in block.bindings):
-        raise UnsupportedOperator(f"{title(node)}: {node.op_type} in this form takes more than Relax operators on static shapes, which is not supported. Replace "
-                                  "the node by simpler operators before the export.")
+        raise UnsupportedOperator(
+            f"{title(node)}: {node.op_type} in this form takes more than Relax operators on static shapes, which is not supported. Replace "
+            "the node by simpler operators before the export."
+        )
     return _take_over(block.bindings, results, {inner[name]: outer[name] for name in inner}, bind)
 
 
@@ -86,7 +92,9 @@ def _is_plain(binding: relax.Binding) -> bool:
     return isinstance(binding, relax.VarBinding) and static and not isinstance(binding.var.ty, relax.ShapeType)
 
 
-def _take_over(bindings: list[relax.Binding], results: list[relax.Expr], known: dict[relax.Var, relax.Expr], bind: Callable) -> list[relax.Expr]:
+def _take_over(
+    bindings: list[relax.Binding], results: list[relax.Expr], known: dict[relax.Var, relax.Expr], bind: Callable
+) -> list[relax.Expr]:
     """Bind again, over our own variables, what the converter bound; outputs stay unbound, to get their ONNX names."""
     outputs: dict[relax.Var, relax.Expr] = {}
     for binding in bindings:

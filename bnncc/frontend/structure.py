@@ -119,8 +119,10 @@ def _check_inner(graph: onnx.GraphProto) -> None:
 
 def _check_types(graph: onnx.GraphProto) -> None:
     if graph.sparse_initializer:
-        raise UnsupportedOperator(f"The weight '{graph.sparse_initializer[0].values.name}' is stored as a sparse tensor; only dense tensors are "
-                                  "supported. Export the model with dense weights.")
+        raise UnsupportedOperator(
+            f"The weight '{graph.sparse_initializer[0].values.name}' is stored as a sparse tensor; only dense tensors are "
+            "supported. Export the model with dense weights."
+        )
     values = [("input", value) for value in graph.input] + [("output", value) for value in graph.output]
     for role, value in values:
         kind = value.type.WhichOneof("value")
@@ -129,23 +131,43 @@ def _check_types(graph: onnx.GraphProto) -> None:
         if kind is None:
             raise ModelFormatError(f"The {role} '{value.name}' has no type. {_AGAIN}")
         if kind != "tensor_type":
-            raise UnsupportedOperator(f"The {role} '{value.name}' is a {kind.removesuffix('_type').replace('_', ' ')}, not a dense tensor. Only dense "
-                                      "tensors of numbers are supported: change the model so that it takes and gives such.")
+            raise UnsupportedOperator(
+                f"The {role} '{value.name}' is a {kind.removesuffix('_type').replace('_', ' ')}, not a dense tensor. Only dense "
+                "tensors of numbers are supported: change the model so that it takes and gives such."
+            )
         _check_element_type(f"{role} '{value.name}'", value.type.tensor_type.elem_type)
     for tensor in graph.initializer:
         _check_element_type(f"weight '{tensor.name}'", tensor.data_type)
     for node in graph.node:
         if any(a.name in ("sparse_value", "value_string", "value_strings") for a in node.attribute):
-            raise UnsupportedOperator(f"{title(node)} makes a sparse tensor or strings; only dense tensors of numbers are supported. Export the "
-                                      "model without it.")
+            raise UnsupportedOperator(
+                f"{title(node)} makes a sparse tensor or strings; only dense tensors of numbers are supported. Export the model without it."
+            )
 
 
 def _check_element_type(what: str, element_type: int) -> None:
     T = onnx.TensorProto
     if element_type == T.UNDEFINED:
         raise ModelFormatError(f"The {what} has no element type. {_AGAIN}")
-    supported = {T.FLOAT, T.FLOAT16, T.DOUBLE, T.BOOL, T.INT4, T.UINT4, T.INT8, T.UINT8, T.INT16, T.UINT16, T.INT32, T.UINT32, T.INT64, T.UINT64}
+    supported = {
+        T.FLOAT,
+        T.FLOAT16,
+        T.DOUBLE,
+        T.BOOL,
+        T.INT4,
+        T.UINT4,
+        T.INT8,
+        T.UINT8,
+        T.INT16,
+        T.UINT16,
+        T.INT32,
+        T.UINT32,
+        T.INT64,
+        T.UINT64,
+    }
     if element_type not in supported:
         names = {number: name for name, number in T.DataType.items()}
-        raise UnsupportedOperator(f"The {what} has element type {names.get(element_type, element_type)}; float32, float16, float64, bool and the "
-                                  "integer types are supported. Export the model in float32.")
+        raise UnsupportedOperator(
+            f"The {what} has element type {names.get(element_type, element_type)}; float32, float16, float64, bool and the "
+            "integer types are supported. Export the model in float32."
+        )

@@ -27,11 +27,15 @@ def check_size(what: str, shape: tuple[int, ...] | list[int]) -> None:
         It has not; the message starts with ``what``.
     """
     if any(d < 0 for d in shape) or (0 in shape):
-        raise ModelShapeError(f"{what} has shape {list(shape)}, with a zero or negative dimension: it holds no data. Every dimension must be at "
-                              "least 1: give a proper shape with --shape, or export the model again.")
+        raise ModelShapeError(
+            f"{what} has shape {list(shape)}, with a zero or negative dimension: it holds no data. Every dimension must be at "
+            "least 1: give a proper shape with --shape, or export the model again."
+        )
     if math.prod(shape) > MAX_ELEMENTS:
-        raise ModelShapeError(f"{what} has shape {list(shape)}, which is {math.prod(shape)} elements; at most {MAX_ELEMENTS} a tensor are supported. "
-                              "Give a smaller shape with --shape, or check that the file is not damaged.")
+        raise ModelShapeError(
+            f"{what} has shape {list(shape)}, which is {math.prod(shape)} elements; at most {MAX_ELEMENTS} a tensor are supported. "
+            "Give a smaller shape with --shape, or check that the file is not damaged."
+        )
 
 
 def check_values(model: onnx.ModelProto) -> None:
@@ -56,7 +60,9 @@ def check_values(model: onnx.ModelProto) -> None:
         try:
             array = numpy_helper.to_array(tensor)
         except Exception as error:  # whatever NumPy or the decoder says of a damaged tensor
-            raise ModelFormatError(f"The weight '{name}' of shape {list(tensor.dims)} is damaged: {error}. Export or copy the model again.") from error
+            raise ModelFormatError(
+                f"The weight '{name}' of shape {list(tensor.dims)} is damaged: {error}. Export or copy the model again."
+            ) from error
         if array.dtype.kind == "f":
             check_finite(name, array, infinity_is_a_bound=array.size == 1 and readers.get(name, {"Constant"}) <= _TAKES_INFINITY)
 
@@ -72,5 +78,7 @@ def check_finite(name: str, array: np.ndarray, infinity_is_a_bound: bool = False
     bad = np.isnan(array) if infinity_is_a_bound else ~np.isfinite(array)
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise ModelValueError(f"The weight '{name}'{origin} holds {'NaN' if np.isnan(array).any() else 'an infinity'}: {int(bad.sum())} of {array.size} "
-                              f"values are not finite, the first at index {index}. Weights must be finite: check the training or the export.")
+        raise ModelValueError(
+            f"The weight '{name}'{origin} holds {'NaN' if np.isnan(array).any() else 'an infinity'}: {int(bad.sum())} of {array.size} "
+            f"values are not finite, the first at index {index}. Weights must be finite: check the training or the export."
+        )

@@ -29,4 +29,6 @@ def make_model(
     described = inputs if isinstance(inputs, list) else [value("x", inputs)]
     tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in (weights or {}).items()]
     graph = helper.make_graph(nodes, "test", described, [helper.make_empty_tensor_value_info(name) for name in outputs], tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)], ir_version=ir)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)], ir_version=ir
+    )

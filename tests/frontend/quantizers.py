@@ -12,9 +12,16 @@ def _away_from_zero(x: np.ndarray) -> np.ndarray:
 
 
 ROUNDINGS = {
-    "ROUND": np.rint, "HALF_EVEN": np.rint, "CEIL": np.ceil, "FLOOR": np.floor, "UP": _away_from_zero, "DOWN": np.trunc, "ROUND_TO_ZERO": np.trunc,
-    "HALF_UP": lambda x: np.trunc(x + np.copysign(np.float32(0.5), x)), "HALF_DOWN": lambda x: _away_from_zero(np.where(np.abs(x) > 0.5, x - np.copysign(np.float32(0.5), x), 0)),
-}  # fmt: skip
+    "ROUND": np.rint,
+    "HALF_EVEN": np.rint,
+    "CEIL": np.ceil,
+    "FLOOR": np.floor,
+    "UP": _away_from_zero,
+    "DOWN": np.trunc,
+    "ROUND_TO_ZERO": np.trunc,
+    "HALF_UP": lambda x: np.trunc(x + np.copysign(np.float32(0.5), x)),
+    "HALF_DOWN": lambda x: _away_from_zero(np.where(np.abs(x) > 0.5, x - np.copysign(np.float32(0.5), x), 0)),
+}
 
 
 def quant(x: np.ndarray, scale: np.ndarray, zero: np.ndarray, bits: float, signed: int, narrow: int, rounding: str) -> np.ndarray:

@@ -26,29 +26,48 @@ UNSUPPORTED = [
     (Case("Div", [Input((3,), "int32"), np.asarray([2], np.int32)]), "division of int32 at run time"),
     (Case("BatchNormalization", [X, ONES, ONES, ONES, ONES], {"training_mode": 1}, (15, 21), outputs=3), "training_mode=1"),
     (Case("BatchNormalization", [Input((2, 4)), Input((4,)), ONES, ONES, ONES]), "scale .input 1. depends on the model's input"),
-    (Case("QuantizeLinear", [Input((2, 4)), np.ones((2, 2), F), np.zeros((2, 2), np.int8)], {"axis": 1, "block_size": 2}, (21, 21)), "block_size"),
+    (
+        Case("QuantizeLinear", [Input((2, 4)), np.ones((2, 2), F), np.zeros((2, 2), np.int8)], {"axis": 1, "block_size": 2}, (21, 21)),
+        "block_size",
+    ),
     (Case("ArgMax", [X], {"select_last_index": 1}, (12, 21)), "select_last_index=1"),
     (Case("Resize", [X, None, np.asarray([2, 2], F)], {"axes": [2, 3]}, (18, 21)), "axes, antialias and keep_aspect_ratio_policy"),
     (Case("Resize", [X, None, np.asarray([1, 1, 1.3, 1.3], F)], {}, (13, 21)), r"scales \[1.0, 1.0, 1.29.* do not give whole sizes"),
     (Case("Resize", [X, None, np.asarray([1, 2, 2, 2], F)], {}, (13, 21)), "only the last two axes of four can change"),
     (Case("Resize", [Input((1, 4, 6)), None, np.asarray([1, 1, 2], F)], {}, (13, 21)), "only the last two axes of four can change"),
-    (Case("Resize", [X, _roi := np.asarray([0, 0, 0, 0, 1, 1, 1, 1], F), np.asarray([1, 1, 2, 2], F)], {"coordinate_transformation_mode": "tf_crop_and_resize"}, (13, 21)),
-     "coordinates 'tf_crop_and_resize'"),
+    (
+        Case(
+            "Resize",
+            [X, _roi := np.asarray([0, 0, 0, 0, 1, 1, 1, 1], F), np.asarray([1, 1, 2, 2], F)],
+            {"coordinate_transformation_mode": "tf_crop_and_resize"},
+            (13, 21),
+        ),
+        "coordinates 'tf_crop_and_resize'",
+    ),
     (Case("Conv", [Input((1, 4, 6, 6, 6)), np.ones((2, 4, 3, 3, 3), F)]), "3 spatial axes"),
     (Case("ConvTranspose", [Input((1, 4, 6, 6, 6)), np.ones((4, 2, 3, 3, 3), F)]), "3 spatial axes; 1 and 2 are supported"),
     (Case("MaxPool", [X], {"kernel_shape": [2, 2]}, outputs=2), "second output, the indices"),
     (Case("MaxPool", [X], {"kernel_shape": [2, 2], "auto_pad": "SAME"}), "auto_pad is 'SAME'"),
     (Case("Pad", [X, _ints(0, 0, 1, 1, 0, 0, 1, 1)], {"mode": "symmetric"}, (13, 13)), "mode is 'symmetric'"),
     # onnxruntime drops a last window that starts in the padding, onnx's shape inference counts it.
-    (Case("MaxPool", [X], {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 1, 1], "ceil_mode": 1}, (13, 21)), "should make 'o0_0' as float32.* this form of MaxPool"),
+    (
+        Case("MaxPool", [X], {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 1, 1], "ceil_mode": 1}, (13, 21)),
+        "should make 'o0_0' as float32.* this form of MaxPool",
+    ),
     (Case("Pad", [X, _ints(0, 0, 9, 0, 0, 0, 0, 0)], {"mode": "reflect"}, (13, 21)), "repeats the input"),
     (Case("Pad", [X, _ints(0, 0, 1, 1, 0, 0, 1, 1), Input(())], {}, (13, 21)), "fill value .input 2. depends on the model's input"),
     (Case("Det", [Input((3, 3))], {}, (13, 13)), "operator Det is not supported. Supported are Abs, Add,"),
     (Case("GatherElements", [X, np.zeros((1, 4, 6, 6), np.int64)], {}, (13, 13)), "takes more than Relax operators on static shapes"),
-    (Case("OneHot", [Input((3,), "int64"), np.asarray(4), np.asarray([0, 1], F)], {}, (13, 13)), r"should make 'o0_0' as float32\[3, 4\], but converts to float64"),
-    (Case("Attention", [Input((1, 2, 4, 4))] * 3, {}, (23, 23)), "TVM's converter for Attention, which stands in for one of ours, does not take it"),
+    (
+        Case("OneHot", [Input((3,), "int64"), np.asarray(4), np.asarray([0, 1], F)], {}, (13, 13)),
+        r"should make 'o0_0' as float32\[3, 4\], but converts to float64",
+    ),
+    (
+        Case("Attention", [Input((1, 2, 4, 4))] * 3, {}, (23, 23)),
+        "TVM's converter for Attention, which stands in for one of ours, does not take it",
+    ),
     (Case("Cast", [X], {"to": TensorProto.BFLOAT16}, (13, 21)), "element type bfloat16; at run time float32"),
-]  # fmt: skip
+]
 MISSHAPEN = [
     (Case("Reshape", [X, _ints(1, 100)]), r"\[1, 4, 6, 6\] cannot be given the shape \[1, 100\]"),
     (Case("Squeeze", [X, _ints(1)], {}, (13, 21)), "node0"),
@@ -99,9 +118,17 @@ def test_a_node_that_breaks_its_operators_rules_is_refused(case: Case, complaint
     _refuses(case, complaint, ModelFormatError)
 
 
-@pytest.mark.parametrize("attributes, pads", [
-    ({"strides": [1]}, None), ({"strides": [0, 1]}, None), ({"dilations": [1, 1, 1]}, None), ({}, [1, 1, 1]), ({}, [-1, 0, 0, 0]), ({"strides": [2**40, 1]}, [2**40, 0, 0, 0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "attributes, pads",
+    [
+        ({"strides": [1]}, None),
+        ({"strides": [0, 1]}, None),
+        ({"dilations": [1, 1, 1]}, None),
+        ({}, [1, 1, 1]),
+        ({}, [-1, 0, 0, 0]),
+        ({"strides": [2**40, 1]}, [2**40, 0, 0, 0]),
+    ],
+)
 @pytest.mark.parametrize("op", ["Conv", "MaxPool", "AveragePool"])
 def test_windows_that_make_no_sense_are_refused(op: str, attributes: dict, pads: list[int] | None) -> None:
     given = {**attributes, **({"pads": pads} if pads else {}), **({} if op == "Conv" else {"kernel_shape": [3, 3]})}

@@ -21,9 +21,12 @@ def _ops(model: onnx.ModelProto) -> list[str]:
 def test_weights_by_expression_are_folded_whatever_their_size() -> None:
     weight = np.random.default_rng(0).standard_normal((300, 300)).astype(F)
     nodes = [
-        node("Abs", ["w"], ["a"]), node("ReduceMean", ["a"], ["m"], axes=[0], keepdims=1), node("Sign", ["w"], ["s"]), node("Mul", ["m", "s"], ["b"]),
+        node("Abs", ["w"], ["a"]),
+        node("ReduceMean", ["a"], ["m"], axes=[0], keepdims=1),
+        node("Sign", ["w"], ["s"]),
+        node("Mul", ["m", "s"], ["b"]),
         node("MatMul", ["x", "b"], ["y"]),
-    ]  # fmt: skip
+    ]
     imported = import_onnx(make_model(nodes, (1, 300), {"w": weight}))
     assert _ops(imported.folded) == ["MatMul"]
     computed = run_onnx(imported.reference, random_feeds(imported), ["b"])[0]
@@ -32,9 +35,12 @@ def test_weights_by_expression_are_folded_whatever_their_size() -> None:
 
 def test_the_batch_through_shape_arithmetic_is_folded() -> None:
     nodes = [
-        node("Shape", ["x"], ["s"]), node("Gather", ["s", "zero"], ["n"], axis=0), node("Unsqueeze", ["n", "axis"], ["u"]),
-        node("Concat", ["u", "rest"], ["t"], axis=0), node("Reshape", ["x", "t"], ["y"]),
-    ]  # fmt: skip
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "zero"], ["n"], axis=0),
+        node("Unsqueeze", ["n", "axis"], ["u"]),
+        node("Concat", ["u", "rest"], ["t"], axis=0),
+        node("Reshape", ["x", "t"], ["y"]),
+    ]
     weights = {"zero": np.asarray(0), "axis": np.asarray([0]), "rest": np.asarray([-1])}
     imported = import_onnx(make_model(nodes, ("N", 2, 3), weights), {"x": (5, 2, 3)})
     assert _ops(imported.folded) == ["Reshape"]
@@ -45,9 +51,17 @@ def test_shape_arithmetic_that_needs_values_round_after_round_is_folded() -> Non
     # Each Reshape's target hangs on the shape of the one before, by way of arithmetic that shape inference does not follow.
     nodes, current = [], "x"
     for i in range(4):
-        nodes += [node("Shape", [current], [f"s{i}"]), node("Cast", [f"s{i}"], [f"f{i}"], to=1), node("Exp", [f"f{i}"], [f"e{i}"]), node("Log", [f"e{i}"], [f"l{i}"]),
-                  node("Round", [f"l{i}"], [f"r{i}"]), node("Cast", [f"r{i}"], [f"c{i}"], to=7), node("Gather", [f"c{i}", "swap"], [f"t{i}"]),
-                  node("Reshape", [current, f"t{i}"], [f"y{i}"]), node("Neg", [f"y{i}"], [f"z{i}"])]  # fmt: skip
+        nodes += [
+            node("Shape", [current], [f"s{i}"]),
+            node("Cast", [f"s{i}"], [f"f{i}"], to=1),
+            node("Exp", [f"f{i}"], [f"e{i}"]),
+            node("Log", [f"e{i}"], [f"l{i}"]),
+            node("Round", [f"l{i}"], [f"r{i}"]),
+            node("Cast", [f"r{i}"], [f"c{i}"], to=7),
+            node("Gather", [f"c{i}", "swap"], [f"t{i}"]),
+            node("Reshape", [current, f"t{i}"], [f"y{i}"]),
+            node("Neg", [f"y{i}"], [f"z{i}"]),
+        ]
         current = f"z{i}"
     imported = import_onnx(make_model(nodes, (2, 3, 4), {"swap": np.asarray([2, 0, 1])}, outputs=(current,)))
     assert _ops(imported.folded) == ["Reshape", "Neg"] * 4
@@ -56,8 +70,15 @@ def test_shape_arithmetic_that_needs_values_round_after_round_is_folded() -> Non
 
 
 def test_shape_with_bounds_and_size_are_folded() -> None:
-    nodes = [node("Shape", ["x"], ["s"], start=1, end=-1), node("Size", ["x"], ["n"]), node("Unsqueeze", ["n", "a"], ["u"]), node("Concat", ["s", "u"], ["c"], axis=0),
-             node("Cast", ["c"], ["f"], to=1), node("ReduceSum", ["f"], ["t"], keepdims=0), node("Mul", ["x", "t"], ["y"])]  # fmt: skip
+    nodes = [
+        node("Shape", ["x"], ["s"], start=1, end=-1),
+        node("Size", ["x"], ["n"]),
+        node("Unsqueeze", ["n", "a"], ["u"]),
+        node("Concat", ["s", "u"], ["c"], axis=0),
+        node("Cast", ["c"], ["f"], to=1),
+        node("ReduceSum", ["f"], ["t"], keepdims=0),
+        node("Mul", ["x", "t"], ["y"]),
+    ]
     imported = import_onnx(make_model(nodes, (2, 3, 4), {"a": np.asarray([0])}))
     assert _ops(imported.folded) == ["Mul"]
     assert tensor_differences(imported, random_feeds(imported)) == []
@@ -65,12 +86,24 @@ def test_shape_with_bounds_and_size_are_folded() -> None:
 
 def test_a_pad_vector_computed_by_a_subgraph_is_folded() -> None:
     nodes = [
-        node("ConstantOfShape", ["four"], ["zeros"], value=numpy_helper.from_array(np.asarray([0]))), node("Concat", ["front", "zeros"], ["all"], axis=0),
-        node("Reshape", ["all", "pairs"], ["r"]), node("Slice", ["r", "minus1", "least", "axis0", "minus1"], ["b"]), node("Transpose", ["b"], ["t"], perm=[1, 0]),
-        node("Reshape", ["t", "flat"], ["p"]), node("Cast", ["p"], ["pads"], to=7), node("Pad", ["x", "pads"], ["y"], mode="edge"),
-    ]  # fmt: skip
-    weights = {"four": np.asarray([4]), "front": np.asarray([1, 2, 3, 1]), "pairs": np.asarray([-1, 2]), "minus1": np.asarray([-1]), "least": np.asarray([-(2**63) + 1]),
-               "axis0": np.asarray([0]), "flat": np.asarray([-1])}  # fmt: skip
+        node("ConstantOfShape", ["four"], ["zeros"], value=numpy_helper.from_array(np.asarray([0]))),
+        node("Concat", ["front", "zeros"], ["all"], axis=0),
+        node("Reshape", ["all", "pairs"], ["r"]),
+        node("Slice", ["r", "minus1", "least", "axis0", "minus1"], ["b"]),
+        node("Transpose", ["b"], ["t"], perm=[1, 0]),
+        node("Reshape", ["t", "flat"], ["p"]),
+        node("Cast", ["p"], ["pads"], to=7),
+        node("Pad", ["x", "pads"], ["y"], mode="edge"),
+    ]
+    weights = {
+        "four": np.asarray([4]),
+        "front": np.asarray([1, 2, 3, 1]),
+        "pairs": np.asarray([-1, 2]),
+        "minus1": np.asarray([-1]),
+        "least": np.asarray([-(2**63) + 1]),
+        "axis0": np.asarray([0]),
+        "flat": np.asarray([-1]),
+    }
     imported = import_onnx(make_model(nodes, (1, 2, 4, 4), weights))
     assert _ops(imported.folded) == ["Pad"]
     assert tensor_differences(imported, random_feeds(imported), tolerance=0) == []
@@ -84,13 +117,20 @@ def test_several_outputs_of_one_constant_node_are_folded() -> None:
 
 
 def test_an_output_that_does_not_depend_on_the_input_is_a_constant() -> None:
-    imported = import_onnx(make_model([node("Neg", ["w"], ["k"]), node("Relu", ["x"], ["y"])], weights={"w": np.arange(3, dtype=F)}, outputs=("y", "k")))
+    imported = import_onnx(
+        make_model([node("Neg", ["w"], ["k"]), node("Relu", ["x"], ["y"])], weights={"w": np.arange(3, dtype=F)}, outputs=("y", "k"))
+    )
     assert tensor_differences(imported, random_feeds(imported)) == []
     assert [spec.shape for spec in imported.outputs] == [(1, 4), (3,)]
 
 
 def test_dead_nodes_and_weights_go() -> None:
-    imported = import_onnx(make_model([node("Relu", ["x"], ["y"]), node("Mul", ["x", "w"], ["dead"]), node("Sign", ["dead"], ["deader"])], weights={"w": np.ones(4, F)}))
+    imported = import_onnx(
+        make_model(
+            [node("Relu", ["x"], ["y"]), node("Mul", ["x", "w"], ["dead"]), node("Sign", ["dead"], ["deader"])],
+            weights={"w": np.ones(4, F)},
+        )
+    )
     assert _ops(imported.folded) == ["Relu"] and not imported.folded.graph.initializer
 
 
@@ -131,8 +171,13 @@ def test_the_branch_taken_by_a_constant_condition_is_inlined(condition: bool, op
 def test_a_condition_on_the_shape_is_decided() -> None:
     then = helper.make_graph([node("Squeeze", ["x", "axis"], ["r"])], "then", [], [value("r")])
     other = helper.make_graph([node("Identity", ["x"], ["r"])], "else", [], [value("r")])
-    nodes = [node("Shape", ["x"], ["s"]), node("Gather", ["s", "one"], ["d"]), node("Equal", ["d", "one"], ["c"]), node("If", ["c"], ["z"], then_branch=then, else_branch=other),
-             node("Neg", ["z"], ["y"])]  # fmt: skip
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "one"], ["d"]),
+        node("Equal", ["d", "one"], ["c"]),
+        node("If", ["c"], ["z"], then_branch=then, else_branch=other),
+        node("Neg", ["z"], ["y"]),
+    ]
     weights = {"one": np.asarray(1), "axis": np.asarray([1])}
     imported = import_onnx(make_model(nodes, ("N", 1, 5), weights), {"x": (3, 1, 5)})
     assert _ops(imported.folded) == ["Squeeze", "Neg"]
@@ -153,7 +198,12 @@ def test_two_decided_branches_do_not_share_names() -> None:
 def test_a_branch_within_a_branch_is_inlined() -> None:
     inner_then = helper.make_graph([node("Neg", ["x"], ["r"])], "a", [], [value("r")])
     inner_else = helper.make_graph([node("Abs", ["x"], ["r"])], "b", [], [value("r")])
-    then = helper.make_graph([node("If", ["no"], ["q"], then_branch=inner_then, else_branch=inner_else), node("Mul", ["q", "q"], ["r"])], "then", [], [value("r")])
+    then = helper.make_graph(
+        [node("If", ["no"], ["q"], then_branch=inner_then, else_branch=inner_else), node("Mul", ["q", "q"], ["r"])],
+        "then",
+        [],
+        [value("r")],
+    )
     other = helper.make_graph([node("Identity", ["x"], ["r"])], "else", [], [value("r")])
     nodes = [node("If", ["yes"], ["z"], then_branch=then, else_branch=other), node("Neg", ["z"], ["y"])]
     imported = import_onnx(make_model(nodes, weights={"yes": np.asarray(True), "no": np.asarray(False)}))
@@ -167,7 +217,12 @@ def test_a_condition_on_the_input_is_refused() -> None:
 
 
 def test_a_loop_over_constants_is_folded_and_one_over_the_input_refused() -> None:
-    body = helper.make_graph([node("Identity", ["c"], ["d"]), node("Add", ["v", "v"], ["u"])], "body", [value("i", (), 7), value("c", (), 9), value("v")], [value("d", (), 9), value("u")])
+    body = helper.make_graph(
+        [node("Identity", ["c"], ["d"]), node("Add", ["v", "v"], ["u"])],
+        "body",
+        [value("i", (), 7), value("c", (), 9), value("v")],
+        [value("d", (), 9), value("u")],
+    )
     weights = {"n": np.asarray(3), "w": np.ones(4, F)}
     imported = import_onnx(make_model([node("Loop", ["n", "", "w"], ["z"], body=body), node("Add", ["x", "z"], ["y"])], weights=weights))
     assert _ops(imported.folded) == ["Add"]
@@ -194,9 +249,16 @@ def test_an_if_without_one_of_its_branches_is_refused() -> None:
 
 
 def test_constant_nodes_of_every_kind_are_folded() -> None:
-    nodes = [node("Constant", [], ["i"], value_int=1), node("Constant", [], ["is"], value_ints=[1, 4]), node("Constant", [], ["f"], value_float=2.5),
-             node("Constant", [], ["fs"], value_floats=[1.0, 2.0, 3.0, 4.0]), node("Add", ["f", "fs"], ["c"]), node("Mul", ["x", "c"], ["m"]), node("Reshape", ["m", "is"], ["r"]),
-             node("Gather", ["r", "i"], ["y"], axis=1)]  # fmt: skip
+    nodes = [
+        node("Constant", [], ["i"], value_int=1),
+        node("Constant", [], ["is"], value_ints=[1, 4]),
+        node("Constant", [], ["f"], value_float=2.5),
+        node("Constant", [], ["fs"], value_floats=[1.0, 2.0, 3.0, 4.0]),
+        node("Add", ["f", "fs"], ["c"]),
+        node("Mul", ["x", "c"], ["m"]),
+        node("Reshape", ["m", "is"], ["r"]),
+        node("Gather", ["r", "i"], ["y"], axis=1),
+    ]
     imported = import_onnx(make_model(nodes))
     assert _ops(imported.folded) == ["Mul", "Gather"]
     assert tensor_differences(imported, random_feeds(imported)) == []

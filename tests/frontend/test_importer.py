@@ -21,10 +21,13 @@ CONV = {"w": np.ones((4, 3, 3, 3), F), "b": np.arange(4, dtype=F), **{name: np.o
 
 def _network() -> ImportedModel:
     nodes = [
-        node("Conv", ["x", "w", "b"], ["/conv/out:0"], "conv"), node("BatchNormalization", ["/conv/out:0", "s", "o", "m", "v"], ["1"], "bn"),
-        node("Sign", ["1"], ["for"], "sign"), node("Split", ["for"], ["left", "right"], "split", axis=1), node("Concat", ["right", "left"], ["R"], "concat", axis=1),
+        node("Conv", ["x", "w", "b"], ["/conv/out:0"], "conv"),
+        node("BatchNormalization", ["/conv/out:0", "s", "o", "m", "v"], ["1"], "bn"),
+        node("Sign", ["1"], ["for"], "sign"),
+        node("Split", ["for"], ["left", "right"], "split", axis=1),
+        node("Concat", ["right", "left"], ["R"], "concat", axis=1),
         node("GlobalAveragePool", ["R"], ["y"], "pool"),
-    ]  # fmt: skip
+    ]
     return import_onnx(make_model(nodes, (1, 3, 6, 6), CONV, ("y", "1"), opset=13))
 
 
@@ -128,7 +131,9 @@ def test_a_weight_that_is_an_output_is_given() -> None:
 
 
 def test_large_integer_constants_keep_all_their_bits() -> None:
-    imported = import_onnx(make_model([node("Add", ["x", "w"], ["y"])], [value("x", (1,), TensorProto.INT64)], {"w": np.asarray([2**53 + 1])}))
+    imported = import_onnx(
+        make_model([node("Add", ["x", "w"], ["y"])], [value("x", (1,), TensorProto.INT64)], {"w": np.asarray([2**53 + 1])})
+    )
     assert tensor_differences(imported, {"x": np.asarray([0])}, tolerance=0) == []
     (binding,) = imported.mod["main"].body.blocks[0].bindings
     assert binding.value.args[1].value.numpy().tolist() == [2**53 + 1]
@@ -138,9 +143,11 @@ def test_large_integer_constants_keep_all_their_bits() -> None:
 def test_batch_norm_rounds_as_onnxruntime_does(opset: int) -> None:
     rng, channels = np.random.default_rng(opset), 257
     weights = {
-        "s": rng.standard_normal(channels) * 10.0 ** rng.uniform(-8, 2, channels), "o": rng.standard_normal(channels), "m": rng.standard_normal(channels) * 100,
+        "s": rng.standard_normal(channels) * 10.0 ** rng.uniform(-8, 2, channels),
+        "o": rng.standard_normal(channels),
+        "m": rng.standard_normal(channels) * 100,
         "v": 10.0 ** rng.uniform(-12, 4, channels),
-    }  # fmt: skip
+    }
     weights["s"][3] = weights["v"][5] = 0
     bn = node("BatchNormalization", ["x", "s", "o", "m", "v"], ["y"], epsilon=1e-4)
     imported = import_onnx(make_model([bn], (1, channels, 9, 7), {name: array.astype(F) for name, array in weights.items()}, opset=opset))

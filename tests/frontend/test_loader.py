@@ -52,7 +52,15 @@ def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"\x89PNG\r\n\x1a\n" + bytes(range(256)), b"PK\x03\x04" + bytes(60), b'{"format": "json"}', b"import torch\n", bytes(1000), b"\xff" * 64, b"\n\n"],
+    [
+        b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
+        b"PK\x03\x04" + bytes(60),
+        b'{"format": "json"}',
+        b"import torch\n",
+        bytes(1000),
+        b"\xff" * 64,
+        b"\n\n",
+    ],
 )
 def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(ModelFormatError, match="no ONNX|version"):
@@ -74,7 +82,9 @@ def test_a_file_truncated_anywhere_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ir", range(3, 11))
 def test_format_versions_3_to_10_are_taken_without_a_word(ir: int) -> None:
-    model = make_model([node("Add", ["x", "w"], ["y"])], [value("x", (1, 4)), value("w", (4,))], {"w": np.ones(4, np.float32)}, opset=9, ir=ir)
+    model = make_model(
+        [node("Add", ["x", "w"], ["y"])], [value("x", (1, 4)), value("w", (4,))], {"w": np.ones(4, np.float32)}, opset=9, ir=ir
+    )
     imported = import_onnx(model)
     assert imported.warnings == []
     assert [spec.name for spec in imported.inputs] == ["x"]

@@ -11,9 +11,19 @@ from .models import make_model, node
 
 SHAPE = (1, 3, 4, 5)
 WEIGHTS = {
-    "same": np.asarray(SHAPE), "zeros8": np.zeros(8, np.int64), "ones4": np.ones(4, np.int64), "start": np.asarray([0]), "end": np.asarray([9]), "axis2": np.asarray([2]),
-    "back": np.asarray([-1]), "least": np.asarray([-(2**63) + 1]), "ratio": np.float32(0.5), "yes": np.asarray(True), "no": np.asarray(False), "some8": np.asarray([0, 0, 1, 0, 0, 0, 0, 0]),
-}  # fmt: skip
+    "same": np.asarray(SHAPE),
+    "zeros8": np.zeros(8, np.int64),
+    "ones4": np.ones(4, np.int64),
+    "start": np.asarray([0]),
+    "end": np.asarray([9]),
+    "axis2": np.asarray([2]),
+    "back": np.asarray([-1]),
+    "least": np.asarray([-(2**63) + 1]),
+    "ratio": np.float32(0.5),
+    "yes": np.asarray(True),
+    "no": np.asarray(False),
+    "some8": np.asarray([0, 0, 1, 0, 0, 0, 0, 0]),
+}
 
 
 def _left(nodes: list, outputs: tuple[str, ...] = ("y",)) -> list[str]:
@@ -24,12 +34,26 @@ def _left(nodes: list, outputs: tuple[str, ...] = ("y",)) -> list[str]:
     return [n.op_type for n in imported.folded.graph.node]
 
 
-@pytest.mark.parametrize("nothing", [
-    node("Identity", ["a"], ["b"]), node("Dropout", ["a"], ["b"]), node("Dropout", ["a", "ratio", "no"], ["b"]), node("Cast", ["a"], ["b"], to=1),
-    node("Reshape", ["a", "same"], ["b"]), node("Expand", ["a", "same"], ["b"]), node("Tile", ["a", "ones4"], ["b"]), node("Pad", ["a", "zeros8"], ["b"]),
-    node("Transpose", ["a"], ["b"], perm=[0, 1, 2, 3]), node("Concat", ["a"], ["b"], axis=1), node("Sum", ["a"], ["b"]), node("Max", ["a"], ["b"]),
-    node("Slice", ["a", "start", "end", "axis2"], ["b"]), node("CastLike", ["a", "ratio"], ["b"]),
-], ids=lambda n: f"{n.op_type}{len(n.input)}")  # fmt: skip
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        node("Identity", ["a"], ["b"]),
+        node("Dropout", ["a"], ["b"]),
+        node("Dropout", ["a", "ratio", "no"], ["b"]),
+        node("Cast", ["a"], ["b"], to=1),
+        node("Reshape", ["a", "same"], ["b"]),
+        node("Expand", ["a", "same"], ["b"]),
+        node("Tile", ["a", "ones4"], ["b"]),
+        node("Pad", ["a", "zeros8"], ["b"]),
+        node("Transpose", ["a"], ["b"], perm=[0, 1, 2, 3]),
+        node("Concat", ["a"], ["b"], axis=1),
+        node("Sum", ["a"], ["b"]),
+        node("Max", ["a"], ["b"]),
+        node("Slice", ["a", "start", "end", "axis2"], ["b"]),
+        node("CastLike", ["a", "ratio"], ["b"]),
+    ],
+    ids=lambda n: f"{n.op_type}{len(n.input)}",
+)
 @pytest.mark.parametrize("place", ["middle", "end", "start"])
 def test_a_node_that_does_nothing_goes(nothing: object, place: str) -> None:
     if place == "middle":
@@ -45,10 +69,17 @@ def test_a_node_that_does_nothing_goes(nothing: object, place: str) -> None:
         assert _left([moved, node("Abs", ["b"], ["y"])]) == ["Abs"]
 
 
-@pytest.mark.parametrize("something", [
-    node("Transpose", ["a"], ["b"]), node("Slice", ["a", "back", "least", "axis2", "back"], ["b"]), node("Pad", ["a", "some8"], ["b"]), node("Cast", ["a"], ["b"], to=6),
-    node("Transpose", ["a"], ["b"], perm=[0, 1, 3, 2]),
-], ids=lambda n: n.op_type)  # fmt: skip
+@pytest.mark.parametrize(
+    "something",
+    [
+        node("Transpose", ["a"], ["b"]),
+        node("Slice", ["a", "back", "least", "axis2", "back"], ["b"]),
+        node("Pad", ["a", "some8"], ["b"]),
+        node("Cast", ["a"], ["b"], to=6),
+        node("Transpose", ["a"], ["b"], perm=[0, 1, 3, 2]),
+    ],
+    ids=lambda n: n.op_type,
+)
 def test_a_node_that_does_something_stays(something: object) -> None:
     assert _left([node("Neg", ["x"], ["a"]), something, node("Neg", ["b"], ["y"])]) == ["Neg", something.op_type, "Neg"]
 
@@ -71,7 +102,10 @@ def test_a_model_that_hands_its_input_through_works() -> None:
 
 
 def test_two_outputs_of_one_dropout_input_work() -> None:
-    assert _left([node("Identity", ["x"], ["a"]), node("Abs", ["a"], ["y"]), node("Identity", ["a"], ["z"])], ("y", "z")) == ["Abs", "Identity"]
+    assert _left([node("Identity", ["x"], ["a"]), node("Abs", ["a"], ["y"]), node("Identity", ["a"], ["z"])], ("y", "z")) == [
+        "Abs",
+        "Identity",
+    ]
 
 
 def test_a_dropout_that_trains_is_refused() -> None:

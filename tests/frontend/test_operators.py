@@ -10,8 +10,13 @@ from .comparing import differences, random_feeds, run_onnx, run_tvm, tensor_diff
 from .operator_cases import CASES, Case, model_of
 
 # Forms that only TVM computes: the NumPy interpreter has no meaning for what TVM's own importer makes of LRN, nor for cubic resizing.
-_SINGLE = [pytest.param(case, opset, id=f"{case.name}-{opset}") for cases in CASES.values() for case in cases
-           if case.op not in ("LRN", "TopK") and case.attributes.get("mode") != "cubic" for opset in case.versions()]  # fmt: skip
+_SINGLE = [
+    pytest.param(case, opset, id=f"{case.name}-{opset}")
+    for cases in CASES.values()
+    for case in cases
+    if case.op not in ("LRN", "TopK") and case.attributes.get("mode") != "cubic"
+    for opset in case.versions()
+]
 
 
 @pytest.mark.parametrize("case, opset", _SINGLE)

@@ -42,10 +42,13 @@ def test_float64_is_fine_among_constants() -> None:
     assert tensor_differences(imported, random_feeds(imported), tolerance=0) == []
 
 
-@pytest.mark.parametrize("nodes, inputs", [
-    ([node("Relu", ["x"], ["y"], "act")], [value("x", (1, 4), DOUBLE)]),
-    ([node("Cast", ["x"], ["d"], "widen", to=DOUBLE), node("Relu", ["d"], ["y"])], (1, 4)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "nodes, inputs",
+    [
+        ([node("Relu", ["x"], ["y"], "act")], [value("x", (1, 4), DOUBLE)]),
+        ([node("Cast", ["x"], ["d"], "widen", to=DOUBLE), node("Relu", ["d"], ["y"])], (1, 4)),
+    ],
+)
 def test_float64_at_run_time_is_refused(nodes: list, inputs: object) -> None:
     with pytest.raises(UnsupportedOperator, match="float64.*Export the model in float32"):
         import_onnx(make_model(nodes, inputs))

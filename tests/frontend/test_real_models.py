@@ -36,7 +36,11 @@ LABELLED = {
 
 
 def _load(name: str) -> onnx.ModelProto:
-    for path in (SHARED / "models" / f"{name}.onnx", SHARED / "models" / f"{name}.onnx.xz", SHARED / "models" / "families" / f"{name}.onnx.xz"):
+    for path in (
+        SHARED / "models" / f"{name}.onnx",
+        SHARED / "models" / f"{name}.onnx.xz",
+        SHARED / "models" / "families" / f"{name}.onnx.xz",
+    ):
         if path.exists():
             data = path.read_bytes()
             return onnx.load_model_from_string(lzma.decompress(data) if path.suffix == ".xz" else data)
@@ -44,7 +48,17 @@ def _load(name: str) -> onnx.ModelProto:
 
 
 def _leftovers(imported: ImportedModel) -> set[str]:
-    return {n.op_type for n in imported.folded.graph.node} & {"Shape", "Gather", "Constant", "ConstantOfShape", "Identity", "Cast", "Quant", "BipolarQuant", "Expand"}
+    return {n.op_type for n in imported.folded.graph.node} & {
+        "Shape",
+        "Gather",
+        "Constant",
+        "ConstantOfShape",
+        "Identity",
+        "Cast",
+        "Quant",
+        "BipolarQuant",
+        "Expand",
+    }
 
 
 @pytest.mark.parametrize("name", LABELLED)

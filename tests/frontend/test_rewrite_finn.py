@@ -15,7 +15,9 @@ F = np.float32
 SHAPES = {"NC": (2, 3), "NCHW": (2, 3, 4, 5), "NHWC": (2, 4, 5, 3), "NWC": (2, 4, 3)}
 
 
-def _run(op: str, x: np.ndarray, weights: dict[str, np.ndarray], domain: str = "finn.custom_op.general", opset: int = 17, **attributes: object) -> np.ndarray:
+def _run(
+    op: str, x: np.ndarray, weights: dict[str, np.ndarray], domain: str = "finn.custom_op.general", opset: int = 17, **attributes: object
+) -> np.ndarray:
     imported = import_onnx(make_model([node(op, ["x", *weights], ["y"], "q", domain=domain, **attributes)], x.shape, weights, opset=opset))
     assert tensor_differences(imported, {"x": x}, tolerance=0) == []
     return run_onnx(imported.reference, {"x": x})[0]
@@ -40,7 +42,9 @@ def test_multi_threshold_counts_the_thresholds_reached(layout: str, channels: in
 @pytest.mark.parametrize("count", [1, 3])
 def test_multi_threshold_is_the_same_in_every_opset_and_domain(opset: int, domain: str, count: int) -> None:
     x, thresholds = _grid(2, 3, 4, 5), np.sort(_grid(3, count), 1)
-    assert np.array_equal(_run("MultiThreshold", x, {"t": thresholds}, domain, opset, out_dtype="BINARY"), multi_threshold(x, thresholds, 1, 1, 0))
+    assert np.array_equal(
+        _run("MultiThreshold", x, {"t": thresholds}, domain, opset, out_dtype="BINARY"), multi_threshold(x, thresholds, 1, 1, 0)
+    )
 
 
 @pytest.mark.parametrize("shape, axis", [((2, 3), 1), ((2, 4, 3), 2), ((2, 3, 4, 5), 1)])
@@ -50,7 +54,9 @@ def test_without_a_layout_the_channels_are_where_qonnx_puts_them(shape: tuple[in
 
 
 def test_many_thresholds_are_one_comparison_with_a_new_last_axis() -> None:
-    model = make_model([node("MultiThreshold", ["x", "t"], ["y"], domain="finn.custom_op.general")], (1, 3, 2, 2), {"t": np.sort(_grid(3, 4), 1)})
+    model = make_model(
+        [node("MultiThreshold", ["x", "t"], ["y"], domain="finn.custom_op.general")], (1, 3, 2, 2), {"t": np.sort(_grid(3, 4), 1)}
+    )
     reference = import_onnx(model).reference
     assert [n.op_type for n in reference.graph.node] == ["Unsqueeze", "GreaterOrEqual", "Cast", "ReduceSum"]
     shapes = [tuple(t.dims) for t in reference.graph.initializer]
@@ -66,7 +72,9 @@ def test_xnor_popcount_matmul_counts_equal_bits(shape: tuple[int, ...]) -> None:
 
 
 def test_xnor_popcount_matmul_keeps_its_name_in_the_report() -> None:
-    model = make_model([node("XnorPopcountMatMul", ["x", "w"], ["y"], "dense", domain="finn.custom_op.general")], (1, 4), {"w": np.ones((4, 2), F)})
+    model = make_model(
+        [node("XnorPopcountMatMul", ["x", "w"], ["y"], "dense", domain="finn.custom_op.general")], (1, 4), {"w": np.ones((4, 2), F)}
+    )
     imported = import_onnx(model)
     assert {(i.name, i.op_type) for i in imported.nodes.values()} == {("dense", "XnorPopcountMatMul")}
     assert [t for t in imported.tensors.values()].count("y") == 1
@@ -85,12 +93,15 @@ def test_a_debug_marker_does_nothing() -> None:
     assert [n.op_type for n in imported.folded.graph.node] == ["Relu"]
 
 
-@pytest.mark.parametrize("thresholds, attributes, complaint", [
-    (_grid(2, 4), {}, r"thresholds have shape \[2, 4\], its input \[1, 3, 2, 2\] with the channels on axis 1"),
-    (_grid(3), {}, r"thresholds have shape \[3\]"),
-    (_grid(3, 1), {"data_layout": "NHWC"}, "channels on axis 3"),
-    (_grid(1, 1), {"data_layout": "NDHWC"}, "data_layout is 'NDHWC', its input has rank 4"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "thresholds, attributes, complaint",
+    [
+        (_grid(2, 4), {}, r"thresholds have shape \[2, 4\], its input \[1, 3, 2, 2\] with the channels on axis 1"),
+        (_grid(3), {}, r"thresholds have shape \[3\]"),
+        (_grid(3, 1), {"data_layout": "NHWC"}, "channels on axis 3"),
+        (_grid(1, 1), {"data_layout": "NDHWC"}, "data_layout is 'NDHWC', its input has rank 4"),
+    ],
+)
 def test_thresholds_that_do_not_fit_are_refused(thresholds: np.ndarray, attributes: dict, complaint: str) -> None:
     with pytest.raises(UnsupportedOperator, match=f"MultiThreshold node 'q'.*{complaint}"):
         _run("MultiThreshold", _grid(1, 3, 2, 2), {"t": thresholds}, **attributes)
@@ -109,16 +120,31 @@ def test_a_pool_in_another_layout_is_refused() -> None:
 
 def test_an_input_of_unknown_rank_is_refused() -> None:
     # A loop's result has no rank that inference could tell.
-    inner = onnx.helper.make_graph([node("Identity", ["c"], ["d"]), node("Unsqueeze", ["v", "axis"], ["u"])], "body",
-                                   [onnx.helper.make_tensor_value_info("i", 7, ()), onnx.helper.make_tensor_value_info("c", 9, ()), onnx.helper.make_tensor_value_info("v", 1, None)],
-                                   [onnx.helper.make_tensor_value_info("d", 9, ()), onnx.helper.make_tensor_value_info("u", 1, None)])
-    nodes = [node("Loop", ["n", "", "x"], ["z"], body=inner), node("MultiThreshold", ["z", "t"], ["y"], "q", domain="finn.custom_op.general")]
+    inner = onnx.helper.make_graph(
+        [node("Identity", ["c"], ["d"]), node("Unsqueeze", ["v", "axis"], ["u"])],
+        "body",
+        [
+            onnx.helper.make_tensor_value_info("i", 7, ()),
+            onnx.helper.make_tensor_value_info("c", 9, ()),
+            onnx.helper.make_tensor_value_info("v", 1, None),
+        ],
+        [onnx.helper.make_tensor_value_info("d", 9, ()), onnx.helper.make_tensor_value_info("u", 1, None)],
+    )
+    nodes = [
+        node("Loop", ["n", "", "x"], ["z"], body=inner),
+        node("MultiThreshold", ["z", "t"], ["y"], "q", domain="finn.custom_op.general"),
+    ]
     weights = {"n": np.asarray(2), "t": _grid(1, 1), "axis": np.asarray([0])}
     with pytest.raises(UnsupportedOperator, match="rank of its input 'z' cannot be told"):
         import_onnx(make_model(nodes, (3,), weights))
 
 
 def test_dot_products_of_unknown_length_are_refused() -> None:
-    nodes = [node("NonZero", ["x"], ["n"]), node("Cast", ["n"], ["a"], to=1), node("Transpose", ["a"], ["b"]), node("XnorPopcountMatMul", ["a", "b"], ["y"], "q", domain="")]
+    nodes = [
+        node("NonZero", ["x"], ["n"]),
+        node("Cast", ["n"], ["a"], to=1),
+        node("Transpose", ["a"], ["b"]),
+        node("XnorPopcountMatMul", ["a", "b"], ["y"], "q", domain=""),
+    ]
     with pytest.raises(UnsupportedOperator, match="length of its dot products cannot be told"):
         import_onnx(make_model(nodes))

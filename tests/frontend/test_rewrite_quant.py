@@ -19,7 +19,9 @@ PER_CHANNEL = np.asarray([0.25, 0.3, 1.7], F).reshape(1, 3, 1, 1)
 
 def _run(op: str, constants: list, domain: str = "qonnx.custom_op.general", opset: int = 17, **attributes: object) -> np.ndarray:
     names = [f"c{i}" for i in range(len(constants))]
-    model = make_model([node(op, ["x", *names], ["y"], "q", domain=domain, **attributes)], X.shape, dict(zip(names, constants)), opset=opset)
+    model = make_model(
+        [node(op, ["x", *names], ["y"], "q", domain=domain, **attributes)], X.shape, dict(zip(names, constants)), opset=opset
+    )
     imported = import_onnx(model)
     assert {o.domain for o in imported.reference.opset_import} == {""}
     assert tensor_differences(imported, {"x": X}, tolerance=0) == []
@@ -70,7 +72,10 @@ def test_bipolar_quant_of_weights_is_folded_away() -> None:
 
 
 def test_a_bit_width_may_be_computed_from_constants() -> None:
-    nodes = [node("Add", ["two", "two"], ["bits"]), node("Quant", ["x", "one", "zero", "bits"], ["y"], domain="onnx.brevitas", signed=1, narrow=0)]
+    nodes = [
+        node("Add", ["two", "two"], ["bits"]),
+        node("Quant", ["x", "one", "zero", "bits"], ["y"], domain="onnx.brevitas", signed=1, narrow=0),
+    ]
     imported = import_onnx(make_model(nodes, X.shape, {"two": F(2), "one": F(1), "zero": F(0)}))
     assert np.array_equal(run_onnx(imported.reference, {"x": X})[0], np.clip(np.rint(X), -8, 7))
 
@@ -82,7 +87,11 @@ def test_a_scale_may_depend_on_the_input() -> None:
 
 
 def test_the_bindings_of_a_quantizer_name_the_quantizer() -> None:
-    model = make_model([node("Quant", ["x", "s", "z", "b"], ["y"], "q", domain="onnx.brevitas", signed=1, narrow=0)], X.shape, {"s": F(0.5), "z": F(0), "b": F(4)})
+    model = make_model(
+        [node("Quant", ["x", "s", "z", "b"], ["y"], "q", domain="onnx.brevitas", signed=1, narrow=0)],
+        X.shape,
+        {"s": F(0.5), "z": F(0), "b": F(4)},
+    )
     imported = import_onnx(model)
     assert {(i.name, i.op_type, i.domain, i.output) for i in imported.nodes.values()} == {("q", "Quant", "onnx.brevitas", "y")}
 
@@ -113,16 +122,19 @@ def test_fake_quantize_of_two_levels_at_one_bound_compares_strictly() -> None:
     assert np.array_equal(got, np.where(X > bound, F(1), F(-1)))
 
 
-@pytest.mark.parametrize("op, constants, attributes, complaint", [
-    ("Quant", [F(1), F(0), F(4)], {"rounding_mode": "STOCHASTIC"}, "rounding_mode is 'STOCHASTIC'; supported are ROUND"),
-    ("Quant", [F(1), F(0), F(0)], {}, "bit width is 0"),
-    ("Quant", [F(1), F(0), F(40)], {}, "bit width is 40; more than 0 and at most 22"),
-    ("Quant", [F(1), F(0), np.asarray([4, 8, 4], F)], {}, "bit width has 3 values"),
-    ("Quant", [F(1), F(0)], {}, "takes 4 inputs, this one has 3"),
-    ("FakeQuantize", [F(0), F(1), F(0), F(1)], {"levels": 1}, "levels=1; 2 or more"),
-    ("FakeQuantize", [F(0), F(1), F(0), F(1)], {}, "levels=0; 2 or more"),
-    ("BipolarQuant", [], {}, "takes 2 inputs, this one has 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "op, constants, attributes, complaint",
+    [
+        ("Quant", [F(1), F(0), F(4)], {"rounding_mode": "STOCHASTIC"}, "rounding_mode is 'STOCHASTIC'; supported are ROUND"),
+        ("Quant", [F(1), F(0), F(0)], {}, "bit width is 0"),
+        ("Quant", [F(1), F(0), F(40)], {}, "bit width is 40; more than 0 and at most 22"),
+        ("Quant", [F(1), F(0), np.asarray([4, 8, 4], F)], {}, "bit width has 3 values"),
+        ("Quant", [F(1), F(0)], {}, "takes 4 inputs, this one has 3"),
+        ("FakeQuantize", [F(0), F(1), F(0), F(1)], {"levels": 1}, "levels=1; 2 or more"),
+        ("FakeQuantize", [F(0), F(1), F(0), F(1)], {}, "levels=0; 2 or more"),
+        ("BipolarQuant", [], {}, "takes 2 inputs, this one has 1"),
+    ],
+)
 def test_a_quantizer_that_cannot_be_taken_is_named_with_the_reason(op: str, constants: list, attributes: dict, complaint: str) -> None:
     with pytest.raises(UnsupportedOperator, match=f"{op} node 'q'.*{complaint}"):
         _run(op, constants, **attributes)

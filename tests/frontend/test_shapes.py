@@ -70,7 +70,10 @@ def test_another_size_than_a_fixed_one_is_refused() -> None:
         import_onnx(make_model(CONV, ("N", 3, 8, 8), W), {"x": (1, 4, 8, 8)})
 
 
-@pytest.mark.parametrize("shape, complaint", [((0, 3, 8, 8), "zero or negative"), ((1, 3, -8, 8), "zero or negative"), ((2**20, 3, 2**10, 8), "elements; at most")])
+@pytest.mark.parametrize(
+    "shape, complaint",
+    [((0, 3, 8, 8), "zero or negative"), ((1, 3, -8, 8), "zero or negative"), ((2**20, 3, 2**10, 8), "elements; at most")],
+)
 def test_an_absurd_shape_is_refused(shape: tuple[int, ...], complaint: str) -> None:
     with pytest.raises(ModelShapeError, match=f"shape asked for input 'x' .*{complaint}"):
         import_onnx(make_model(CONV, ("N", 3, "H", "W"), W), {"x": shape})
@@ -88,7 +91,12 @@ def test_an_input_without_a_shape_needs_one() -> None:
 
 
 def test_an_input_without_a_shape_takes_the_given_one() -> None:
-    assert import_onnx(make_model(CONV, [helper.make_tensor_value_info("x", 1, None)], W), {"x": (1, 3, 4, 4)}).outputs[0].shape == (1, 8, 2, 2)
+    assert import_onnx(make_model(CONV, [helper.make_tensor_value_info("x", 1, None)], W), {"x": (1, 3, 4, 4)}).outputs[0].shape == (
+        1,
+        8,
+        2,
+        2,
+    )
 
 
 def test_an_input_too_small_for_the_kernel_is_refused() -> None:

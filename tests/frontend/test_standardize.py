@@ -12,7 +12,9 @@ from .models import make_model, node
 
 @pytest.mark.parametrize("domain, op", [("com.microsoft", "FusedConv"), ("ai.onnx.ml", "Normalizer"), ("mine", "Quant")])
 def test_another_domain_is_refused_and_the_known_quantizers_listed(domain: str, op: str) -> None:
-    with pytest.raises(UnsupportedOperator, match=rf"{domain}.{op} node 'odd' .* is of the domain '{domain}'.*BipolarQuant.*MultiThreshold"):
+    with pytest.raises(
+        UnsupportedOperator, match=rf"{domain}.{op} node 'odd' .* is of the domain '{domain}'.*BipolarQuant.*MultiThreshold"
+    ):
         import_onnx(make_model([node(op, ["x"], ["y"], "odd", domain=domain)], domains=(domain,)))
 
 
@@ -44,7 +46,10 @@ def test_the_domain_ai_onnx_is_the_standard_one() -> None:
 
 
 def test_the_reference_has_no_weights_that_nothing_reads() -> None:
-    model = make_model([node("Quant", ["x", "s", "z", "b"], ["y"], domain="onnx.brevitas")], weights={"s": np.float32(1), "z": np.float32(0), "b": np.float32(4), "dead": np.ones(3)})
+    model = make_model(
+        [node("Quant", ["x", "s", "z", "b"], ["y"], domain="onnx.brevitas")],
+        weights={"s": np.float32(1), "z": np.float32(0), "b": np.float32(4), "dead": np.ones(3)},
+    )
     reference = import_onnx(model).reference.graph
     read = {name for n in reference.node for name in n.input}
     assert {t.name for t in reference.initializer} <= read

@@ -22,7 +22,9 @@ def test_nodes_out_of_order_are_sorted() -> None:
 
 def test_sorted_nodes_keep_their_order() -> None:
     order = ["Neg", "Abs", "Sign", "Sum"]
-    model = make_model([node("Neg", ["x"], ["c"]), node("Abs", ["x"], ["b"]), node("Sign", ["x"], ["a"]), node("Sum", ["a", "b", "c"], ["y"])])
+    model = make_model(
+        [node("Neg", ["x"], ["c"]), node("Abs", ["x"], ["b"]), node("Sign", ["x"], ["a"]), node("Sum", ["a", "b", "c"], ["y"])]
+    )
     assert [n.op_type for n in import_onnx(model).reference.graph.node] == order
 
 
@@ -36,12 +38,15 @@ def test_a_node_that_reads_itself_is_refused() -> None:
         import_onnx(make_model([node("Add", ["x", "y"], ["y"])]))
 
 
-@pytest.mark.parametrize("nodes, name", [
-    ([node("Relu", ["x"], ["y"], "one"), node("Neg", ["x"], ["y"], "two")], "y"),
-    ([node("Relu", ["x"], ["x"], "one"), node("Neg", ["x"], ["y"])], "x"),
-    ([node("Relu", ["x"], ["w"], "one"), node("Neg", ["w"], ["y"])], "w"),
-    ([node("Split", ["x"], ["a", "a"], "one", axis=1), node("Neg", ["a"], ["y"])], "a"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "nodes, name",
+    [
+        ([node("Relu", ["x"], ["y"], "one"), node("Neg", ["x"], ["y"], "two")], "y"),
+        ([node("Relu", ["x"], ["x"], "one"), node("Neg", ["x"], ["y"])], "x"),
+        ([node("Relu", ["x"], ["w"], "one"), node("Neg", ["w"], ["y"])], "w"),
+        ([node("Split", ["x"], ["a", "a"], "one", axis=1), node("Neg", ["a"], ["y"])], "a"),
+    ],
+)
 def test_a_name_defined_twice_is_refused(nodes: list[onnx.NodeProto], name: str) -> None:
     with pytest.raises(ModelFormatError, match=f"'{name}' is defined twice"):
         import_onnx(make_model(nodes, weights=ONE))
@@ -105,16 +110,21 @@ def test_an_output_without_a_type_is_fine() -> None:
     assert import_onnx(model).outputs[0].shape == (1, 4)
 
 
-@pytest.mark.parametrize("described, kind", [
-    (helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, (1,)), "sequence"),
-    (helper.make_sparse_tensor_value_info("x", TensorProto.FLOAT, (1,)), "sparse tensor"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "described, kind",
+    [
+        (helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, (1,)), "sequence"),
+        (helper.make_sparse_tensor_value_info("x", TensorProto.FLOAT, (1,)), "sparse tensor"),
+    ],
+)
 def test_an_input_that_is_no_dense_tensor_is_refused(described: onnx.ValueInfoProto, kind: str) -> None:
     with pytest.raises(UnsupportedOperator, match=f"input 'x' is a {kind}"):
         import_onnx(make_model([node("Relu", ["x"], ["y"])], [described]))
 
 
-@pytest.mark.parametrize("dtype, name", [(TensorProto.STRING, "STRING"), (TensorProto.COMPLEX64, "COMPLEX64"), (TensorProto.BFLOAT16, "BFLOAT16")])
+@pytest.mark.parametrize(
+    "dtype, name", [(TensorProto.STRING, "STRING"), (TensorProto.COMPLEX64, "COMPLEX64"), (TensorProto.BFLOAT16, "BFLOAT16")]
+)
 def test_an_input_of_another_element_type_is_refused(dtype: int, name: str) -> None:
     with pytest.raises(UnsupportedOperator, match=f"input 'x' has element type {name}"):
         import_onnx(make_model([node("Relu", ["x"], ["y"])], [value("x", (1, 4), dtype)]))
@@ -127,10 +137,13 @@ def test_string_weights_are_refused() -> None:
         import_onnx(model)
 
 
-@pytest.mark.parametrize("attribute", [
-    {"value_string": "cat"},
-    {"sparse_value": helper.make_sparse_tensor(helper.make_tensor("v", 1, [1], [1.0]), helper.make_tensor("i", 7, [1], [0]), [4])},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        {"value_string": "cat"},
+        {"sparse_value": helper.make_sparse_tensor(helper.make_tensor("v", 1, [1], [1.0]), helper.make_tensor("i", 7, [1], [0]), [4])},
+    ],
+)
 def test_sparse_and_string_constants_are_refused(attribute: dict) -> None:
     with pytest.raises(UnsupportedOperator, match="sparse tensor or strings"):
         import_onnx(make_model([node("Constant", [], ["c"], "odd", **attribute), node("Add", ["x", "c"], ["y"])]))
