@@ -144,7 +144,6 @@ ELEMENTWISE: dict[str, Callable] = {
     "relax.square": lambda t, n, x: _multiply(t, n, x, x),
     "relax.rsqrt": lambda t, n, x: tirx.div(_one(t, n), _llvm("sqrt")(t, n, x)),
     "relax.nn.relu": _relu,
-    "relax.nn.relu6": lambda t, n, x: tirx.min(_relu(t, n, x), const(6, t.dtype, n)),
     "relax.nn.silu": _silu,
     "relax.nn.leakyrelu": _leaky_relu,
     "relax.nn.prelu": _prelu,

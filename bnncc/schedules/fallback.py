@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tvm
+import tvm_ffi
 from tvm import relax, s_tir, tirx
 
 from bnncc.errors import InternalError
@@ -30,11 +31,18 @@ def legalized(function: relax.Function, variant: Variant) -> Kernel:
     fields = list(args.fields) if isinstance(args, tvm.ir.Tuple) else [args]
     func = module[target]
     order = {param: i for i, param in enumerate(function.params)}
-    if not all(field in order for field in fields) or len({order[field] for field in fields}) != len(function.params):
-        raise InternalError(f"{target.name_hint}: the legalized function does not read each parameter of its group once")
-    inputs = {order[field]: func.params[i] for i, field in enumerate(fields)}
+    if set(fields) != set(order):
+        raise InternalError(f"{target.name_hint}: the legalized function does not read every parameter of its group, or reads something else")
+    inputs: dict[int, tirx.Buffer] = {}
+    same = {}
+    for field, buffer in zip(fields, func.params):
+        first = inputs.setdefault(order[field], buffer)
+        if first is not buffer:
+            # the operator reads one tensor twice: it is one pointer then
+            same[buffer] = first
     params = [inputs[i] for i in range(len(inputs))] + list(func.params[len(fields) :])
-    func = tirx.PrimFunc(params, func.body, func.ret_type, func.attrs).with_attr("tirx.noalias", True)
+    body = tvm_ffi.structural_map(func.body, (tirx.Var, lambda var: same.get(var, var))) if same else func.body
+    func = tirx.PrimFunc(params, body, func.ret_type, func.attrs).with_attr("tirx.noalias", True)
     return Kernel(_vectorised(func, variant), {}, f"Relax's legalization of {target.name_hint}")
 
 
