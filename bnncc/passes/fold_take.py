@@ -41,7 +41,7 @@ class _FoldTake(Rewriter):
         for i in range(len(blocks)):
             span = slice(i * channels, (i + 1) * channels)
             t, f = (a[..., span] if a.ndim > low and a.shape[-1] == len(index) else a for a, low in ((thresholds, 1), (flip, 0)))
-            part = relax.Call(value.op, [x, const(np.ascontiguousarray(t)), const(np.ascontiguousarray(f))], value.attrs)
+            part = relax.Call(value.op, [x, const(t), const(f)], value.attrs)
             parts.append(builder.emit(part, f"{var.name}_slice"))
         return op.concat(parts, axis=rank - 1)
 
