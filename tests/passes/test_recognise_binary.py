@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tvm
+from tvm.relax import op
+from tvm.script import ir as I
+from tvm.script import relax as R
+
+from bnncc.ops import bnn
+from bnncc.passes.context import NodeInfo, PassContext
+from bnncc.passes.recognise_binary import TOLERANCE, recognise_binary, two_valued
+from bnncc.passes.rewrite import Graph, const
+
+from .programs import binarized, bindings, module, operators, rewritten, signs, unchanged
+
+CODES = ((2, 6, 5, 4), "int8")
+rng = np.random.default_rng(1)
+W = signs(rng, 3, 3, 4, 6).astype(np.float32)  # HWIO
+SIGNS = np.ascontiguousarray(W.transpose(3, 0, 1, 2)).astype(np.int8)
+
+
+def real(code, scale=1.0, offset=0.0):
+    return bnn.dequantize(code, const(np.asarray(scale, np.float32)), const(np.asarray(offset, np.float32)))
+
+
+def conv(x, weights, **attributes):
+    return op.nn.conv2d(x, const(weights.astype(np.float32)), data_layout="NHWC", kernel_layout="HWIO", **attributes)
+
+
+def layer(weights, scale=1.0, offset=0.0, **attributes):
+    return module(lambda c: conv(real(c, scale, offset), weights, **attributes), CODES)
+
+
+def why(mod, ctx=None) -> str:
+    """Return the reason given for the one layer of a module, which has to stay in float."""
+    ctx = ctx or PassContext()
+    tvm.ir.assert_structural_equal(recognise_binary(mod, ctx), mod)
+    (row,) = ctx.layers
+    assert not row.bits
+    return row.reason
+
+
+def test_a_convolution_of_signs_is_an_integer_one():
+    @I.ir_module
+    class Before:
+        @R.function
+        def main(c: R.Tensor((2, 6, 5, 4), "int8")):
+            with R.dataflow():
+                x = R.bnn.dequantize(c, R.const(1.0, "float32"), R.const(0.0, "float32"))
+                y = R.nn.conv2d(x, R.const(W * 0.5, "float32"), data_layout="NHWC", kernel_layout="HWIO", padding=[1, 1, 1, 1])
+                R.output(y)
+            return y
+
+    @I.ir_module
+    class Expected:
+        @R.function
+        def main(c: R.Tensor((2, 6, 5, 4), "int8")):
+            with R.dataflow():
+                n = R.bnn.conv2d(c, R.const(SIGNS, "int8"), padding=[1, 1, 1, 1])
+                f = R.astype(n, "float32")
+                y = R.multiply(f, R.const(0.5, "float32"))
+                R.output(y)
+            return y
+
+    tvm.ir.assert_structural_equal(rewritten(recognise_binary, Before), Expected)
+
+
+SHAPES = [{}, {"strides": (2, 1)}, {"padding": (1, 0, 2, 1)}, {"dilation": (2, 1)}, {"strides": (2, 2), "padding": (1, 1, 1, 1), "dilation": (1, 2)}]
+
+
+@pytest.mark.parametrize("scale, offset", [(1, 0), (0.5, 0.5), (0.5, -0.5), (-1, 0), (2, 2)])
+@pytest.mark.parametrize("attributes", SHAPES, ids=str)
+def test_scale_and_offset_of_the_codes_are_pulled_out_exactly(attributes, scale, offset):
+    gains = 2.0 ** np.arange(-3, 3)
+    after = rewritten(recognise_binary, layer(W * gains, scale, offset, **attributes))
+    (call,) = bindings(after, "bnn.conv2d")
+    assert operators(after) == ["bnn.conv2d", "astype", *(["add"] if offset else []), "multiply"]
+    assert call.attrs.pad_code == (-offset / scale if attributes.get("padding") else 0)
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_groups(groups):
+    after = rewritten(recognise_binary, layer(W[:, :, : 4 // groups, :4], groups=groups))
+    assert bindings(after, "bnn.conv2d")[0].attrs.groups == groups
+
+
+@pytest.mark.parametrize("scale, offset", [(1, 0), (0.5, 0.5)])
+def test_a_dense_layer_of_signs_is_an_integer_one(scale, offset):
+    weights = signs(rng, 40, 7) * np.float32(0.25)
+    after = rewritten(recognise_binary, module(lambda c: op.matmul(real(c, scale, offset), const(weights)), ((3, 40), "int8")))
+    assert operators(after)[0] == "bnn.dense"
+    np.testing.assert_array_equal(bindings(after, "bnn.dense")[0].args[1].value.numpy(), np.sign(weights.T))
+
+
+def test_a_dead_filter_gives_exactly_nothing():
+    gains = np.array([1, 0, 1, 1, 0, 1])
+    ctx = PassContext()
+    after = rewritten(recognise_binary, layer(W * gains), ctx)
+    np.testing.assert_array_equal(bindings(after, "multiply")[0].args[1].value.numpy(), gains)
+    assert "2 dead filters" in ctx.layers[0].reason
+
+
+def test_batchnorm_folded_into_the_filters_leaves_each_its_own_scale():
+    gains = np.array([0.3, -1.7, 1e-6, 2.5e4, -0.01, 1.0])
+    after = rewritten(recognise_binary, layer(W * gains), tolerance=1e-5)
+    np.testing.assert_array_equal(bindings(after, "multiply")[0].args[1].value.numpy(), np.abs(gains.astype(np.float32)))
+    np.testing.assert_array_equal(bindings(after, "bnn.conv2d")[0].args[1].value.numpy(), SIGNS * np.sign(gains).astype(np.int8)[:, None, None, None])
+
+
+@pytest.mark.parametrize("spread, taken", [(0.99, True), (-0.99, True), (1.01, False), (-1.01, False)])
+def test_magnitudes_may_differ_by_the_tolerance_and_no_more(spread, taken):
+    filters = signs(rng, 3, 9).astype(np.float32) * np.float32(0.7)
+    filters[1, 4] *= 1 + spread * TOLERANCE
+    assert isinstance(two_valued(filters), str) == (not taken)
+
+
+def test_of_spread_magnitudes_the_scale_is_their_mean():
+    filters = signs(rng, 1, 100) * (1 + rng.uniform(-4e-4, 4e-4, (1, 100))).astype(np.float32)
+    found = two_valued(filters)
+    np.testing.assert_allclose(found.scale, np.abs(filters).astype(np.float64).mean(1), rtol=1e-7)
+    np.testing.assert_array_equal(found.signs, np.sign(filters))
+
+
+def test_a_filter_of_one_weight_is_two_valued():
+    found = two_valued(np.array([[3.0], [-2.0], [0.0]], np.float32))
+    assert found.signs.ravel().tolist() == [1, -1, 1] and found.scale.tolist() == [3, 2, 0]
+
+
+NO_SIGNS = {
+    "real numbers": (rng.standard_normal((3, 3, 4, 6)), "weights are not two-valued (output channel 0: 36 distinct values)"),
+    "three values": (W * (rng.random(W.shape) < 0.7), "weights are not two-valued (output channel 0: ternary: -c, 0, +c)"),
+    "a tap of nothing in channel 3": (W * (np.arange(6) != 3) + W * (np.arange(6) == 3) * (np.arange(3) != 1)[:, None, None, None], "output channel 3"),
+    "mostly nothing": (W * (np.arange(4)[:, None] == 0), "ternary"),
+}
+
+
+@pytest.mark.parametrize("name", NO_SIGNS)
+def test_filters_of_other_values_stay_in_float(name):
+    weights, reason = NO_SIGNS[name]
+    assert reason in why(layer(weights))
+
+
+def test_a_real_input_stays_in_float_and_a_warning_says_so():
+    ctx = PassContext()
+    assert why(module(lambda x: conv(x, W), (CODES[0], "float32")), ctx) == "weights are two-valued, but the input is real-valued"
+    assert len(ctx.warnings) == 1 and "stays float" in ctx.warnings[0]
+
+
+def test_real_filters_of_a_real_input_are_no_matter_of_warning():
+    ctx = PassContext()
+    why(module(lambda x: conv(x, rng.standard_normal(W.shape)), (CODES[0], "float32")), ctx)
+    assert ctx.warnings == []
+
+
+def test_an_input_of_more_levels_is_counted():
+    mod = module(lambda x: conv(op.nn.relu(x), W), (CODES[0], "float32"))
+    ctx = PassContext(levels={Graph(mod).bindings[0].var.name: 4})
+    assert "the input takes 4 levels, more than bits hold" in why(mod, ctx)
+    assert len(ctx.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    "scale, offset, reason",
+    [(np.ones(4), np.arange(4), "differ from channel to channel"), (np.arange(4), np.zeros(4), "differ from channel to channel"), (0, 1, "constant")],
+)
+def test_codes_of_other_values_stay_in_float(scale, offset, reason):
+    assert reason in why(layer(W, scale, offset))
+
+
+@pytest.mark.parametrize("scale, offset, pad", [(1, 0.5, -0.5), (0.5, 1.5, -3)])
+def test_a_padding_that_is_no_code_stays_in_float(scale, offset, pad):
+    assert f"padding with 0 is {pad:g} on the scale of the codes" in why(layer(W, scale, offset, padding=(1, 1, 1, 1)))
+    rewritten(recognise_binary, layer(W, scale, offset))  # without padding it does not matter
+
+
+def test_weights_computed_at_run_time_stay_in_float():
+    mod = module(
+        lambda c, w: op.nn.conv2d(real(c), op.sign(w), data_layout="NHWC", kernel_layout="HWIO"), CODES, (W.shape, "float32")
+    )
+    assert why(mod) == "weights are computed at run time"
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x, y: op.matmul(real(x), op.nn.relu(y)),
+        lambda x, y: op.matmul(op.expand_dims(real(x), 0), const(np.ones((40, 2), np.float32))),
+    ],
+    ids=["two tensors", "a batch of matrices"],
+)
+def test_a_product_that_is_no_dense_layer_stays_in_float(build):
+    assert why(module(build, ((3, 40), "int8"), ((40, 5), "float32"))) == "the second operand is no constant matrix"
+
+
+def test_a_layer_is_reported_by_its_node():
+    mod = layer(W, strides=(2, 1))
+    out = Graph(mod).outputs[0].name
+    ctx = PassContext(nodes={out: NodeInfo("conv7", "Conv", "", ("x", "w"), "y")})
+    recognise_binary(mod, ctx)
+    (row,) = ctx.layers
+    assert (row.node, row.op, row.output, row.bits, row.detail) == ("conv7", "Conv", "y", True, "3x3")
+    assert row.in_shape == CODES[0] and row.out_shape == (2, 2, 3, 6)
+    assert row.macs == 2 * 2 * 3 * 6 * 36 and row.weight_bytes == W.size // 8
+
+
+@pytest.mark.parametrize("ternary, kind", [(False, "two-valued input and weights"), (True, "input -1, 0, +1 (a plain Sign), two-valued weights")])
+def test_the_report_tells_whether_the_input_has_a_zero(ternary, kind):
+    ctx = PassContext()
+    build = lambda x: conv(real(op.permute_dims(binarized(x, ternary), [0, 2, 1, 3])), W)  # noqa: E731
+    rewritten(recognise_binary, module(build, (CODES[0], "float32")), ctx)
+    assert ctx.layers[0].reason == kind
+
+
+def test_other_operators_stay():
+    unchanged(recognise_binary, module(lambda c: op.nn.avg_pool2d(real(c), (2, 2), layout="NHWC"), CODES))
