@@ -25,11 +25,14 @@ __all__ = ["RandomNetwork", "binary_networks", "describe"]
 
 CHANNELS = (1, 3, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 BIPOLAR = (-1.0, 1.0)
-SPELLINGS = tuple(
-    name for name, a in ACTIVATIONS.items() if a.packs and a.step == 1.0 and not a.custom and a.at_zero == a.at_zero and "run-time" not in a.source
+SPELLINGS = tuple(  # not those that are NaN at 0, and not those whose thresholds are computed in floats
+    name
+    for name, a in ACTIVATIONS.items()
+    if a.packs and a.step == 1.0 and not a.custom and a.at_zero == a.at_zero and "run-time" not in a.source
 )
 WEIGHTS = (
-    "plain_signs", "sign_of_latent", "where_of_latent", "mean_abs_sign", "batch_norm_folded", "flat_column", "transposed_hwio", "dead_channel",
+    "plain_signs", "sign_of_latent", "where_of_latent", "mean_abs_sign", "batch_norm_folded", "flat_column", "transposed_hwio",
+    "dead_channel",
 )  # fmt: skip
 BETWEEN = ("batch_norm", "bias", "scale", "relu", "prelu", "rprelu", "hardtanh", "max_pool", "average_pool")
 ON_BITS = ("logic", "shuffle", "slice", "split_concat", "concat", "max_pool")
@@ -71,7 +74,7 @@ class FeatureMap:
 
 @dataclass
 class _Under:
-    """A network under construction."""
+    """A network under construction, and the feature maps that later layers may read again."""
 
     draw: st.DrawFn
     g: Graph
@@ -97,7 +100,8 @@ class _Under:
         if kind == "batch_norm":
             return self.normalized(x)
         if kind == "bias":
-            return replace(x, name=g.node("Add", x.name, g.const(x.tensor.per_channel(small))), bound=x.bound + np.abs(small).max(), signed=x.channels > 1)
+            y = g.node("Add", x.name, g.const(x.tensor.per_channel(small)))
+            return replace(x, name=y, bound=x.bound + np.abs(small).max(), signed=x.channels > 1)
         if kind == "scale":
             factor = g.rng.choice([-2.0, -0.5, 0.5, 1.0], x.channels)
             return replace(x, name=g.node("Mul", x.name, g.const(x.tensor.per_channel(factor))), step=x.step / 2, bound=x.bound * 2)
