@@ -43,7 +43,8 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, at, border) -> 
         value = const(length, "int32", lanes) - count * const(2, "int32", lanes)
         if int(anchor.attrs.planes) == 2:  # length * planes - 2 * count, halved where both planes were summed
             value = value + spread((c.planes - 1) * length, lanes)
-            value = tirx.shift_right(value, spread(c.planes - 1, lanes))
+            # a sum of two planes is even, so that both halve it exactly; TVM makes a logical shift of the scalar one
+            value = tirx.shift_right(value, spread(c.planes - 1, lanes)) if lanes > 1 else tirx.truncdiv(value, c.planes)
         return value if border is None else value + border(index, lanes)
 
     write_contraction(builder, anchor, c, weights, chosen.widest, load_x, read, chosen.fill, chosen.tile_bytes)
