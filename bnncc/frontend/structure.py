@@ -139,6 +139,8 @@ def _check_types(graph: onnx.GraphProto) -> None:
     for tensor in graph.initializer:
         _check_element_type(f"weight '{tensor.name}'", tensor.data_type)
     for node in graph.node:
+        if node.op_type == "Constant" and len(node.attribute) != 1:
+            raise ModelFormatError(f"{title(node)} holds {len(node.attribute)} values; a constant has exactly one. {_AGAIN}")
         if any(a.name in ("sparse_value", "value_string", "value_strings") for a in node.attribute):
             raise UnsupportedOperator(
                 f"{title(node)} makes a sparse tensor or strings; only dense tensors of numbers are supported. Export the model without it."

@@ -151,3 +151,11 @@ def test_a_batch_norm_of_an_old_form_is_refused() -> None:
     model = model_of([Case("BatchNormalization", [Input((1, 4, 2)), *[np.ones((4, 2), F)] * 4], {"spatial": 0})], 8)
     with pytest.raises(ModelError, match="spatial"):
         import_onnx(model)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"value_int": 1, "value_float": 2.0}])
+@pytest.mark.parametrize("quantizer", [True, False])
+def test_a_constant_without_one_value_is_refused(attributes: dict, quantizer: bool) -> None:
+    reader = node("BipolarQuant", ["x", "c"], ["y"], domain="onnx.brevitas") if quantizer else node("Add", ["x", "c"], ["y"])
+    with pytest.raises(ModelFormatError, match="Constant node 'odd' .* holds [02] values; a constant has exactly one"):
+        import_onnx(make_model([node("Constant", [], ["c"], "odd", **attributes), reader]))
