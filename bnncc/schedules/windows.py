@@ -41,8 +41,8 @@ def _reduce(builder: Builder, node: Tensor, index: tuple, lanes: int, initial, c
     top, left = int(attrs.padding[0]), int(attrs.padding[1])
     acc = body.local(x.dtype, lanes, "acc")
     body.store(acc, 0, initial, lanes)
-    padded = any(int(p) for p in attrs.padding) or (node.shape[1] - 1) * sy + (ky - 1) * dy >= x.shape[1] or (node.shape[2] - 1) * sx + (kx - 1) * dx >= x.shape[2]
-    if padded:
+    last_row, last_column = (node.shape[1] - 1) * sy + (ky - 1) * dy, (node.shape[2] - 1) * sx + (kx - 1) * dx
+    if any(int(p) for p in attrs.padding) or last_row >= x.shape[1] or last_column >= x.shape[2]:
         rows, row, row_count = _axis(builder, y, x.shape[1], ky, sy, dy, top, "kh")
         columns, column, column_count = _axis(builder, px, x.shape[2], kx, sx, dx, left, "kw")
         count = row_count * column_count

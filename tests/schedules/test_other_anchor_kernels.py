@@ -6,12 +6,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from group_runner import CompiledGroup, check_exact, group, meaning, words
+from group_runner import CompiledGroup, assembly, check_exact, group, meaning, words
 from tvm import relax
 from tvm.script import relax as R
 
 from bnncc.ops import bnn
 from bnncc.ops.pack import PackAttrs, pack_reference
+from bnncc.targets.x86 import V3, V4
 
 EDGES = (1, 3, 31, 33, 64, 65, 129)
 
@@ -27,7 +28,15 @@ def check_close(function, arrays, folder, tolerance=1e-5):
 
 @pytest.mark.parametrize(
     "ci, co, size, kernel, stride, dilation, groups",
-    [(3, 64, 21, 7, 2, 1, 1), (64, 128, 9, 1, 1, 1, 1), (5, 7, 8, 3, 1, 2, 1), (16, 16, 7, 3, 1, 1, 16), (12, 18, 7, 3, 2, 1, 3), (1, 1, 5, 3, 1, 1, 1), (8, 32, 6, 2, 1, 1, 8)],
+    [
+        (3, 64, 21, 7, 2, 1, 1),
+        (64, 128, 9, 1, 1, 1, 1),
+        (5, 7, 8, 3, 1, 2, 1),
+        (16, 16, 7, 3, 1, 1, 16),
+        (12, 18, 7, 3, 2, 1, 3),
+        (1, 1, 5, 3, 1, 1, 1),
+        (8, 32, 6, 2, 1, 1, 8),
+    ],
 )
 def test_float_convolution_with_bias_relu(ci, co, size, kernel, stride, dilation, groups, tmp_path):
     rng = np.random.default_rng(ci)
@@ -38,6 +47,26 @@ def test_float_convolution_with_bias_relu(ci, co, size, kernel, stride, dilation
         return R.nn.relu(b.emit(R.add(y, bias)))
 
     check_close(group(emit, *((a.shape, "float32") for a in arrays), constants=(1, 2)), arrays, tmp_path, 1e-4)
+
+
+def test_scheduled_convolution_equals_the_unscheduled_one(tmp_path):
+    rng = np.random.default_rng(17)
+    arrays = [floats(rng, 1, 13, 13, 20), floats(rng, 3, 3, 20, 40)]
+    emit = lambda b, x, w: R.nn.conv2d(x, w, strides=2, data_layout="NHWC", kernel_layout="HWIO")  # noqa: E731
+    params = [(a.shape, "float32") for a in arrays]
+    scheduled, plain = (CompiledGroup(group(emit, *params, constants=constants), tmp_path) for constants in ((1,), ()))
+    assert plain.kernel.note.startswith("Relax's legalization") and "tile" in scheduled.kernel.note
+    np.testing.assert_allclose(scheduled(*arrays)[0], plain(*arrays)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_float_convolution_is_fused_multiply_adds():
+    function = group(
+        lambda b, x, w: R.nn.conv2d(x, w, data_layout="NHWC", kernel_layout="HWIO"), ((1, 10, 10, 16), "float32"), ((3, 3, 16, 48), "float32"), constants=(1,)
+    )
+    code = assembly(function, V3)
+    assert code.count("vfmadd231ps") >= 12 * 8, "a tile of 4 pixels x 3 vectors, unrolled"
+    assert "vmulps" not in code and "call" not in code
+    assert "zmm31" in assembly(function, V4), "a larger tile where there are more registers"
 
 
 @pytest.mark.parametrize("rows, k, m", [(1, 512, 1000), (3, 7, 5), (13, 65, 33), (1, 1, 1)])
