@@ -60,3 +60,14 @@ def test_the_reference_is_not_folded() -> None:
     imported = import_onnx(make_model(nodes, weights={"w": np.ones((4, 2), np.float32)}))
     assert [n.op_type for n in imported.reference.graph.node] == ["Sign", "Identity", "MatMul"]
     assert [n.op_type for n in imported.folded.graph.node] == ["MatMul"]
+
+
+def test_finn_s_tensor_annotations_do_no_harm() -> None:
+    weights = {"t": np.zeros((1, 1), np.float32), "w": np.ones((4, 2), np.float32)}
+    nodes = [node("MultiThreshold", ["x", "t"], ["m"], domain="finn.custom_op.general", out_dtype="BINARY"), node("MatMul", ["m", "w"], ["y"])]
+    model = make_model(nodes, weights=weights)
+    for tensor in ("x", "m", "w", "gone"):
+        annotation = model.graph.quantization_annotation.add(tensor_name=tensor)
+        annotation.quant_parameter_tensor_names.add(key="finn_datatype", value="BINARY")
+    imported = import_onnx(model)
+    assert tensor_differences(imported, random_feeds(imported)) == []
