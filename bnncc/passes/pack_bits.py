@@ -153,7 +153,7 @@ class _Pack(Rewriter):
         else:
             channels = static_shape(old_var)[-1]
             w = _Words(channels, 1, self.planes.get(old_var, 1))
-            x = builder.emit(bnn.pack(self.mapping[old_var], channels, 1, self.bits, w.planes), f"{old_var.name}_packed")
+            x = builder.emit(bnn.pack(self.mapping.get(old_var, old_var), channels, 1, self.bits, w.planes), f"{old_var.name}_packed")
         if planes > w.planes:  # two-valued codes are their own second plane
             rank = len(static_shape(x))
             x = builder.emit(op.concat([x, x], axis=rank - 1), f"{old_var.name}_twice")
