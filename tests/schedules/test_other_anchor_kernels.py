@@ -66,7 +66,7 @@ def test_float_convolution_is_fused_multiply_adds():
     code = assembly(function, V3)
     assert code.count("vfmadd231ps") >= 12 * 8, "a tile of 4 pixels x 3 vectors, unrolled"
     assert "vmulps" not in code and "call" not in code
-    assert "zmm31" in assembly(function, V4), "a larger tile where there are more registers"
+    assert "zmm20" in assembly(function, V4), "a larger tile where there are more registers"
 
 
 @pytest.mark.parametrize("rows, k, m", [(1, 512, 1000), (3, 7, 5), (13, 65, 33), (1, 1, 1)])
