@@ -23,18 +23,18 @@ def inline_decided_branches(graph: onnx.GraphProto) -> bool:
             continue
         taken_branch = "then_branch" if numpy_helper.to_array(conditions[node.input[0]]).item() else "else_branch"
         branch = next(a.g for a in node.attribute if a.name == taken_branch)
-        nodes.extend(_inline(graph, branch, list(node.output), taken))
+        nodes.extend(_inline(graph, branch, node, taken))
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
     return True
 
 
-def _inline(graph: onnx.GraphProto, branch: onnx.GraphProto, outputs: list[str], taken: set[str]) -> list[onnx.NodeProto]:
+def _inline(graph: onnx.GraphProto, branch: onnx.GraphProto, choice: onnx.NodeProto, taken: set[str]) -> list[onnx.NodeProto]:
     """Return the branch's nodes under names that are free in the graph; its weights go to the graph."""
     inner = onnx.GraphProto()
     inner.CopyFrom(branch)
-    names = {}
+    names, outputs = {}, list(choice.output)
     for tensor in inner.initializer:
         names[tensor.name] = fresh_name(f"{outputs[0]}_{tensor.name}", taken)
     for node in inner.node:
@@ -44,6 +44,7 @@ def _inline(graph: onnx.GraphProto, branch: onnx.GraphProto, outputs: list[str],
         graph.initializer.append(tensor)
     for node in inner.node:
         _rename(node, names)
+        node.name = f"{choice.name}/{node.name or node.op_type}"
     # An Identity each, since a branch may return one tensor twice or one from outside.
     ends = [
         onnx.helper.make_node("Identity", [names.get(value.name, value.name)], [output])

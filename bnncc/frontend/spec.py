@@ -7,31 +7,9 @@ from dataclasses import dataclass, field
 import onnx
 import tvm
 
+from bnncc.spec import NodeInfo, TensorSpec
+
 __all__ = ["TensorSpec", "NodeInfo", "ImportedModel", "info_of"]
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """An input or output of the model: ONNX name, static shape, element type as NumPy spells it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class NodeInfo:
-    """The ONNX node a Relax binding was made from.
-
-    ``name`` is the node's own name, or a made-up one where the exporter left it empty or gave it twice. A node of a quantizer
-    domain stays what it was, though it was rewritten to standard operators.
-    """
-
-    name: str
-    op_type: str
-    domain: str
-    inputs: tuple[str, ...]
-    output: str
 
 
 def info_of(node: onnx.NodeProto) -> NodeInfo:

@@ -165,6 +165,7 @@ def _if(condition: np.ndarray | None) -> onnx.ModelProto:
 def test_the_branch_taken_by_a_constant_condition_is_inlined(condition: bool, operators: list[str]) -> None:
     imported = import_onnx(_if(np.asarray(condition)))
     assert _ops(imported.folded) == operators
+    assert [info.name for info in imported.nodes.values()] == [f"choice/{operators[0]}", "Neg_y"]
     assert tensor_differences(imported, random_feeds(imported)) == []
 
 

@@ -64,8 +64,8 @@ def test_the_reference_is_not_folded() -> None:
 
 def test_finn_s_tensor_annotations_do_no_harm() -> None:
     weights = {"t": np.zeros((1, 1), np.float32), "w": np.ones((4, 2), np.float32)}
-    nodes = [node("MultiThreshold", ["x", "t"], ["m"], domain="finn.custom_op.general", out_dtype="BINARY"), node("MatMul", ["m", "w"], ["y"])]
-    model = make_model(nodes, weights=weights)
+    threshold = node("MultiThreshold", ["x", "t"], ["m"], domain="finn.custom_op.general", out_dtype="BINARY")
+    model = make_model([threshold, node("MatMul", ["m", "w"], ["y"])], weights=weights)
     for tensor in ("x", "m", "w", "gone"):
         annotation = model.graph.quantization_annotation.add(tensor_name=tensor)
         annotation.quant_parameter_tensor_names.add(key="finn_datatype", value="BINARY")
