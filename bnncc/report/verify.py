@@ -1,0 +1,196 @@
+"""Verify: every section of a compiled model against the ONNX model, each fed the reference's own tensors.
+
+The library that is run holds ``main`` and the sections (sections.py), which call the same kernels. Codes are compared bit for bit, words included. What differs is a tie
+if the reference's own float rounding leaves it open (bounds.py), and an error if not.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from bnncc.compiler import CompiledArtifact, compile
+from bnncc.report.bounds import RoundingBounds
+from bnncc.report.comparison import OutputComparison, TensorComparison, VerifyReport
+from bnncc.report.reference import Reference, decide_zeros
+from bnncc.report.samples import samples_of
+from bnncc.report.sections import Boundary, Section, cut_sections
+from bnncc.runtime import CompiledModel, load
+
+__all__ = ["VerifyReport", "verify_artifact", "verify_model"]
+
+Progress = Callable[[str, int, int], None]
+
+FEW_ULPS = 2.0**-21
+"""Relative difference of floats that needs no further question: 4 units in the last place."""
+
+FLOAT_TOLERANCE = 1e-4
+"""Of a tensor's largest magnitude: how far a float tensor may be off where no bounds are known, as for a softmax."""
+
+
+def verify_model(
+    model: str | Path | onnx.ModelProto,
+    *,
+    inputs: np.ndarray | Mapping[str, np.ndarray],
+    target: str = "native",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    sign_zero: str = "exact",
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Compile a model and compare it with onnxruntime, section by section.
+
+    Parameters
+    ----------
+    model : path or ModelProto
+    inputs : ndarray or mapping of str to ndarray
+        One sample, or N of them along the first axis or one before it.
+    target : str
+        A name that ``bnncc targets`` lists; this machine has to run it.
+    shapes : mapping of str to tuple of int, optional
+        Input name to shape, where the model leaves dimensions open.
+    sign_zero : {"exact", "plus", "minus"}
+    limit : int, optional
+        Check the first so many samples only.
+    progress : callable, optional
+        ``progress(stage, done, total)``.
+
+    Raises
+    ------
+    ModelError, TargetError, ToolchainError
+        The model cannot be compiled or run here.
+    InputError
+        The samples do not fit the model's inputs.
+    """
+    artifact = compile(model, target=target, shapes=shapes, sign_zero=sign_zero, progress=progress)
+    return verify_artifact(artifact, inputs, limit=limit)
+
+
+def verify_artifact(artifact: CompiledArtifact, inputs: np.ndarray | Mapping[str, np.ndarray], *, limit: int | None = None) -> VerifyReport:
+    """Compare what was compiled with its ONNX model; parameters and errors as of `verify_model`."""
+    samples = samples_of(inputs, artifact.model.inputs, limit)
+    fused, sections = cut_sections(artifact.fused, artifact.context, [spec.name for spec in artifact.model.outputs])
+    with tempfile.TemporaryDirectory(prefix="bnncc-verify-") as folder:
+        out = Path(folder) / "model"
+        replace(artifact, fused=fused).save(out, ("main", *(section.entry for section in sections)))
+        check = _Check(artifact, sections, load(out))
+        for number, sample in enumerate(samples):
+            check.run(sample)
+            if artifact.progress is not None:
+                artifact.progress("verify", number + 1, len(samples))
+        return check.report(len(samples))
+
+
+class _Check:
+    """Runs samples and gathers what differs."""
+
+    def __init__(self, artifact: CompiledArtifact, sections: list[Section], compiled: CompiledModel):
+        self.artifact, self.sections, self.compiled = artifact, sections, compiled
+        original = artifact.model.reference
+        boundaries = [b for section in sections for b in (*section.inputs, *section.outputs)]
+        names = [b.view.onnx for b in boundaries]
+        self.output_names = [spec.name for spec in artifact.model.outputs]
+        self.decisions = _decisions(boundaries, artifact.context.options.sign_zero)
+        self.plain = Reference(original, [*self.output_names, *self.decisions])
+        model = decide_zeros(original, self.decisions) if self.decisions else original
+        self.reference = Reference(model, [*names, *self.output_names])
+        self.bounds = RoundingBounds(model, lambda wanted: Reference(model, wanted).run(self.sample))  # constants, but onnxruntime wants inputs all the same
+        self.sample: dict[str, np.ndarray] = {}
+        nodes = {name: f"{node.op_type} {node.name}".strip() for node in original.graph.node for name in node.output}
+        self.rows = {
+            (section.entry, b.name): TensorComparison(section.entry, b.view.onnx, nodes.get(b.view.onnx, ""), b.is_code, section.is_binary)
+            for section in sections
+            for b in section.outputs
+        }
+        self.outputs = {name: OutputComparison(name) for name in self.output_names}
+
+    def run(self, sample: dict[str, np.ndarray]) -> None:
+        """Compare all sections and the outputs on one sample."""
+        self.sample = sample
+        tensors = self.reference.run(sample)
+        for section in self.sections:
+            given = [b.encode(tensors[b.view.onnx]) for b in section.inputs]
+            made = self.compiled.run_entry(section.entry, *given)
+            for b, found in zip(section.outputs, made, strict=True):
+                self._compare(section, b, found, tensors)
+        plain = self.plain.run(sample) if self.decisions else tensors
+        for b in {b.view.onnx: b for section in self.sections for b in section.outputs if b.view.onnx in self.decisions}.values():
+            for row in self.rows.values():
+                if row.tensor == b.view.onnx:
+                    row.count_zeros(b.codes(plain[b.view.onnx]) == 0)
+        results = self.compiled(sample)
+        by_name = results if isinstance(results, dict) else {self.output_names[0]: results}
+        for name, comparison in self.outputs.items():
+            comparison.add(by_name[name], plain[name])
+
+    def _compare(self, section: Section, b: Boundary, found: np.ndarray, tensors: Mapping[str, np.ndarray]) -> None:
+        row = self.rows[section.entry, b.name]
+        wanted = b.encode(tensors[b.view.onnx])
+        if b.is_code:
+            self._compare_codes(row, section, b, found, wanted, tensors)
+        else:
+            self._compare_numbers(row, section, b, found, wanted, tensors)
+
+    def _compare_codes(self, row, section, b, found, wanted, tensors) -> None:
+        codes, expected = b.decode(found), b.decode(wanted)
+        differs = codes != expected
+        ties = np.zeros_like(differs)
+        if differs.any() and (bounds := self._bounds(section, b, tensors)) is not None:
+            ends = [b.codes(side) for side in (bounds.low, bounds.high)]
+            low, high = np.minimum(*ends), np.maximum(*ends)
+            ties = differs & (low <= codes) & (codes <= high) & (low <= expected) & (expected <= high)
+        # words of equal codes are equal, tail bits included; a tie's word differs in that bit alone
+        broken = 0 if b.packed is None or differs.any() else int(np.count_nonzero(found != wanted))
+        row.add(codes.size, differs & ~ties, ties, broken)
+
+    def _compare_numbers(self, row, section, b, found, wanted, tensors) -> None:
+        if found.dtype.kind != "f":
+            row.add(found.size, found != wanted, np.zeros(found.shape, bool))
+            return
+        ours, theirs = found.astype(np.float64), wanted.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(ours - theirs)
+            same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs)) | (apart <= FEW_ULPS * np.maximum(np.abs(ours), np.abs(theirs)))
+        finite = apart[np.isfinite(apart)]
+        if not same.all():
+            bounds = self._bounds(section, b, tensors) if section.is_binary else None
+            if bounds is None:
+                same |= apart <= FLOAT_TOLERANCE * np.max(np.abs(theirs[np.isfinite(theirs)]), initial=0)
+            else:
+                low, high = b.moved(bounds.low), b.moved(bounds.high)
+                same |= (low <= ours) & (ours <= high)
+        row.add(found.size, ~same, np.zeros(found.shape, bool), largest=float(np.max(finite, initial=0)))
+
+    def _bounds(self, section: Section, b: Boundary, tensors: Mapping[str, np.ndarray]):
+        """Bound a tensor that a section makes from the nearest tensors that it does not make."""
+        own = {out.view.onnx for out in section.outputs}
+        known = {name: array for name, array in tensors.items() if name not in own}
+        return self.bounds.of(b.view.onnx, known)
+
+    def report(self, samples: int) -> VerifyReport:
+        """Return what was gathered."""
+        artifact = self.artifact
+        return VerifyReport(
+            name=artifact.name,
+            target=artifact.target.name,
+            variant=self.compiled.variant,
+            sign_zero=artifact.context.options.sign_zero,
+            samples=samples,
+            sections=list(self.rows.values()),
+            outputs=list(self.outputs.values()),
+            bit_layers=sum(layer.bits for layer in artifact.context.layers),
+            layers=len(artifact.context.layers),
+        )
+
+
+def _decisions(boundaries: list[Boundary], sign_zero: str) -> dict[str, tuple[float, float]]:
+    """Return the tensors that bits hold in one plane, with the number that stands for a Sign's 0 and the one it is taken for."""
+    if sign_zero == "exact":
+        return {}
+    code = 1.0 if sign_zero == "plus" else -1.0
+    return {b.view.onnx: (b.view.offset, code * b.view.scale + b.view.offset) for b in boundaries if b.packed is not None and b.packed.planes == 1}
