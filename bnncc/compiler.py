@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ import onnx
 import tvm
 
 from bnncc.codegen import emit_library
+from bnncc.codegen.names import c_identifier
 from bnncc.frontend import ImportedModel, import_onnx
 from bnncc.passes.context import LayerRow, Options, PassContext, TensorView
 from bnncc.passes.lower_groups import lower_groups
@@ -107,12 +107,6 @@ class CompiledArtifact:
         )
 
 
-def identifier(name: str) -> str:
-    """Return `name` as a C identifier."""
-    clean = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "model"
-    return f"m_{clean}" if clean[0].isdigit() else clean
-
-
 def prepare(
     model: str | Path | onnx.ModelProto,
     *,
@@ -183,4 +177,4 @@ def compile(
         dump_ir=None if dump_ir is None else Path(dump_ir),
         progress=progress,
     )
-    return CompiledArtifact(identifier(name or stem), chosen, imported, fused, ctx, progress)
+    return CompiledArtifact(c_identifier(name or stem), chosen, imported, fused, ctx, progress)

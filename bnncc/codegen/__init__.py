@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from bnncc.codegen.emit import emit_library
-from bnncc.runtime.spec import TensorSpec
+from bnncc.spec import TensorSpec
 
 __all__ = ["TensorSpec", "emit_library"]

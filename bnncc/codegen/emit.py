@@ -21,7 +21,7 @@ from bnncc.codegen.output import FORMAT, METADATA_FILE, output_folder
 from bnncc.codegen.program import Program, read_entries
 from bnncc.codegen.source import Body, entry_symbols, features_of, write_sources
 from bnncc.errors import InternalError
-from bnncc.runtime.spec import TensorSpec
+from bnncc.spec import TensorSpec
 from bnncc.targets import Target
 
 __all__ = ["emit_library", "plan_program"]

@@ -15,7 +15,7 @@ from bnncc.codegen.kernels import CompiledKernel
 from bnncc.codegen.names import c_identifiers, c_type
 from bnncc.codegen.program import Buffer, Call, Program
 from bnncc.errors import InternalError
-from bnncc.runtime.spec import TensorSpec
+from bnncc.spec import TensorSpec
 from bnncc.targets import Target, Variant
 
 __all__ = ["CONSTANTS_FILE", "Body", "entry_symbols", "features_of", "write_sources"]

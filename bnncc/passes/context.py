@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bnncc.errors import InternalError
+from bnncc.spec import NodeInfo
 from bnncc.ops.pack import PackAttrs
 
 __all__ = ["Options", "TensorView", "NodeInfo", "LayerRow", "PassContext", "SIGN_ZERO"]
@@ -86,17 +87,6 @@ class TensorView:
         moved = moved if self.split is None else moved.reshape([self.split[p] for p in perm])
         moved = np.transpose(moved, np.argsort(perm))
         return moved if self.onnx_shape is None else moved.reshape(self.onnx_shape)
-
-
-@dataclass(frozen=True)
-class NodeInfo:
-    """A node of the ONNX model."""
-
-    name: str
-    op_type: str
-    domain: str
-    inputs: tuple[str, ...]
-    output: str
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.passes.chains import ELEMENTWISE, Chains
-from bnncc.passes.context import PassContext, TensorView
+from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Graph, Rewriter, const, op_name, used_vars
 
 __all__ = ["recognise_logic"]
@@ -121,7 +121,7 @@ class _Recognise(Rewriter):
         code = builder.emit(logic, f"{var.name}_code")
         view = self.ctx.tensors.get(var.name)
         if view is not None:
-            self.ctx.tensors[code.name] = TensorView(view.onnx, view.perm, float(scale), float(offset))
+            self.ctx.tensors[code.name] = view.rescaled(float(scale), float(offset))
         value = bnn.dequantize(code, const(scale), const(offset))
         return value if dtype_of(var) == "float32" else op.greater(builder.emit(value, f"{var.name}_f32"), const(np.float32(0.5)))
 

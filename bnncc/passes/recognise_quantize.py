@@ -19,7 +19,7 @@ from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn
 from bnncc.passes.chains import Chains
-from bnncc.passes.context import PassContext, TensorView
+from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Graph, Rewriter, const
 from bnncc.passes.steps import StepAnalysis, Steps, previous_float
 
@@ -172,7 +172,7 @@ class _Recognise(Rewriter):
         scale, offset = _channel_form(q.scale), _channel_form(q.offset)
         view = self.ctx.tensors.get(var.name)
         if view is not None and scale.ndim == 0 and offset.ndim == 0:
-            self.ctx.tensors[code.name] = TensorView(view.onnx, view.perm, float(scale), float(offset))
+            self.ctx.tensors[code.name] = view.rescaled(float(scale), float(offset))
         if dtype_of(var) == "bool":
             return op.greater(builder.emit(bnn.dequantize(code, const(scale), const(offset)), f"{var.name}_f32"), const(np.float32(0.5)))
         return bnn.dequantize(code, const(scale), const(offset))

@@ -16,7 +16,7 @@ from tvm.ir import Tuple
 
 from bnncc.ops import bnn, is_bnn, static_shape
 from bnncc.ops.geometry import output_size
-from bnncc.passes.context import PassContext, TensorView
+from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
 
 __all__ = ["sink_dequantize", "pool_padding"]
@@ -57,7 +57,7 @@ class _Sink(Rewriter):
         code = builder.emit(moved, f"{var.name}_code")
         view = self.ctx.tensors.get(var.name)
         if view is not None:
-            self.ctx.tensors[code.name] = TensorView(view.onnx, view.perm, float(scale), float(offset))
+            self.ctx.tensors[code.name] = view.rescaled(float(scale), float(offset))
         return bnn.dequantize(code, const(scale), const(offset))
 
     def _on_codes(self, var, value, codes, scale, offset):

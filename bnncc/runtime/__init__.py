@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from bnncc.runtime.model import CompiledModel, load
-from bnncc.runtime.spec import TensorSpec
+from bnncc.spec import TensorSpec
 
 __all__ = ["CompiledModel", "TensorSpec", "load"]

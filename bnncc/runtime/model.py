@@ -11,7 +11,7 @@ import numpy as np
 
 from bnncc.errors import InputError, InternalError
 from bnncc.runtime.library import Library, open_library
-from bnncc.runtime.spec import TensorSpec
+from bnncc.spec import TensorSpec
 
 __all__ = ["CompiledModel", "load"]
 

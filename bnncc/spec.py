@@ -1,4 +1,4 @@
-"""How a tensor at the border of a compiled model is described."""
+"""What all layers say of tensors and nodes: plain records, importing nothing of the compiler."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["TensorSpec"]
+__all__ = ["NodeInfo", "TensorSpec"]
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,18 @@ class TensorSpec:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """A node of the ONNX model.
+
+    ``name`` is the node's own name, or a made-up one where the exporter left it empty or gave it twice. A node of a quantizer
+    domain stays what it was, though it was rewritten to standard operators.
+    """
+
+    name: str
+    op_type: str
+    domain: str
+    inputs: tuple[str, ...]
+    output: str
