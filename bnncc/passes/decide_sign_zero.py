@@ -27,7 +27,8 @@ class _Decide(Rewriter):
     def rewrite(self, var, value, builder: Builder):
         if not is_bnn(value, "quantize") or value.attrs.step != 1 or var not in self.read_as_bits:
             return None
-        self.ctx.sign_zeros[self.ctx.onnx_name(var.name)] = static_shape(var)[-1]
+        named = next((v for v in (var, *self.graph.users(var)) if v.name in self.ctx.tensors), var)  # behind a pool, if not itself
+        self.ctx.sign_zeros[self.ctx.onnx_name(named.name)] = static_shape(var)[-1]
         if self.ctx.options.sign_zero == "exact":
             return None
         keep = 0 if self.ctx.options.sign_zero == "plus" else 1
