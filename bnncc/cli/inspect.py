@@ -19,7 +19,8 @@ def inspect(
     shapes = parse_shapes(shape)
     from bnncc.report.inspect import inspect_model
 
-    report = inspect_model(model, target=target, shapes=shapes, sign_zero=sign_zero.value)
+    with console.progress() as progress:
+        report = inspect_model(model, target=target, shapes=shapes, sign_zero=sign_zero.value, progress=progress)
     if as_json:
         console.print_json(report.to_json())
     else:

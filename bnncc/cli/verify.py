@@ -29,7 +29,11 @@ def verify(
     from bnncc.cli.arrays import read_inputs
     from bnncc.report.verify import verify_model
 
-    report = verify_model(model, target=target, inputs=read_inputs(inputs), shapes=shapes, sign_zero=sign_zero.value, limit=limit)
+    arrays = read_inputs(inputs)
+    with console.progress() as progress:
+        report = verify_model(
+            model, target=target, inputs=arrays, shapes=shapes, sign_zero=sign_zero.value, limit=limit, progress=progress
+        )
     if as_json:
         console.print_json(report.to_json())
     else:

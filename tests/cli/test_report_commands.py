@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from .digits_commands import MODEL, assert_told, bnncc
+from bnncc.report import verify
 
-pytest.importorskip("bnncc.report.inspect", reason="bnncc.report.inspect and verify are not written yet")
+from .digits_commands import MODEL, assert_told, bnncc
 
 
 def test_verify_finds_the_binarized_part_exact(images):
@@ -19,6 +20,14 @@ def test_verify_finds_the_binarized_part_exact(images):
     result = bnncc("verify", MODEL, "--target", "native", "--input", images, "--limit", "3", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["ok"] is True
+
+
+def test_verify_exits_1_after_its_report_when_something_differs(images, monkeypatch):
+    found = SimpleNamespace(ok=False, to_json=lambda: {"ok": False}, to_text=lambda console: console.print("differs"))
+    monkeypatch.setattr(verify, "verify_model", lambda model, **options: found)
+    for arguments, stdout in ([], "differs\n"), (["--json"], '{\n  "ok": false\n}\n'):
+        result = bnncc("verify", MODEL, "--input", images, *arguments)
+        assert (result.exit_code, result.stdout, result.stderr) == (1, stdout, "")
 
 
 def test_inspect_lists_the_layers(images):
