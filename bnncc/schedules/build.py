@@ -9,7 +9,7 @@ from tvm.ir import GenericConst
 
 from bnncc.errors import InternalError
 from bnncc.ops import dtype_of, static_shape
-from bnncc.schedules import movement, windows
+from bnncc.schedules import gather, movement, windows
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.elementwise import ELEMENTWISE
 from bnncc.schedules.fallback import legalized
@@ -31,7 +31,7 @@ _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
     "relax.bnn.packed_max_pool2d": windows.packed_max_pool2d,
     "relax.bnn.packed_pad": movement.packed_pad,
     "relax.bnn.packed_logic": movement.packed_logic,
-    "relax.bnn.gather_channels": movement.gather_channels,
+    "relax.bnn.gather_channels": gather.gather_channels,
     "relax.nn.pad": movement.pad,
 }
 

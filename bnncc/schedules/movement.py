@@ -1,18 +1,17 @@
-"""Padding in space, word-wide logic and channel gathers."""
+"""Padding in space and word-wide logic."""
 
 from __future__ import annotations
 
-import numpy as np
 from tvm import tirx
 
 from bnncc.errors import InternalError
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.channels import PackedLayout
-from bnncc.schedules.group import Tensor, linear_index
+from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.statements import const
 
-__all__ = ["pad", "packed_pad", "packed_logic", "gather_channels", "pads_space_only"]
+__all__ = ["pad", "packed_pad", "packed_logic", "pads_space_only"]
 
 _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "edge": "edge"}
 
@@ -116,86 +115,3 @@ def packed_logic(builder: Builder, anchor: Tensor) -> Kernel:
     builder.evaluator.define(anchor, at)
     builder.write_everywhere()
     return builder.kernel("logic on words")
-
-
-def _runs(index: np.ndarray, starts: list[PackedLayout], out: PackedLayout) -> np.ndarray:
-    """Turn the channel table into runs of consecutive bits.
-
-    Parameters
-    ----------
-    index : ndarray, int32, shape (channels, 2)
-        Input and channel of each output channel.
-    starts : list of PackedLayout
-        Layout of each input; their words stand one after the other.
-    out : PackedLayout
-
-    Returns
-    -------
-    ndarray, int32
-        For each output word a row: how many runs, then for each run first source bit, bits and first target bit; zeros to the end.
-    """
-    offset = np.cumsum([0, *(layout.words for layout in starts)]) * out.bits
-    rows = [[] for _ in range(out.words)]
-    for channel, (source, source_channel) in enumerate(index):
-        layout = starts[source]
-        word, bit = layout.locate(int(source_channel))
-        at = int(offset[source]) + word * layout.bits + bit
-        target, target_bit = out.locate(channel)
-        runs = rows[target]
-        if runs and runs[-1][0] + runs[-1][1] == at and runs[-1][2] + runs[-1][1] == target_bit:
-            runs[-1][1] += 1
-        else:
-            runs.append([at, 1, target_bit])
-    table = np.zeros((out.words, 1 + 3 * out.bits), np.int32)
-    for row, runs in zip(table, rows, strict=True):
-        row[0] = len(runs)
-        row[1 : 1 + 3 * len(runs)] = np.ravel(runs)
-    return table.reshape(-1)
-
-
-def gather_channels(builder: Builder, anchor: Tensor) -> Kernel:
-    """Build ``bnn.gather_channels``: each output word is put together from runs of consecutive bits, which are found at compile time.
-
-    An aligned concatenation has one run a word, a shuffle of single channels has one run a bit.
-    """
-    index_param, *inputs = anchor.args
-    attrs = anchor.attrs
-    bits = int(attrs.word_bits)
-    layouts = [PackedLayout(int(c), int(g), bits) for c, g in zip(attrs.in_channels, attrs.in_groups, strict=True)]
-    out = PackedLayout(int(attrs.out_channels), int(attrs.out_groups), bits)
-    row = 1 + 3 * bits
-    table = builder.replace(index_param, out.words * row, "int32", lambda array: _runs(array, layouts, out))
-    body, evaluator = builder.body, builder.evaluator
-    total = sum(layout.words for layout in layouts)
-    (stored,) = (builder.stored(node) for node in builder.group.outputs)
-    if builder.group.outputs != (anchor,):
-        raise InternalError(f"gather_channels {anchor.name}: no operator may follow it in its group")
-
-    def word(expr):
-        return tirx.Cast(anchor.dtype, expr)
-
-    with builder.lead_loops(anchor.shape[:-1]) as lead:
-        # one word more, so that a run may look one word ahead
-        pixel = body.local(anchor.dtype, total + 1, "pixel")
-        body.store(pixel, total, const(0, anchor.dtype))
-        at = 0
-        for x, layout in zip(inputs, layouts, strict=True):
-            with evaluator.loop(layout.words, "w") as w:
-                body.store(pixel, at + w, evaluator.value(x, (*lead, w), 1))
-            at += layout.words
-        with evaluator.loop(out.words, "o") as o:
-            result = body.local(anchor.dtype, 1, "word")
-            body.store(result, 0, const(0, anchor.dtype))
-            with evaluator.loop(body.load(table, o * row), "r") as r:
-                first, count, target = (body.load(table, o * row + 1 + r * 3 + part) for part in range(3))
-                shift = word(tirx.bitwise_and(first, bits - 1))
-                low = tirx.shift_right(body.load(pixel, tirx.truncdiv(first, bits)), shift)
-                # shifted in two steps, as a shift by the whole width is undefined
-                high = tirx.shift_left(
-                    tirx.shift_left(body.load(pixel, tirx.truncdiv(first, bits) + 1), const(1, anchor.dtype)), const(bits - 1, anchor.dtype) - shift
-                )
-                mask = tirx.shift_right(const((1 << bits) - 1, anchor.dtype), word(bits - count))
-                run = tirx.shift_left(tirx.bitwise_and(tirx.bitwise_or(low, high), mask), word(target))
-                body.store(result, 0, tirx.bitwise_or(body.load(result, 0), run))
-            body.store(stored, linear_index(anchor.shape, (*lead, o)), body.load(result, 0))
-    return builder.kernel(f"channel gather, {anchor.dtype} words")

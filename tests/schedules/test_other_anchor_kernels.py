@@ -166,7 +166,7 @@ def test_channel_gathers(kind, bits, tmp_path):
     }[kind]
     if kind == "regroup":
         in_groups, out_groups = (2, 2), 4
-    arrays = [np.array(index, np.int32)] + [words(rng, (1, 3, 2), bits, c, g) for c, g in zip(in_channels, in_groups)]
+    arrays = [np.array(index, np.int32)] + [words(rng, (1, 5, 3), bits, c, g) for c, g in zip(in_channels, in_groups)]
 
     def emit(b, i, *xs):
         return bnn.gather_channels(i, *xs, in_channels=in_channels, in_groups=in_groups, out_channels=len(index), out_groups=out_groups, word_bits=bits)

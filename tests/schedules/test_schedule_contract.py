@@ -73,6 +73,13 @@ def test_nothing_follows_a_gather():
     rejected(emit, ((8, 2), "int32"), ((1, 2, 2, 1), "uint64"), match="no operator may follow", constants=(0,))
 
 
+def test_a_gather_reads_parameters():
+    def emit(b, i, x):
+        return bnn.gather_channels(i, b.emit(bnn.pack(x, channels=8)), in_channels=(8,), in_groups=(1,), out_channels=8)
+
+    rejected(emit, ((8, 2), "int32"), ((1, 2, 2, 8), "int8"), match="must be a parameter", constants=(0,))
+
+
 @pytest.mark.parametrize("op", [R.nn.max_pool2d, R.nn.avg_pool2d])
 def test_pools_with_an_epilogue_are_nhwc(op):
     rejected(lambda b, x: R.nn.relu(b.emit(op(x, (2, 2), layout="NCHW"))), IMAGE, match="kernels take NHWC")
