@@ -7,7 +7,7 @@ from tvm import relax
 from tvm.ir import GlobalVar
 
 from bnncc.errors import InternalError
-from bnncc.ops import dtype_of, is_bnn
+from bnncc.ops import is_bnn
 from bnncc.passes.rewrite import Graph, op_name
 
 __all__ = ["verify_phase", "PHASES"]
@@ -20,7 +20,7 @@ _PACKED = frozenset(
 PHASES = {
     "import": "float Relax operators only, no dialect, every shape static",
     "recognise": "logical dialect and float operators; images NHWC",
-    "fold": "as recognise; with --sign-zero plus or minus no code of -1, 0, +1 reaches a binary layer",
+    "fold": "as recognise",
     "pack": "packed dialect and float operators; no logical convolution, dense, pool, pad or dequantize",
     "fuse": "calls of groups, reshapes and tuple fields only",
     "lower": "call_tir, reshapes and tuple fields only",
@@ -80,6 +80,8 @@ def _after_lower(value) -> str | None:
 
 def _static(value) -> str | None:
     ty = getattr(value, "ty", None)
-    if isinstance(ty, relax.TensorType) and (ty.shape is None or not hasattr(ty.shape, "values")):
+    if not isinstance(ty, relax.TensorType):
+        return None
+    if ty.shape is None or not all(isinstance(d, tvm.tirx.IntImm) for d in getattr(ty.shape, "values", [None])):
         return "its shape is not known"
-    return None if not isinstance(ty, relax.TensorType) or dtype_of(value) else "its type is not known"
+    return "its type is not known" if ty.dtype is None else None
