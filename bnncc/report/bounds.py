@@ -76,6 +76,8 @@ class RoundingBounds:
         self._stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         self._constants = constants
         self._fixed = self._find_fixed(model)
+        moving = [node for node in model.graph.node if not any(name in self._fixed for name in node.output)]
+        self._fixed_read = list(dict.fromkeys(i for node in moving for i in node.input if i in self._fixed and i not in self._stored))
         self._values: dict[str, np.ndarray] = {}
         self._sessions: dict[tuple, onnxruntime.InferenceSession] = {}
 
@@ -134,8 +136,9 @@ class RoundingBounds:
     def _constant(self, name: str) -> np.ndarray:
         if name in self._stored:
             return self._stored[name]
-        if name not in self._values:
-            self._values.update(self._constants([name]))
+        if name not in self._values:  # all at once: the reference runs for it
+            wanted = self._fixed_read if name in self._fixed_read else [name]
+            self._values.update(self._constants(wanted))
         return self._values[name]
 
     def _apply(self, node: onnx.NodeProto, inputs: list[Bounds | None]) -> list[Bounds]:

@@ -166,7 +166,7 @@ class VerifyReport:
         return {
             "codes": sum(row.elements for row in codes),
             "codes_differing": sum(row.differing for row in codes),
-            "ties": sum(row.ties for row in codes),
+            "ties": sum(row.ties for row in self.sections),
             "zeros": sum(row.zeros for row in codes),
             "broken_words": sum(row.broken_words for row in codes),
             "numbers": sum(row.elements for row in numbers),
@@ -191,7 +191,7 @@ class VerifyReport:
         for title in ("compared", "differ", "ties", "zeros"):
             table.add_column(title, justify="right", no_wrap=True)
         for row in self.sections:
-            if row.is_binary or not row.ok:
+            if row.is_binary or row.ties or not row.ok:
                 kind = "bits" if row.is_code else "float"
                 differ = Text(str(row.differing), "" if row.ok else "bold red")
                 table.add_row(Text(row.tensor), Text(row.node.split(" ")[0]), f"{row.elements} {kind}", differ, str(row.ties), str(row.zeros))
@@ -217,7 +217,7 @@ class VerifyReport:
             said.append((f"{t['zeros']} times a Sign saw exactly 0, which --sign-zero {self.sign_zero} takes as {'+1' if self.sign_zero == 'plus' else '-1'} and ONNX as 0. "
                          "The sections are compared with the reference so changed; the outputs above with the original.", ""))
         if t["ties"]:
-            said.append((f"{t['ties']} bits are ties: the reference's own float rounding decides them, and any order of summation may.", ""))
+            said.append((f"Ties: {t['ties']}, where the reference's own float rounding decides; another order of summation may take the other side.", ""))
         numbers = f"; {t['numbers']} floats between sections are within rounding" if t["numbers"] and not t["numbers_differing"] else ""
         done = f"{self.samples} sample{'s' if self.samples != 1 else ''}, code {self.variant}"
         if not t["codes"]:
