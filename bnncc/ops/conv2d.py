@@ -13,6 +13,10 @@ from bnncc.ops.registry import define_op, dtype_of, require, static_shape
 __all__ = ["Conv2dAttrs", "conv2d_reference", "dense_reference"]
 
 
+ACTIVATIONS = ("int8", "uint8", "int16")
+"""Element types of activations: codes, and codes widened for the kernels."""
+
+
 @py_class("bnncc.Conv2dAttrs", structural_eq="tree", frozen=True)
 class Conv2dAttrs(tvm.ir.Attrs):
     """NHWC and OHWI; `padding` is top, left, bottom, right, filled with `pad_code`."""
@@ -29,7 +33,7 @@ def conv2d_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    x : ndarray, int8, shape (N, H, W, Ci)
+    x : ndarray, int8, uint8 or int16, shape (N, H, W, Ci)
     w : ndarray, int8, shape (Co, KH, KW, Ci // groups)
 
     Returns
@@ -38,7 +42,7 @@ def conv2d_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     """
     top, left, bottom, right = (int(p) for p in attrs.padding)
     x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=attrs.pad_code)
-    # sums of at most 2^24 small integers are exact in float64, and BLAS is far quicker than integer einsum
+    # such sums are exact in float64, and BLAS is far quicker than integer einsum
     view = windows(x.astype(np.float64), w.shape[1:3], attrs.strides, attrs.dilation)
     ci, co = w.shape[3], w.shape[0] // attrs.groups
     out = [
@@ -49,8 +53,12 @@ def conv2d_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def dense_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return ``x @ w.T`` as int32; x (N, K) int8, w (M, K) int8."""
+    """Return ``x @ w.T`` as int32; x (N, K) of `ACTIVATIONS`, w (M, K) int8."""
     return (x.astype(np.float64) @ w.astype(np.float64).T).astype(np.int32)
+
+
+def _require_integers(name: str, x, w) -> None:
+    require(dtype_of(x) in ACTIVATIONS and dtype_of(w) == "int8", f"{name}: activations must be {', '.join(ACTIVATIONS)}, weights int8")
 
 
 def _infer_conv2d(call: relax.Call) -> relax.Type:
@@ -58,7 +66,7 @@ def _infer_conv2d(call: relax.Call) -> relax.Type:
     a = call.attrs
     n, h, width, ci = static_shape(x)
     co, kh, kw, ciw = static_shape(w)
-    require(dtype_of(x) == "int8" and dtype_of(w) == "int8", "conv2d: activations and weights must be int8")
+    _require_integers("conv2d", x, w)
     require(ci == ciw * a.groups, f"conv2d: {ci} input channels, but {a.groups} groups of {ciw}")
     require(co % a.groups == 0, f"conv2d: {co} output channels in {a.groups} groups")
     oh = output_size(h, kh, a.strides[0], a.dilation[0], a.padding[0], a.padding[2])
@@ -68,6 +76,7 @@ def _infer_conv2d(call: relax.Call) -> relax.Type:
 
 def _infer_dense(call: relax.Call) -> relax.Type:
     x, w = call.args
+    _require_integers("dense", x, w)
     require(static_shape(x)[1] == static_shape(w)[1], f"dense: {static_shape(x)} against weights {static_shape(w)}")
     return relax.TensorType((static_shape(x)[0], static_shape(w)[0]), "int32")
 

@@ -51,7 +51,7 @@ def _space(padding):
 
 
 def pad_reference(attrs, x: np.ndarray) -> np.ndarray:
-    """Pad int8 codes of shape (N, H, W, C) in space."""
+    """Pad int8 or uint8 codes of shape (N, H, W, C) in space."""
     if attrs.mode == "constant":
         return np.pad(x, _space(attrs.padding), constant_values=attrs.code)
     return np.pad(x, _space(attrs.padding), mode=attrs.mode)

@@ -34,10 +34,11 @@ def max_pool2d_reference(attrs, x: np.ndarray, flip: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    x : ndarray, int8, shape (N, H, W, C)
+    x : ndarray, int8 or uint8, shape (N, H, W, C)
     flip : ndarray, int8, shape (C,)
     """
-    return np.where(flip > 0, _windows(attrs, x, -128).max((4, 5)), _windows(attrs, x, 127).min((4, 5)))
+    limits = np.iinfo(x.dtype)
+    return np.where(flip > 0, _windows(attrs, x, limits.min).max((4, 5)), _windows(attrs, x, limits.max).min((4, 5)))
 
 
 def packed_max_pool2d_reference(attrs, x: np.ndarray, flip: np.ndarray) -> np.ndarray:

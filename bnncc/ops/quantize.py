@@ -1,4 +1,4 @@
-"""``bnn.quantize``: multi-threshold; binarize is the case of one threshold with levels -1 and +1."""
+"""``bnn.quantize``: multi-threshold; binarize is the case of one threshold with levels -1 and +1, n thresholds make n + 1 levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RecogniseQuantize: whatever takes two values (or three: a plain Sign) as a function of one real tensor becomes ``bnn.quantize``.
+"""RecogniseQuantize: whatever takes few values as a function of one real tensor becomes codes: two (or three: a plain Sign) always, more in front of layers.
 
 The chain is analysed (steps.py), not matched, and it reaches as far back as it stays elementwise: a BatchNorm before the sign is in the threshold, with
 the tie where the source's own float32 arithmetic has it::
@@ -6,6 +6,11 @@ the tie where the source's own float32 arithmetic has it::
     a = multiply(x, gamma)              c = bnn.quantize(x, thresholds, flip)
     b = add(a, beta)             ->     y = bnn.dequantize(c, 1, 0)
     y = sign(b)
+
+Up to 8 levels are thresholds. A comparison a threshold and element costs more than the source's own rounding from there on, so that stays, and what follows it gives
+the codes exactly, since only the levels themselves can arrive::
+
+    y = multiply(round(clip(x)), s)     ->     c = astype(round(multiply(y, 1 / s)), "int8");  y' = bnn.dequantize(c, s, 0)
 """
 
 from __future__ import annotations
@@ -20,10 +25,16 @@ from tvm.relax import op
 from bnncc.ops import bnn, dtype_of, is_bnn
 from bnncc.passes.chains import Chains
 from bnncc.passes.context import PassContext
-from bnncc.passes.rewrite import Builder, Graph, Rewriter, const
+from bnncc.passes.integers import Levels, even_levels
+from bnncc.passes.rewrite import Builder, Graph, Rewriter, const, op_name
 from bnncc.passes.steps import StepAnalysis, Steps, previous_float
 
 __all__ = ["recognise_quantize", "Quantizer", "quantizer_of"]
+
+
+_MOST_THRESHOLDS = 7
+
+_MOVEMENT = frozenset(f"relax.{n}" for n in "reshape permute_dims strided_slice expand_dims squeeze take concat nn.pad nn.max_pool2d image.resize2d".split())
 
 
 @dataclass
@@ -76,7 +87,10 @@ def quantizer_of(steps: Steps) -> Quantizer | None:
     found = level_indices(steps.values)
     if found is None:
         return None
-    index, levels = found
+    return _thresholds(steps, *found)
+
+
+def _thresholds(steps: Steps, index: np.ndarray, levels: np.ndarray) -> Quantizer | None:
     if len(levels) == 2:
         lo, step = -1, 2
         scale, offset = (levels[1] - levels[0]) / 2, (levels[1] + levels[0]) / 2
@@ -85,13 +99,23 @@ def quantizer_of(steps: Steps) -> Quantizer | None:
         scale, offset = levels[2] - levels[1], levels[1]
     else:
         return None
+    return _by_direction(steps, index, len(levels), lo, step, scale, offset)
+
+
+def level_quantizer(steps: Steps, levels: Levels) -> Quantizer | None:
+    """Return thresholds and codes for evenly spaced levels; None where a channel is not monotone."""
+    lo, step = int(levels.codes[0]), int(levels.codes[1] - levels.codes[0])
+    return _by_direction(steps, np.searchsorted(levels.values, steps.values), len(levels.values), lo, step, levels.scale, levels.offset)
+
+
+def _by_direction(steps, index, count, lo, step, scale, offset) -> Quantizer | None:
     rising = np.all(np.diff(index, axis=0) >= 0, axis=0)
     falling = np.all(np.diff(index, axis=0) <= 0, axis=0)
     if not np.all(rising | falling):
         return None
     flip = np.where(rising, 1, -1).astype(np.int8)
     never, thresholds = np.float32(np.inf), []
-    for level in range(1, len(levels)):
+    for level in range(1, count):
         above = index >= level
         up = np.where(above.any(0), np.argmax(above, axis=0), -1)  # first piece that reaches the level
         at_or_below = np.where(above.any(0), len(above) - 1 - np.argmax(above[::-1], axis=0), -1)  # last one, where it falls
@@ -113,6 +137,15 @@ def _channel_form(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def _feeds_layer(graph: Graph, var: relax.Var) -> bool:
+    """Tell whether a tensor reaches a convolution or matrix product through data movement and pools."""
+    for user in graph.users(var):
+        name = op_name(graph.value(user))
+        if name in ("relax.nn.conv2d", "relax.matmul") or name in _MOVEMENT and _feeds_layer(graph, user):
+            return True
+    return False
+
+
 def _nearer_quantizer(chains: Chains, var: relax.Var) -> tuple[relax.Var, Quantizer] | None:
     """Return a quantizer of a tensor further down the chain, where the function of the root is none (a sign behind a PReLU that turns over)."""
     root = chains.root[var]
@@ -126,7 +159,7 @@ def _nearer_quantizer(chains: Chains, var: relax.Var) -> tuple[relax.Var, Quanti
     return None
 
 
-def _find(graph: Graph, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Quantizer]]:
+def _find(graph: Graph, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Quantizer | Levels]]:
     """Return, for each tensor to replace, its root and quantizer."""
     chains = Chains(graph)
     analyses: dict[relax.Var, StepAnalysis] = {}
@@ -151,6 +184,11 @@ def _find(graph: Graph, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Qu
         elif (nearer := _nearer_quantizer(chains, var)) is not None:
             result[var] = nearer
         else:
+            levels = even_levels(found.values) if dtype_of(var) == "float32" and _feeds_layer(graph, var) else None
+            if levels is not None:
+                few = level_quantizer(found, levels) if len(levels.values) <= _MOST_THRESHOLDS + 1 else None
+                result[var] = (chains.root[var], few or levels)
+                continue
             wanted.update(a for a in graph.value(var).args if a in steps)
             ctx.levels[var.name] = len(np.unique(found.values))
     return result
@@ -166,6 +204,8 @@ class _Recognise(Rewriter):
         if var not in self.found:
             return None
         root, q = self.found[var]
+        if isinstance(q, Levels):
+            return self._rounded(var, value, q, builder)
         thresholds = np.stack([_channel_form(t) for t in np.broadcast_to(q.thresholds, q.thresholds.shape)])
         code = bnn.quantize(self.mapping.get(root, root), const(thresholds), const(_channel_form(q.flip)), q.lo, q.step)
         code = builder.emit(code, f"{var.name}_code")
@@ -178,6 +218,20 @@ class _Recognise(Rewriter):
         return bnn.dequantize(code, const(scale), const(offset))
 
 
+    def _rounded(self, var, value, levels: Levels, builder):
+        """Keep the source's own rounding and turn each level into its code."""
+        real = result = builder.emit(value, f"{var.name}_real")
+        if levels.offset:
+            result = builder.emit(op.subtract(real, const(levels.offset)), f"{var.name}_shifted")
+        inverse = np.float32(1 / np.float64(levels.scale))
+        result = builder.emit(op.multiply(result, const(inverse)), f"{var.name}_steps")
+        code = builder.emit(op.astype(builder.emit(op.round(result), f"{var.name}_whole"), levels.dtype), f"{var.name}_code")
+        view = self.ctx.tensors.get(var.name)
+        if view is not None:
+            self.ctx.tensors[code.name] = view.rescaled(float(levels.scale), float(levels.offset))
+        return bnn.dequantize(code, const(levels.scale), const(levels.offset))
+
+
 def recognise_quantize(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
-    """Replace every two- or three-valued elementwise function of a real tensor by quantize and dequantize."""
+    """Replace elementwise functions of a real tensor that take few values by quantize and dequantize."""
     return _Recognise(mod, ctx).run()
