@@ -110,6 +110,8 @@ class LayerRow:
     in_shape, out_shape : tuple of int
     detail : str
         Anything more, for readers.
+    integer : bool
+        Whether the layer runs on small integers of more than one bit.
     """
 
     node: str
@@ -122,6 +124,7 @@ class LayerRow:
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     detail: str = ""
+    integer: bool = False
 
 
 @dataclass

@@ -12,6 +12,7 @@ import tvm
 from tvm import relax
 
 from bnncc.ops import bnn, is_bnn, static_shape
+from bnncc.passes.code_range import code_range, runs_on_bits
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant, used_vars
 
@@ -39,7 +40,7 @@ def _read_as_bits(graph) -> set[relax.Var]:
     """Return the code tensors that reach a binary layer through data movement, pools and pads."""
     found: set[relax.Var] = set()
     for b in reversed(graph.bindings):
-        if is_bnn(b.value, "conv2d") or is_bnn(b.value, "dense"):
+        if (is_bnn(b.value, "conv2d") or is_bnn(b.value, "dense")) and runs_on_bits(b.value, code_range(b.value.args[0], graph.value)):
             found.add(b.value.args[0])
         elif b.var in found and not is_bnn(b.value, "quantize"):
             found.update(used_vars(b.value))

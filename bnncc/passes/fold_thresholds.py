@@ -17,8 +17,9 @@ import tvm
 
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.passes.chains import Chains
+from bnncc.passes.code_range import CodeRange, accumulator_bounds, code_range, runs_on_bits
 from bnncc.passes.context import PassContext
-from bnncc.passes.rewrite import Builder, Rewriter, const, used_vars
+from bnncc.passes.rewrite import Builder, Rewriter, const
 
 __all__ = ["fold_thresholds", "accumulator_values", "NEVER"]
 
@@ -29,13 +30,17 @@ _LARGEST_TABLE = 1 << 26
 """Evaluations a fold may cost; above, the chain stays."""
 
 
-def accumulator_values(call, levels: int) -> np.ndarray:
-    """Return, ascending, every value that a ``bnn.conv2d`` or ``bnn.dense`` can take on codes of two or three levels.
+def accumulator_values(call, codes: CodeRange) -> np.ndarray:
+    """Return, ascending, every value that a ``bnn.conv2d`` or ``bnn.dense`` can take on codes of this range.
 
-    A dot product of K signs has the parity of K; terms that are 0 (padding, a ternary code) break it.
+    A dot product of K signs has the parity of K; terms that are 0 (padding, a ternary code) break it. Of other codes and weights all integers between the ends
+    are taken.
     """
+    if not runs_on_bits(call, codes):
+        low, high = accumulator_bounds(call, codes)
+        return np.arange(low, high + 1, dtype=np.int32)
     length = int(np.prod(static_shape(call.args[1])[1:]))
-    even = levels == 2 and not (is_bnn(call, "conv2d") and any(call.attrs.padding) and call.attrs.pad_code == 0)
+    even = codes.levels == 2 and not (is_bnn(call, "conv2d") and any(call.attrs.padding) and call.attrs.pad_code == 0)
     return np.arange(-length, length + 1, 2 if even else 1, dtype=np.int32)
 
 
@@ -44,22 +49,9 @@ class _Fold(Rewriter):
         super().__init__(mod)
         self.ctx = ctx
         self.chains = Chains(self.graph)
-        self.levels: dict = {}
 
     def rewrite(self, var, value, builder: Builder):
-        new = self._fold(var, builder) if is_bnn(value, "quantize") else None
-        self.levels[var] = self._level_count(new if new is not None else value, var)
-        return new
-
-    def _level_count(self, value, var) -> int:
-        """Return how many values a code tensor takes: what its quantizer says, through data movement the most of its sources."""
-        if is_bnn(value, "quantize"):
-            return static_shape(value.args[1])[0] + 1
-        if is_bnn(value, "logic"):
-            return 3 if 0 in value.attrs.table else 2
-        old = self.graph.value(var)
-        own = 3 if is_bnn(value, "pad") and value.attrs.mode == "constant" and value.attrs.code == 0 else 2
-        return max((self.levels.get(v, 2) for v in used_vars(old)), default=2) if own == 2 else 3
+        return self._fold(var, builder) if is_bnn(value, "quantize") else None
 
     def _fold(self, var, builder):
         root = self.chains.root[var]
@@ -69,8 +61,12 @@ class _Fold(Rewriter):
         quantizer = self.graph.value(var)
         if dtype_of(quantizer.args[0]) == "int32":
             return None  # done already
-        values = accumulator_values(source, self.levels.get(source.args[0], 2))
         shape = self.chains.constant_shape(var, root)
+        codes = code_range(self.mapping.get(source.args[0], source.args[0]), builder.values.get)
+        low, high = accumulator_bounds(source, codes)
+        if (high - low) * int(np.prod(shape)) > 2 * _LARGEST_TABLE:
+            return None
+        values = accumulator_values(source, codes)
         if len(values) * int(np.prod(shape)) > _LARGEST_TABLE:
             return None
         points = values.reshape(-1, *(1,) * len(shape))

@@ -1,5 +1,7 @@
 """PackBits: two-valued code tensors that binary layers read become words; graph algebra ends here, layout and packing happen only here.
 
+Layers of codes or weights of more than one bit, and what only they read, are left to LowerIntegers.
+
 Each packed tensor keeps how its words hold its channels (`_Words`): all channels in a row, or each group starting a word of its own, as a grouped convolution reads it
 and as a flattened image falls out of memory for free (its pixels are the groups of a dense layer's weights). What a plain Sign leaves at 0 is kept exactly: codes
 of -1, 0, +1 take two planes of words (ops/pack.py), and all movement of words moves both::
@@ -24,6 +26,7 @@ from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.ops.geometry import border_classes
 from bnncc.ops.logic import logic_reference
 from bnncc.ops.pack import PackAttrs, pack_reference, tail_mask
+from bnncc.passes.code_range import code_range, runs_on_bits
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name, substitute, used_vars
 
@@ -57,20 +60,24 @@ class _Pack(Rewriter):
         wanted: set[relax.Var] = set()
         for b in reversed(self.graph.bindings):
             if is_bnn(b.value, "conv2d") or is_bnn(b.value, "dense"):
-                wanted.add(b.value.args[0])
+                if self._on_bits(b.value):
+                    wanted.add(b.value.args[0])
                 continue
-            if is_bnn(b.value, "logic") or is_bnn(b.value, "max_pool2d") or is_bnn(b.value, "pad"):
+            if is_bnn(b.value, "logic") or (is_bnn(b.value, "max_pool2d") or is_bnn(b.value, "pad")) and code_range(b.var, self.graph.value).fits_bits:
                 wanted.add(b.var)
             if b.var in wanted and not is_bnn(b.value, "quantize"):
                 wanted.update(v for v in used_vars(b.value) if str(v.ty.dtype) == "int8")
         return wanted
 
+    def _on_bits(self, layer) -> bool:
+        return runs_on_bits(layer, code_range(layer.args[0], self.graph.value))
+
     def rewrite(self, var, value, builder: Builder):
         old = self.graph.value(var)
         name = op_name(old)
-        if is_bnn(old, "conv2d"):
+        if is_bnn(old, "conv2d") and self._on_bits(old):
             return self._conv2d(old, builder)
-        if is_bnn(old, "dense"):
+        if is_bnn(old, "dense") and self._on_bits(old):
             return self._dense(old, builder)
         if var in self.wanted:
             return self._code(var, old, value, builder, name)

@@ -1,4 +1,4 @@
-"""RecogniseBinary: convolutions and dense layers whose input is codes and whose filters are two-valued become ``bnn.conv2d`` and ``bnn.dense``.
+"""RecogniseBinary: convolutions and dense layers on codes whose filters are two-valued, or small integers, become ``bnn.conv2d`` and ``bnn.dense``.
 
 Of each output channel is asked: are its weights +-c, within a relative tolerance? BatchNorm folded into the filter, scales and clip residues are
 all answered by that. What is pulled out of the layer is exact: with x = s * code + o and w = c * sign,
@@ -7,6 +7,9 @@ all answered by that. What is pulled out of the layer is exact: with x = s * cod
     x = bnn.dequantize(code, s, o)           n = bnn.conv2d(code, signs)
     y = nn.conv2d(x, W)               ->     f = astype(n, "float32")
                                              y = multiply(f, s * c)
+
+Two-valued filters on codes of -1, 0, +1 run on packed bits. Filters that are small integers times c, and codes of more levels, make the same sums, exact as well, in
+integer arithmetic.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ import tvm
 from tvm import relax
 from tvm.relax import op
 
-from bnncc.ops import bnn, is_bnn, static_shape
+from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
+from bnncc.passes.code_range import CodeRange, code_range
 from bnncc.passes.context import LayerRow, PassContext
+from bnncc.passes.integers import IntegerFilters, integer_filters
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
 
 __all__ = ["recognise_binary", "two_valued", "TOLERANCE"]
@@ -84,12 +89,19 @@ class _Recognise(Rewriter):
         filters = np.ascontiguousarray(weight.transpose(3, 0, 1, 2))  # HWIO to OHWI
         codes = self._codes(value.args[0], builder)
         signs = two_valued(filters)
-        if isinstance(codes, str) or isinstance(signs, str):
+        made = self._integers(codes, signs, filters)
+        if isinstance(codes, str) or isinstance(made, str):
             return self._report(var, value, False, self._why(codes, signs), weight.nbytes, detail)
         padding, pad_code = tuple(int(p) for p in value.attrs.padding), (0.0 - codes.offset) / codes.scale
-        if any(padding) and pad_code not in (-1, 0, 1):
-            return self._report(var, value, False, f"padding with 0 is {pad_code:g} on the scale of the codes, which bits do not hold", weight.nbytes, detail)
+        if any(padding) and not codes.holds(pad_code):
+            held = "bits do" if codes.range.fits_bits else "they do"
+            reason = f"padding with 0 is {pad_code:g} on the scale of the codes, which {held} not hold"
+            return self._report(var, value, False, reason, weight.nbytes, detail)
         attrs = value.attrs
+        if isinstance(made, IntegerFilters):
+            acc = bnn.conv2d(codes.var, const(made.integers), attrs.strides, padding, attrs.dilation, attrs.groups, int(pad_code) if any(padding) else 0)
+            self._report(var, value, False, self._integer_kind(codes, made), 2 * made.integers.size, detail, integer=True)
+            return self._scaled(var, acc, codes, _Signs(made.integers, made.scale), builder)
         acc = bnn.conv2d(codes.var, const(signs.signs), attrs.strides, padding, attrs.dilation, attrs.groups, int(pad_code) if any(padding) else 0)
         self._report(var, value, True, self._kind(codes, signs), signs.signs.size // 8, detail)
         return self._scaled(var, acc, codes, signs, builder)
@@ -98,9 +110,14 @@ class _Recognise(Rewriter):
         weight = constant(value.args[1])
         if weight is None or weight.ndim != 2 or len(static_shape(value.args[0])) != 2:
             return self._report(var, value, False, "the second operand is no constant matrix", 0, "")
-        codes, signs = self._codes(value.args[0], builder), two_valued(np.ascontiguousarray(weight.T))
-        if isinstance(codes, str) or isinstance(signs, str):
+        filters = np.ascontiguousarray(weight.T)
+        codes, signs = self._codes(value.args[0], builder), two_valued(filters)
+        made = self._integers(codes, signs, filters)
+        if isinstance(codes, str) or isinstance(made, str):
             return self._report(var, value, False, self._why(codes, signs), weight.nbytes, "")
+        if isinstance(made, IntegerFilters):
+            self._report(var, value, False, self._integer_kind(codes, made), 2 * made.integers.size, "", integer=True)
+            return self._scaled(var, bnn.dense(codes.var, const(made.integers)), codes, _Signs(made.integers, made.scale), builder)
         self._report(var, value, True, self._kind(codes, signs), signs.signs.size // 8, "")
         return self._scaled(var, bnn.dense(codes.var, const(signs.signs)), codes, signs, builder)
 
@@ -114,17 +131,19 @@ class _Recognise(Rewriter):
             return "the input's two values differ from channel to channel"
         if scale == 0:
             return "the input is constant"
-        return _Codes(made.args[0], float(scale.reshape(())), float(offset.reshape(())), self._levels(made.args[0], builder))
+        held = code_range(made.args[0], builder.values.get)
+        return _Codes(made.args[0], float(scale.reshape(())), float(offset.reshape(())), held)
 
-    def _levels(self, code, builder) -> int:
-        """Return 2 or 3: how many codes `code` may take, seen through data movement."""
-        made = builder.values.get(code)
-        if is_bnn(made, "quantize"):
-            return static_shape(made.args[1])[0] + 1
-        if is_bnn(made, "logic"):
-            return 3 if 0 in made.attrs.table else 2
-        sources = [v for v in _sources(made)]
-        return max((self._levels(v, builder) for v in sources), default=2)
+    @staticmethod
+    def _integers(codes, signs, filters) -> _Signs | IntegerFilters | str:
+        """Return the signs where they and the codes fit bits, else the filters as small integers, else why they are none."""
+        if isinstance(codes, str) or isinstance(signs, _Signs) and codes.range.fits_bits:
+            return signs
+        return integer_filters(filters) or (signs if isinstance(signs, str) else "weights are no small multiples of one value")
+
+    @staticmethod
+    def _integer_kind(codes, made: IntegerFilters) -> str:
+        return f"{(codes.range.levels - 1).bit_length()}-bit input, {made.bits}-bit weights: integer arithmetic"
 
     def _scaled(self, var, acc, codes, signs, builder):
         acc = builder.emit(acc, f"{var.name}_acc")
@@ -142,17 +161,17 @@ class _Recognise(Rewriter):
 
     @staticmethod
     def _kind(codes, signs) -> str:
-        kind = "two-valued input and weights" if codes.levels == 2 else "input -1, 0, +1 (a plain Sign), two-valued weights"
+        kind = "two-valued input and weights" if codes.range.levels == 2 else "input -1, 0, +1 (a plain Sign), two-valued weights"
         dead = int((signs.scale == 0).sum())
         return f"{kind}, {dead} dead filters" if dead else kind
 
-    def _report(self, var, value, bits, reason, weight_bytes, detail):
+    def _report(self, var, value, bits, reason, weight_bytes, detail, integer=False):
         x, w = value.args[:2]
         shape, out = static_shape(x), static_shape(var)
         macs = int(np.prod(out)) * int(np.prod(static_shape(w)[:-1]))
         node = self.ctx.nodes.get(var.name)
         name, kind, output = (node.name, node.op_type, node.output) if node else (var.name, "", self.ctx.onnx_name(var.name))
-        self.ctx.layers.append(LayerRow(name, kind, output, bits, reason, macs, weight_bytes, shape, out, detail))
+        self.ctx.layers.append(LayerRow(name, kind, output, bits, reason, macs, weight_bytes, shape, out, detail, integer))
         if not bits and reason.startswith("weights are two-valued") or "levels" in reason:
             self.ctx.warn(f"{kind} {name} looks binary but stays float: {reason}.")
 
@@ -162,15 +181,12 @@ class _Codes:
     var: relax.Var
     scale: float
     offset: float
-    levels: int
+    range: CodeRange
 
-
-def _sources(value):
-    """Return the code tensors that a call of data movement or pooling reads."""
-    if value is None:
-        return []
-    first = value.args[0]
-    return [v for v in (first.fields if isinstance(first, tvm.ir.Tuple) else [first]) if isinstance(v, relax.Var)]
+    def holds(self, code: float) -> bool:
+        """Tell whether `code` is one that the layer's arithmetic takes."""
+        limits = np.iinfo(dtype_of(self.var))
+        return code in (-1, 0, 1) if self.range.fits_bits else code == int(code) and limits.min <= code <= limits.max
 
 
 def _uniform(array: np.ndarray) -> np.ndarray:
@@ -178,5 +194,5 @@ def _uniform(array: np.ndarray) -> np.ndarray:
 
 
 def recognise_binary(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
-    """Turn convolutions and dense layers on codes with two-valued filters into integer ones, and report every layer."""
+    """Turn convolutions and dense layers on codes with filters of two values or of small integers into integer ones, and report every layer."""
     return _Recognise(mod, ctx).run()

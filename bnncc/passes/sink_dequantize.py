@@ -14,14 +14,15 @@ import tvm
 from tvm import relax
 from tvm.ir import Tuple
 
-from bnncc.ops import bnn, is_bnn, static_shape
+from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.ops.geometry import output_size
+from bnncc.passes.code_range import code_range
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
 
 __all__ = ["sink_dequantize", "pool_padding"]
 
-_MOVEMENT = frozenset(f"relax.{n}" for n in "reshape permute_dims strided_slice expand_dims squeeze take concat nn.pad nn.max_pool2d broadcast_to".split())
+_MOVEMENT = frozenset(f"relax.{n}" for n in "reshape permute_dims strided_slice expand_dims squeeze take concat nn.pad nn.max_pool2d broadcast_to image.resize2d".split())
 
 
 def pool_padding(attrs, shape: tuple[int, ...], out_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -51,7 +52,7 @@ class _Sink(Rewriter):
         scale, offset = constant(parts[0].args[1]), constant(parts[0].args[2])
         if scale.ndim or offset.ndim or any(constant(p.args[1]) != scale or constant(p.args[2]) != offset for p in parts):
             return None
-        moved = self._on_codes(var, value, [p.args[0] for p in parts], float(scale), float(offset))
+        moved = self._on_codes(var, value, [p.args[0] for p in parts], float(scale), float(offset), builder)
         if moved is None:
             return None
         code = builder.emit(moved, f"{var.name}_code")
@@ -60,7 +61,7 @@ class _Sink(Rewriter):
             self.ctx.tensors[code.name] = view.rescaled(float(scale), float(offset))
         return bnn.dequantize(code, const(scale), const(offset))
 
-    def _on_codes(self, var, value, codes, scale, offset):
+    def _on_codes(self, var, value, codes, scale, offset, builder):
         name, attrs = op_name(value), value.attrs
         if name == "relax.concat":
             return relax.Call(value.op, [Tuple(codes)], attrs)
@@ -69,10 +70,12 @@ class _Sink(Rewriter):
             flip = np.full(shape[3], 1 if scale > 0 else -1, np.int8)
             return bnn.max_pool2d(codes[0], const(flip), attrs.pool_size, attrs.strides, pool_padding(attrs, shape, static_shape(var)), attrs.dilation)
         if name == "relax.nn.pad":
-            return self._pad(attrs, codes[0], scale, offset)
+            return self._pad(attrs, codes[0], scale, offset, builder)
+        if name == "relax.image.resize2d" and attrs.method != "nearest_neighbor":
+            return None
         return relax.Call(value.op, [codes[0], *value.args[1:]], attrs)
 
-    def _pad(self, attrs, code, scale, offset):
+    def _pad(self, attrs, code, scale, offset, builder):
         width = [int(p) for p in attrs.pad_width]
         if len(width) != 8 or any(width[i] for i in (0, 1, 6, 7)) or min(width) < 0:
             return None
@@ -81,7 +84,11 @@ class _Sink(Rewriter):
             mode = {"replicate": "edge", "reflect": "reflect"}.get(attrs.pad_mode)
             return bnn.pad(code, padding, mode) if mode else None
         filled = (float(attrs.pad_value) - offset) / scale if scale else 2
-        return bnn.pad(code, padding, "constant", int(filled)) if filled in (-1, 0, 1) else None
+        if filled not in (-1, 0, 1):
+            limits = np.iinfo(dtype_of(code))
+            if code_range(code, builder.values.get).fits_bits or filled != int(filled) or not limits.min <= filled <= limits.max:
+                return None
+        return bnn.pad(code, padding, "constant", int(filled))
 
 
 def sink_dequantize(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:

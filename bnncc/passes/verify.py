@@ -14,14 +14,14 @@ __all__ = ["verify_phase", "PHASES"]
 
 _LOGICAL = frozenset(f"relax.bnn.{n}" for n in "quantize dequantize conv2d dense max_pool2d logic pad".split())
 _PACKED = frozenset(
-    f"relax.bnn.{n}" for n in "pack unpack packed_conv2d packed_dense packed_max_pool2d packed_logic packed_pad gather_channels quantize".split()
+    f"relax.bnn.{n}" for n in "pack unpack packed_conv2d packed_dense packed_max_pool2d packed_logic packed_pad gather_channels quantize conv2d dense pad".split()
 )
 
 PHASES = {
     "import": "float Relax operators only, no dialect, every shape static",
     "recognise": "logical dialect and float operators; images NHWC",
     "fold": "as recognise",
-    "pack": "packed dialect and float operators; no logical convolution, dense, pool, pad or dequantize",
+    "pack": "packed dialect, float operators and layers on integers without padding; no logical pool or dequantize",
     "fuse": "calls of groups, reshapes and tuple fields only",
     "lower": "call_tir, reshapes and tuple fields only",
 }
@@ -63,6 +63,8 @@ def _after_fold(value) -> str | None:
 def _after_pack(value) -> str | None:
     if is_bnn(value) and op_name(value) not in _PACKED:
         return "not an operator of the packed level"
+    if is_bnn(value, "conv2d") and any(int(p) for p in value.attrs.padding):
+        return "its padding is not a step of its own"
     return _static(value)
 
 

@@ -15,7 +15,7 @@ from bnncc.schedules.elementwise import ELEMENTWISE
 from bnncc.schedules.fallback import legalized
 from bnncc.schedules.group import Group, Tensor, read_group
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.x86 import contract_float, packed
+from bnncc.schedules.x86 import contract_float, contract_int8, packed
 from bnncc.targets import Variant
 
 __all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "build_kernel", "is_anchor"]
@@ -23,6 +23,9 @@ __all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "build_kernel", "is_anchor"]
 _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
     "relax.bnn.packed_conv2d": packed.packed_conv2d,
     "relax.bnn.packed_dense": packed.packed_dense,
+    "relax.bnn.conv2d": contract_int8.conv2d,
+    "relax.bnn.dense": contract_int8.dense,
+    "relax.bnn.pad": movement.code_pad,
     "relax.nn.conv2d": contract_float.conv2d,
     "relax.matmul": contract_float.matmul,
     "relax.nn.max_pool2d": windows.max_pool2d,
@@ -88,6 +91,8 @@ def _takes(group: Group, node: Tensor) -> bool:
     """Tell whether a single operator is of the form that its schedule takes; where not, Relax's legalization does."""
     if node.op in ("relax.nn.conv2d", "relax.bnn.packed_conv2d", "relax.bnn.packed_dense"):
         return group.is_constant(node.args[1])
+    if node.op in ("relax.bnn.conv2d", "relax.bnn.dense"):
+        return group.is_constant(node.args[1]) and node.args[0].dtype == "int16"
     if node.op == "relax.nn.pad":
         return movement.pads_space_only(node)
     if node.op == "relax.mean":

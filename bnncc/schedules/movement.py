@@ -11,7 +11,7 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.statements import const
 
-__all__ = ["pad", "packed_pad", "packed_logic", "pads_space_only"]
+__all__ = ["pad", "code_pad", "packed_pad", "packed_logic", "pads_space_only"]
 
 _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "edge": "edge"}
 
@@ -61,6 +61,13 @@ def pad(builder: Builder, anchor: Tensor) -> Kernel:
     value = float(anchor.attrs.pad_value) if anchor.dtype.startswith("float") else int(anchor.attrs.pad_value)
     mode = _MODES[str(anchor.attrs.pad_mode)]
     return _pad(builder, anchor, widths[2], widths[4], mode, lambda c, lanes: const(value, anchor.dtype, lanes))
+
+
+def code_pad(builder: Builder, anchor: Tensor) -> Kernel:
+    """Build ``bnn.pad`` of codes and what follows it."""
+    code, mode = int(anchor.attrs.code), _MODES[str(anchor.attrs.mode)]
+    top, left = int(anchor.attrs.padding[0]), int(anchor.attrs.padding[1])
+    return _pad(builder, anchor, top, left, mode, lambda c, lanes: const(code, anchor.dtype, lanes))
 
 
 def packed_pad(builder: Builder, anchor: Tensor) -> Kernel:
