@@ -9,7 +9,7 @@ all answered by that. What is pulled out of the layer is exact: with x = s * cod
                                              y = multiply(f, s * c)
 
 Two-valued filters on codes of -1, 0, +1 run on packed bits. Filters that are small integers times c, and codes of more levels, make the same sums, exact as well, in
-integer arithmetic.
+integer arithmetic, where their result is rounded to levels again. Real numbers that leave the network keep the source's float sums, rounding and all.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ __all__ = ["recognise_binary", "two_valued", "TOLERANCE"]
 
 TOLERANCE = 1e-3
 """Largest relative spread of a filter's magnitudes that still counts as one value (exporters that fold leave up to 1.7e-7, BatchNorm folded in float16 1e-3)."""
+
+
+_ROUNDING = frozenset(f"relax.{n}" for n in "bnn.quantize round floor ceil sign greater greater_equal less less_equal equal not_equal".split())
 
 
 @dataclass
@@ -71,6 +74,7 @@ class _Recognise(Rewriter):
     def __init__(self, mod, ctx: PassContext):
         super().__init__(mod)
         self.ctx = ctx
+        self.rounded: dict[relax.Var, bool] = {}
 
     def rewrite(self, var, value, builder: Builder):
         name = op_name(value)
@@ -89,9 +93,9 @@ class _Recognise(Rewriter):
         filters = np.ascontiguousarray(weight.transpose(3, 0, 1, 2))  # HWIO to OHWI
         codes = self._codes(value.args[0], builder)
         signs = two_valued(filters)
-        made = self._integers(codes, signs, filters)
+        made = self._integers(var, codes, signs, filters)
         if isinstance(codes, str) or isinstance(made, str):
-            return self._report(var, value, False, self._why(codes, signs), weight.nbytes, detail)
+            return self._report(var, value, False, self._why(codes, made), weight.nbytes, detail)
         padding, pad_code = tuple(int(p) for p in value.attrs.padding), (0.0 - codes.offset) / codes.scale
         if any(padding) and not codes.holds(pad_code):
             held = "bits do" if codes.range.fits_bits else "they do"
@@ -112,9 +116,9 @@ class _Recognise(Rewriter):
             return self._report(var, value, False, "the second operand is no constant matrix", 0, "")
         filters = np.ascontiguousarray(weight.T)
         codes, signs = self._codes(value.args[0], builder), two_valued(filters)
-        made = self._integers(codes, signs, filters)
+        made = self._integers(var, codes, signs, filters)
         if isinstance(codes, str) or isinstance(made, str):
-            return self._report(var, value, False, self._why(codes, signs), weight.nbytes, "")
+            return self._report(var, value, False, self._why(codes, made), weight.nbytes, "")
         if isinstance(made, IntegerFilters):
             self._report(var, value, False, self._integer_kind(codes, made), 2 * made.integers.size, "", integer=True)
             return self._scaled(var, bnn.dense(codes.var, const(made.integers)), codes, _Signs(made.integers, made.scale), builder)
@@ -134,16 +138,31 @@ class _Recognise(Rewriter):
         held = code_range(made.args[0], builder.values.get)
         return _Codes(made.args[0], float(scale.reshape(())), float(offset.reshape(())), held)
 
-    @staticmethod
-    def _integers(codes, signs, filters) -> _Signs | IntegerFilters | str:
-        """Return the signs where they and the codes fit bits, else the filters as small integers, else why they are none."""
+    def _integers(self, var, codes, signs, filters) -> _Signs | IntegerFilters | str:
+        """Return the signs where they and the codes fit bits, else the filters as small integers where those serve, else why not."""
         if isinstance(codes, str) or isinstance(signs, _Signs) and codes.range.fits_bits:
             return signs
-        return integer_filters(filters) or (signs if isinstance(signs, str) else "weights are no small multiples of one value")
+        found = integer_filters(filters)
+        if found is None:
+            return signs if isinstance(signs, str) else "weights are no small multiples of one value"
+        if self._rounded_again(var):
+            return found
+        return signs if isinstance(signs, str) and codes.range.fits_bits else f"{self._bits(codes, found)}, but no rounding follows: float sums as in the source"
+
+    def _rounded_again(self, var) -> bool:
+        """Tell whether anything computed from `var`, up to the next layers, is rounded to levels."""
+        if var not in self.rounded:
+            names = {user: op_name(self.graph.value(user)) for user in self.graph.users(var)}
+            layers = ("relax.nn.conv2d", "relax.matmul")
+            self.rounded[var] = any(name in _ROUNDING or name not in layers and self._rounded_again(user) for user, name in names.items())
+        return self.rounded[var]
 
     @staticmethod
-    def _integer_kind(codes, made: IntegerFilters) -> str:
-        return f"{(codes.range.levels - 1).bit_length()}-bit input, {made.bits}-bit weights: integer arithmetic"
+    def _bits(codes, made: IntegerFilters) -> str:
+        return f"{(codes.range.levels - 1).bit_length()}-bit input, {made.bits}-bit weights"
+
+    def _integer_kind(self, codes, made: IntegerFilters) -> str:
+        return f"{self._bits(codes, made)}: integer arithmetic"
 
     def _scaled(self, var, acc, codes, signs, builder):
         acc = builder.emit(acc, f"{var.name}_acc")

@@ -55,11 +55,12 @@ def test_one_of_the_two_thresholds_is_dropped(choice, kept):
 @pytest.mark.parametrize("flip", [1, -1])
 def test_zero_becomes_what_was_asked_for_and_nothing_else_changes(choice, value, flip):
     thresholds = BOTH if flip == 1 else -BOTH
-    build = lambda x: bnn.dense(bnn.quantize(x, const(thresholds), const(np.int8(flip)), -1, 1), const(np.eye(8, dtype=np.int8)))  # noqa: E731
+    weights = (2 * np.eye(8, dtype=np.int8) - 1).astype(np.int8)
+    build = lambda x: bnn.dense(bnn.quantize(x, const(thresholds), const(np.int8(flip)), -1, 1), const(weights))  # noqa: E731
     after = decide_sign_zero(module(build, X), choosing(choice))
     x = np.array([0.0, -0.0, 1e-45, -1e-45, 2, -2, 1e30, -1e30], np.float32) * np.ones((3, 1), np.float32)
     (got,) = results(after, [x])
-    np.testing.assert_array_equal(got, np.where(x == 0, value, flip * np.sign(x)))
+    np.testing.assert_array_equal(got, np.where(x == 0, value, flip * np.sign(x)) @ weights.T)
 
 
 def layer(make):

@@ -11,6 +11,7 @@ from tvm.script import relax as R
 
 from bnncc.ops import bnn
 from bnncc.passes import fold_thresholds as module_under_test
+from bnncc.passes.code_range import CodeRange
 from bnncc.passes.context import PassContext
 from bnncc.passes.fold_thresholds import NEVER, accumulator_values, fold_thresholds
 from bnncc.passes.rewrite import const
@@ -217,10 +218,18 @@ def test_zeros_among_the_codes_break_the_parity(name):
     assert levels(bindings(after, "bnn.quantize")[-1]) == expected
 
 
-@pytest.mark.parametrize("k, count, expected", [(4, 2, [-4, -2, 0, 2, 4]), (3, 2, [-3, -1, 1, 3]), (2, 3, [-2, -1, 0, 1, 2])])
-def test_the_values_of_an_accumulator(k, count, expected):
+@pytest.mark.parametrize(
+    "k, codes, expected",
+    [
+        (4, CodeRange(-1, 1, 2), [-4, -2, 0, 2, 4]),
+        (3, CodeRange(-1, 1, 2), [-3, -1, 1, 3]),
+        (2, CodeRange(-1, 1, 1), [-2, -1, 0, 1, 2]),
+        (2, CodeRange(0, 3, 1), [0, 1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_the_values_of_an_accumulator(k, codes, expected):
     call = bindings(module(lambda c: bnn.dense(c, const(np.ones((1, k), np.int8))), ((1, k), "int8")), "bnn.dense")[0]
-    assert accumulator_values(call, count).tolist() == expected
+    assert accumulator_values(call, codes).tolist() == expected
 
 
 def test_thresholds_may_vary_over_the_map():

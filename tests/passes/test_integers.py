@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bnncc.passes.integers import even_levels, integer_filters
+
+f32 = np.float32
+
+
+@pytest.mark.parametrize(
+    "values, codes, offset, dtype",
+    [
+        ([0, 0.5, 1, 1.5], [0, 1, 2, 3], 0, "int8"),
+        ([-1.5, -0.5, 0.5, 1.5], [-3, -1, 1, 3], 0, "int8"),
+        ([-2, -1, 0, 1], [-2, -1, 0, 1], 0, "int8"),
+        ([0.3, 1.3, 2.3, 3.3], [0, 1, 2, 3], 0.3, "int8"),
+        (np.arange(256), np.arange(256), 0, "uint8"),
+        (np.arange(-128, 128), np.arange(-128, 128), 0, "int8"),
+        (np.arange(200) + 0.25, np.arange(-128, 72), 128.25, "int8"),
+    ],
+)
+def test_levels_are_codes_times_a_scale(values, codes, offset, dtype):
+    found = even_levels(np.array(values, f32))
+    assert found.codes.tolist() == list(codes) and found.offset == pytest.approx(offset) and found.dtype == dtype
+
+
+@pytest.mark.parametrize("scale", [0.0039215689, 0.33674246, 1 / 7, 0.10739168, 1e-6, 123.4])
+@pytest.mark.parametrize("low, high", [(0, 255), (-127, 127), (0, 15), (-8, 7)])
+def test_levels_of_rounded_products_are_reproduced_exactly(scale, low, high):
+    values = np.arange(low, high + 1).astype(f32) * f32(scale)
+    found = even_levels(values)
+    np.testing.assert_array_equal(found.codes.astype(f32) * found.scale + found.offset, values)
+
+
+@pytest.mark.parametrize("values", [[0, 1], [0, 1, 3, 4], [0, 1, 2, np.inf], list(range(257)), [0, 1, 2.001, 3]])
+def test_uneven_levels_too_few_and_too_many_are_none(values):
+    assert even_levels(np.array(values, f32)) is None
+
+
+@pytest.mark.parametrize("largest", [1, 2, 7, 127])
+def test_filters_of_small_integers_are_found_behind_their_scales(largest):
+    rng = np.random.default_rng(largest)
+    integers = rng.integers(-largest, largest + 1, (9, 3, 3, 5))
+    integers[:, 0, 0, 0], integers[:, 0, 0, 1] = largest, 1  # no common divisor
+    scale = rng.uniform(0.001, 3, 9).astype(f32)
+    found = integer_filters(integers.astype(f32) * scale[:, None, None, None])
+    np.testing.assert_array_equal(found.integers, integers)
+    np.testing.assert_allclose(found.scale, scale, rtol=2e-7)
+    assert found.bits == int(2 * largest).bit_length()
+
+
+def test_the_lowest_integer_of_eight_bits_is_held():
+    found = integer_filters(np.array([[-128, 1, 127]], f32))
+    assert found.integers.tolist() == [[-128, 1, 127]]
+
+
+def test_a_dead_filter_has_scale_0():
+    found = integer_filters(np.array([[0, 0], [2, -1]], f32))
+    assert found.integers.tolist() == [[0, 0], [2, -1]] and found.scale.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("filters", [np.random.default_rng(0).standard_normal((4, 40)), [[1, 2.001, 3]], [[1, np.inf]], [[130, 1]]], ids=["real", "off", "inf", "9 bits"])
+def test_other_filters_are_no_small_integers(filters):
+    assert integer_filters(np.array(filters, f32)) is None

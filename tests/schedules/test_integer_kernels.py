@@ -1,0 +1,85 @@
+"""Layers on small integers against their NumPy meaning, bit for bit, on the largest products there are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from group_runner import assembly, check_exact, group
+from tvm.script import relax as R
+
+from bnncc.ops import bnn
+from bnncc.schedules import is_anchor
+from bnncc.targets.x86 import V2, V3, V4, runs_here
+
+
+@pytest.mark.parametrize(
+    "ci, co, size, kernel, stride, dilation, groups",
+    [
+        (3, 64, 12, 5, 1, 1, 1),
+        (16, 40, 9, 3, 1, 1, 1),
+        (5, 7, 8, 3, 1, 2, 1),
+        (1, 9, 7, 3, 2, 1, 1),
+        (12, 18, 7, 3, 2, 1, 3),
+        (10, 4, 7, 2, 1, 2, 2),
+        (64, 32, 5, 1, 1, 1, 1),
+        (2, 1, 5, 1, 1, 1, 1),
+    ],
+)
+@pytest.mark.parametrize("variant", [V2, V3, V4], ids=lambda v: v.name)
+def test_convolution_with_epilogue_is_exact(ci, co, size, kernel, stride, dilation, groups, variant, tmp_path):
+    if not runs_here(variant):
+        pytest.skip(f"this machine does not run {variant.name}")
+    rng = np.random.default_rng(ci + co)
+    x = rng.integers(-128, 256, (2, size, size, ci)).astype(np.int16)
+    w = rng.integers(-128, 128, (co, kernel, kernel, ci // groups)).astype(np.int8)
+    thresholds = np.sort(rng.integers(-20000, 20000, (3, co)).astype(np.int32), axis=0)
+    flip = rng.choice(np.array([-1, 1], np.int8), co)
+
+    def emit(b, x, w, t, f):
+        n = b.emit(bnn.conv2d(x, w, (stride, stride), dilation=(dilation, dilation), groups=groups))
+        code = b.emit(bnn.quantize(n, t, f, 0, 1))
+        return b.emit(R.astype(code, "int16")), n
+
+    arrays = [x, w, thresholds, flip]
+    check_exact(group(emit, *((a.shape, str(a.dtype)) for a in arrays), constants=(1, 2, 3)), arrays, tmp_path, variant)
+
+
+@pytest.mark.parametrize("rows, depth, outputs", [(1, 490, 256), (1, 7, 3), (5, 33, 70), (1, 1, 1)])
+@pytest.mark.parametrize("variant", [V2, V3, V4], ids=lambda v: v.name)
+def test_dense_layer_is_exact_at_the_ends_of_its_range(rows, depth, outputs, variant, tmp_path):
+    if not runs_here(variant):
+        pytest.skip(f"this machine does not run {variant.name}")
+    rng = np.random.default_rng(depth)
+    x = rng.choice(np.array([-128, 255], np.int16), (rows, depth))
+    w = rng.choice(np.array([-128, 127], np.int8), (outputs, depth))
+    emit = lambda b, x, w: bnn.dense(x, w)  # noqa: E731
+    check_exact(group(emit, (x.shape, "int16"), (w.shape, "int8"), constants=(1,)), [x, w], tmp_path, variant)
+
+
+@pytest.mark.parametrize("variant, instruction", [(V2, "pmaddwd"), (V3, "vpmaddwd"), (V4, "zmm")], ids=lambda v: getattr(v, "name", v))
+def test_a_pair_of_activations_is_spread_by_one_load(variant, instruction):
+    emit = lambda b, x, w: bnn.conv2d(x, w)  # noqa: E731
+    text = assembly(group(emit, ((1, 8, 8, 64), "int16"), ((32, 3, 3, 64), "int8"), constants=(1,)), variant)
+    assert "pmaddwd" in text and instruction in text
+    if variant is V3:
+        assert "vpbroadcastd" in text and "vpinsr" not in text
+
+
+@pytest.mark.parametrize("dtype, code", [("int8", -128), ("uint8", 255), ("int8", 0)])
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+def test_padding_of_codes_is_exact_and_may_widen(dtype, code, mode, tmp_path):
+    limits = np.iinfo(dtype)
+    x = np.random.default_rng(0).integers(limits.min, limits.max + 1, (2, 5, 4, 11)).astype(dtype)
+    emit = lambda b, x: R.astype(b.emit(bnn.pad(x, (1, 0, 2, 3), mode, code)), "int16")  # noqa: E731
+    check_exact(group(emit, (x.shape, dtype)), [x], tmp_path)
+
+
+def test_only_widened_codes_with_constant_weights_are_an_anchor():
+    found = []
+
+    def emit(b, x, y, w):
+        found.extend(b.emit(bnn.dense(v, w)) for v in (x, y))
+        return found[0], found[1]
+
+    function = group(emit, ((2, 4), "int16"), ((2, 4), "int8"), ((3, 4), "int8"))
+    assert not any(is_anchor(b.value) for b in function.body.blocks[0].bindings)
