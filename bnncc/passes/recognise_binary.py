@@ -9,7 +9,7 @@ all answered by that. What is pulled out of the layer is exact: with x = s * cod
                                              y = multiply(f, s * c)
 
 Two-valued filters on codes of -1, 0, +1 run on packed bits. Filters that are small integers times c, and codes of more levels, make the same sums, exact as well, in
-integer arithmetic, where their result is rounded to levels again. Real numbers that leave the network keep the source's float sums, rounding and all.
+integer arithmetic, where their result becomes codes again. Numbers that leave the network keep the source's float sums, rounding and all.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TOLERANCE = 1e-3
 """Largest relative spread of a filter's magnitudes that still counts as one value (exporters that fold leave up to 1.7e-7, BatchNorm folded in float16 1e-3)."""
 
 
-_ROUNDING = frozenset(f"relax.{n}" for n in "bnn.quantize round floor ceil sign greater greater_equal less less_equal equal not_equal".split())
+_LAYERS = ("relax.nn.conv2d", "relax.matmul")
 
 
 @dataclass
@@ -74,7 +74,7 @@ class _Recognise(Rewriter):
     def __init__(self, mod, ctx: PassContext):
         super().__init__(mod)
         self.ctx = ctx
-        self.rounded: dict[relax.Var, bool] = {}
+        self.coded: dict[relax.Var, bool] = {}
 
     def rewrite(self, var, value, builder: Builder):
         name = op_name(value)
@@ -145,17 +145,16 @@ class _Recognise(Rewriter):
         found = integer_filters(filters)
         if found is None:
             return signs if isinstance(signs, str) else "weights are no small multiples of one value"
-        if self._rounded_again(var):
+        if self._coded_again(var):
             return found
-        return signs if isinstance(signs, str) and codes.range.fits_bits else f"{self._bits(codes, found)}, but no rounding follows: float sums as in the source"
+        return signs if isinstance(signs, str) and codes.range.fits_bits else f"{self._bits(codes, found)}, but no codes are made of the result: float sums as in the source"
 
-    def _rounded_again(self, var) -> bool:
-        """Tell whether anything computed from `var`, up to the next layers, is rounded to levels."""
-        if var not in self.rounded:
-            names = {user: op_name(self.graph.value(user)) for user in self.graph.users(var)}
-            layers = ("relax.nn.conv2d", "relax.matmul")
-            self.rounded[var] = any(name in _ROUNDING or name not in layers and self._rounded_again(user) for user, name in names.items())
-        return self.rounded[var]
+    def _coded_again(self, var) -> bool:
+        """Tell whether codes are made of anything computed from `var`, up to the next layers."""
+        if var not in self.coded:
+            users = [(user, self.graph.value(user)) for user in self.graph.users(var)]
+            self.coded[var] = any(_makes_codes(user, made) or op_name(made) not in _LAYERS and self._coded_again(user) for user, made in users)
+        return self.coded[var]
 
     @staticmethod
     def _bits(codes, made: IntegerFilters) -> str:
@@ -206,6 +205,10 @@ class _Codes:
         """Tell whether `code` is one that the layer's arithmetic takes."""
         limits = np.iinfo(dtype_of(self.var))
         return code in (-1, 0, 1) if self.range.fits_bits else code == int(code) and limits.min <= code <= limits.max
+
+
+def _makes_codes(var, value) -> bool:
+    return is_bnn(value, "quantize") or op_name(value) == "relax.astype" and dtype_of(var) in ("int8", "uint8")
 
 
 def _uniform(array: np.ndarray) -> np.ndarray:

@@ -45,6 +45,8 @@ class LayerEntry:
         Multiply-accumulates a run.
     weight_bytes, float_weight_bytes : int
         As compiled (of bits, the bits themselves) and as float32; 0 where the weights are computed at run time.
+    integer : bool
+        Whether it runs on small integers of more than one bit.
     """
 
     node: str
@@ -58,12 +60,13 @@ class LayerEntry:
     macs: int
     weight_bytes: int
     float_weight_bytes: int
+    integer: bool = False
 
     @classmethod
     def of(cls, row: LayerRow) -> LayerEntry:
         """Return a compiler's row with what its weights take as float32: each takes part in one product a pixel of the output."""
         weights = row.macs // max(1, int(np.prod(row.out_shape[:-1], dtype=np.int64))) if row.weight_bytes else 0
-        known = ("node", "op", "output", "bits", "reason", "detail", "in_shape", "out_shape", "macs", "weight_bytes")
+        known = ("node", "op", "output", "bits", "reason", "detail", "in_shape", "out_shape", "macs", "weight_bytes", "integer")
         return cls(**{name: getattr(row, name) for name in known}, float_weight_bytes=4 * weights)
 
 

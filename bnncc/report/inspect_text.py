@@ -75,7 +75,7 @@ def _print_layers(report: InspectReport, console: Console) -> list[str]:
         if layer.reason not in reasons:
             reasons.append(layer.reason)
         kind = f"{layer.op} {layer.detail}".strip()
-        runs = Text("bits", "green") if layer.bits else Text("float")
+        runs = Text("bits", "green") if layer.bits else Text("integers", "cyan") if layer.integer else Text("float")
         sizes = (size(layer.float_weight_bytes), size(layer.weight_bytes)) if layer.weight_bytes else ("-", "-")
         shapes = (shape(layer.in_shape), shape(layer.out_shape))
         table.add_row(Text(layer.node), Text(kind), runs, *shapes, count(layer.macs), *sizes, f"[{reasons.index(layer.reason) + 1}]")

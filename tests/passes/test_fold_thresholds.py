@@ -238,3 +238,31 @@ def test_thresholds_may_vary_over_the_map():
     build = lambda c: quantized(op.add(op.astype(bnn.conv2d(c, const(weights)), "float32"), const(plane)))  # noqa: E731
     after = rewritten(fold_thresholds, module(build, ((3, 6, 6, 2), "int8")))
     assert bindings(after, "bnn.quantize")[0].args[1].value.numpy().shape == (1, 4, 4, 5)
+
+
+@pytest.mark.parametrize("weights", [rng.integers(-7, 8, (6, 3, 3, 4)), np.zeros((6, 3, 3, 4), int), rng.integers(0, 128, (6, 3, 3, 4))], ids=["4 bits", "none", "8 bits"])
+@pytest.mark.parametrize("padding, pad_code", [((0, 0, 0, 0), 0), ((1, 1, 1, 1), 0), ((1, 0, 1, 2), -5)])
+def test_chains_behind_integer_layers_become_thresholds(weights, padding, pad_code):
+    levels_in, levels_out = np.linspace(-2, 2, 7).astype(f32), np.linspace(-3, 3, 5).astype(f32)
+
+    def build(x):
+        code = bnn.quantize(x, const(levels_in), const(np.int8(1)), 0, 1)
+        n = bnn.conv2d(code, const(weights.astype(np.int8)), padding=padding, pad_code=pad_code)
+        y = op.add(op.multiply(op.astype(n, "float32"), const(GAMMA)), const(f32(0.3)))
+        return bnn.quantize(y, const(levels_out), const(np.int8(1)), -2, 1)
+
+    after = rewritten(fold_thresholds, module(build, ((2, 7, 6, 4), "float32")))
+    assert operators(after) == ["bnn.quantize", "bnn.conv2d", "bnn.quantize"]
+    assert bindings(after, "bnn.quantize")[1].args[1].value.numpy().dtype == np.int32
+
+
+def test_a_range_too_large_to_prove_keeps_its_chain():
+    codes = lambda x: op.astype(op.round(op.clip(x, 0, 255)), "uint8")  # noqa: E731
+    weights = np.full((2, 4096), 127, np.int8)
+    gamma = np.ones(2, f32)
+
+    def build(x):
+        y = op.multiply(op.astype(bnn.dense(codes(x), const(weights)), "float32"), const(gamma))
+        return bnn.quantize(y, const(np.zeros(1, f32)), const(np.int8(1)))
+
+    unchanged(fold_thresholds, module(build, ((1, 4096), "float32")))

@@ -214,3 +214,63 @@ def test_the_report_tells_whether_the_input_has_a_zero(ternary, kind):
 
 def test_other_operators_stay():
     unchanged(recognise_binary, module(lambda c: op.nn.avg_pool2d(real(c), (2, 2), layout="NHWC"), CODES))
+
+
+def coded_layer(weights, scale=1.0, offset=0.0, lo=0, thresholds=7, **attributes):
+    """Return a module of a quantizer to `thresholds` + 1 levels, a convolution and another quantizer."""
+    limits = np.linspace(-2, 2, thresholds).astype(np.float32)
+
+    def build(x):
+        code = bnn.quantize(x, const(limits), const(np.int8(1)), lo, 1)
+        return bnn.quantize(conv(real(code, scale, offset), weights, **attributes), const(limits), const(np.int8(1)), 0, 1)
+
+    return module(build, (CODES[0], "float32"))
+
+
+INTEGERS = rng.integers(-3, 4, W.shape)
+INTEGERS[0, 0, 0] = 3
+
+
+@pytest.mark.parametrize("weights, kind", [(INTEGERS, "3-bit weights"), (W, "2-bit weights"), (W * (rng.random(W.shape) < 0.5), "2-bit weights")])
+@pytest.mark.parametrize("attributes", [{}, {"padding": (1, 0, 2, 1)}, {"strides": (2, 1)}], ids=str)
+def test_small_integers_on_codes_of_several_levels_are_an_integer_layer(weights, kind, attributes):
+    ctx = PassContext()
+    after = rewritten(recognise_binary, coded_layer(weights * 0.25, 0.5, **attributes), ctx)
+    assert len(bindings(after, "bnn.conv2d")) == 1
+    (row,) = ctx.layers
+    assert row.integer and not row.bits and row.reason == f"3-bit input, {kind}: integer arithmetic"
+
+
+def test_padding_with_0_is_the_code_of_0():
+    after = rewritten(recognise_binary, coded_layer(INTEGERS, 0.5, 1.5, padding=(1, 1, 1, 1)))
+    assert bindings(after, "bnn.conv2d")[0].attrs.pad_code == -3
+
+
+def test_padding_between_two_codes_stays_in_float():
+    ctx = PassContext()
+    mod = coded_layer(INTEGERS, 0.5, 0.25, padding=(1, 1, 1, 1))
+    tvm.ir.assert_structural_equal(recognise_binary(mod, ctx), mod)
+    assert ctx.layers[0].reason == "padding with 0 is -0.5 on the scale of the codes, which they do not hold" and not ctx.layers[0].integer
+
+
+def test_a_layer_whose_result_leaves_the_network_keeps_its_float_sums():
+    build = lambda x: conv(real(bnn.quantize(x, const(np.arange(7, dtype=np.float32)), const(np.int8(1)), 0, 1)), INTEGERS)  # noqa: E731
+    assert why(module(build, (CODES[0], "float32"))) == "3-bit input, 3-bit weights, but no codes are made of the result: float sums as in the source"
+
+
+def test_real_filters_on_codes_of_several_levels_stay_in_float():
+    ctx = PassContext()
+    mod = coded_layer(rng.standard_normal(W.shape))
+    tvm.ir.assert_structural_equal(recognise_binary(mod, ctx), mod)
+    assert "distinct values" in ctx.layers[0].reason
+
+
+def test_a_dense_layer_of_small_integers():
+    weights = rng.integers(-7, 8, (8, 5)).astype(np.float32) * 0.5
+
+    def build(x):
+        code = bnn.quantize(x, const(np.linspace(-2, 2, 5, dtype=np.float32)), const(np.int8(1)), -2, 1)
+        return op.astype(op.round(op.clip(op.matmul(real(code, 0.25), const(weights)), 0, 255)), "uint8")
+
+    after = rewritten(recognise_binary, module(build, ((3, 8), "float32")))
+    assert len(bindings(after, "bnn.dense")) == 1 and not bindings(after, "matmul")

@@ -184,3 +184,54 @@ def test_a_quantizer_read_by_two_is_made_once():
 def test_the_codes_of_the_dialect_are_left_alone():
     codes = lambda x: bnn.dequantize(bnn.quantize(x, const(np.zeros(1, np.float32)), const(np.int8(1))), const(ONE), const(ZERO))  # noqa: E731
     unchanged(recognise_quantize, module(codes, X))
+
+
+def rounded(x, low, high, scale):
+    """Round as published quantizers do: ``round(clip(x / scale)) * scale``."""
+    return op.multiply(op.round(op.clip(op.divide(x, const(np.float32(scale))), low, high)), const(np.float32(scale)))
+
+
+def into_layer(make):
+    """Return a module in which a 1x1 convolution reads ``make(x)``: whole numbers and powers of two as scales keep its sums exact."""
+    weights = np.random.default_rng(0).integers(-3, 4, (1, 1, 3, 5)).astype(np.float32)
+    return module(lambda x: op.nn.conv2d(make(x), const(weights), data_layout="NHWC", kernel_layout="HWIO"), X)
+
+
+@pytest.mark.parametrize("low, high, lo", [(0, 3, 0), (0, 7, 0), (-4, 3, -4), (-2, 1, -2)])
+def test_up_to_eight_levels_in_front_of_a_layer_are_thresholds(low, high, lo):
+    after = rewritten(recognise_quantize, into_layer(lambda x: rounded(op.add(op.multiply(x, const(GAMMA)), const(BETA)), low, high, 0.25)))
+    assert operators(after) == ["bnn.quantize", "bnn.dequantize", "nn.conv2d"]
+    (call,) = bindings(after, "bnn.quantize")
+    assert (call.attrs.lo, call.attrs.step, call.args[1].value.numpy().shape[0]) == (lo, 1, high - low)
+    assert [float(c) for c in constants(after, "bnn.dequantize")] == [0.25, 0]
+
+
+@pytest.mark.parametrize("low, high, dtype", [(0, 15, "int8"), (-127, 127, "int8"), (-128, 127, "int8"), (0, 255, "uint8")])
+@pytest.mark.parametrize("scale", [0.125, 0.0078125])
+def test_more_levels_keep_the_rounding_and_their_codes_are_exact(low, high, dtype, scale):
+    after = rewritten(recognise_quantize, into_layer(lambda x: rounded(x, low, high, scale)))
+    assert operators(after) == ["divide", "clip", "round", "multiply", "multiply", "round", "astype", "bnn.dequantize", "nn.conv2d"]
+    assert bindings(after, "astype")[0].attrs.dtype == dtype
+
+
+def test_levels_are_recognised_once():
+    mod = recognise_quantize(into_layer(lambda x: rounded(x, 0, 255, 0.125)), PassContext())
+    unchanged(recognise_quantize, mod)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: rounded(x, 0, 256, 0.125),
+        lambda x: op.square(rounded(x, 0, 3, 1)),
+        lambda x: op.nn.relu(x),
+    ],
+    ids=["257 levels", "uneven levels", "no levels"],
+)
+def test_other_functions_in_front_of_a_layer_stay(make):
+    after = rewritten(recognise_quantize, into_layer(make))
+    assert not bindings(after, "bnn.dequantize")
+
+
+def test_levels_that_no_layer_reads_stay():
+    unchanged(recognise_quantize, module(lambda x: rounded(x, 0, 7, 0.25), X))

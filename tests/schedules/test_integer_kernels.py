@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from group_runner import assembly, check_exact, group
+from tvm import relax
 from tvm.script import relax as R
 
 from bnncc.ops import bnn
@@ -74,12 +75,8 @@ def test_padding_of_codes_is_exact_and_may_widen(dtype, code, mode, tmp_path):
     check_exact(group(emit, (x.shape, dtype)), [x], tmp_path)
 
 
-def test_only_widened_codes_with_constant_weights_are_an_anchor():
-    found = []
-
-    def emit(b, x, y, w):
-        found.extend(b.emit(bnn.dense(v, w)) for v in (x, y))
-        return found[0], found[1]
-
-    function = group(emit, ((2, 4), "int16"), ((2, 4), "int8"), ((3, 4), "int8"))
-    assert not any(is_anchor(b.value) for b in function.body.blocks[0].bindings)
+@pytest.mark.parametrize("dtype, constant, expected", [("int16", True, True), ("int8", True, False), ("int16", False, False)])
+def test_only_widened_codes_with_constant_weights_are_an_anchor(dtype, constant, expected):
+    x = relax.Var("x", relax.TensorType((2, 4), dtype))
+    w = relax.const(np.ones((3, 4), np.int8)) if constant else relax.Var("w", relax.TensorType((3, 4), "int8"))
+    assert is_anchor(relax.BlockBuilder().normalize(bnn.dense(x, w))) is expected
