@@ -148,3 +148,41 @@ def test_values_that_are_read_elsewhere_stay_beside_the_moved_codes():
         return op.permute_dims(x, [0, 2, 1, 3]), op.negative(x)
 
     assert operators(rewritten(sink_dequantize, module(build, CODES))).count("bnn.dequantize") == 2
+
+
+def several_levels(x):
+    """Return codes 0 to 7 of a real tensor."""
+    return bnn.quantize(x, const(np.arange(7, dtype=np.float32)), const(np.int8(1)), 0, 1)
+
+
+def test_a_nearest_resize_moves_codes():
+    build = lambda x: op.image.resize2d(  # noqa: E731
+        bnn.dequantize(several_levels(x), const(np.float32(0.5)), const(np.float32(0))),
+        (8, 10),
+        layout="NHWC",
+        method="nearest_neighbor",
+        coordinate_transformation_mode="asymmetric",
+        rounding_method="floor",
+    )
+    after = rewritten(sink_dequantize, module(build, ((1, 4, 5, 3), "float32")))
+    assert operators(after) == ["bnn.quantize", "image.resize2d", "bnn.dequantize"]
+
+
+def test_a_linear_resize_stays_behind_dequantize():
+    build = lambda x: op.image.resize2d(  # noqa: E731
+        bnn.dequantize(several_levels(x), const(np.float32(0.5)), const(np.float32(0))), (8, 10), layout="NHWC", method="linear"
+    )
+    unchanged(sink_dequantize, module(build, ((1, 4, 5, 3), "float32")))
+
+
+@pytest.mark.parametrize("value, code", [(1.5, 3), (-2.0, -4), (63.5, 127)])
+def test_a_pad_of_several_levels_takes_any_code(value, code):
+    build = lambda x: op.nn.pad(bnn.dequantize(several_levels(x), const(np.float32(0.5)), const(np.float32(0))), [0, 0, 1, 1, 2, 0, 0, 0], "constant", value)  # noqa: E731
+    after = rewritten(sink_dequantize, module(build, ((1, 4, 5, 3), "float32")))
+    assert bindings(after, "bnn.pad")[0].attrs.code == code
+
+
+@pytest.mark.parametrize("value", [0.25, 64.0])
+def test_a_pad_that_is_no_code_of_several_levels_stays(value):
+    build = lambda x: op.nn.pad(bnn.dequantize(several_levels(x), const(np.float32(0.5)), const(np.float32(0))), [0, 0, 1, 1, 2, 0, 0, 0], "constant", value)  # noqa: E731
+    unchanged(sink_dequantize, module(build, ((1, 4, 5, 3), "float32")))
