@@ -65,6 +65,10 @@ def code_range(code: relax.Expr, value_of: Callable[[relax.Expr], relax.Expr | N
             return CodeRange(-1, 1, 1 if 0 in made.attrs.table else 2)
         if op_name(made) in ELEMENTWISE:
             limits = np.iinfo(dtype_of(each))
+            real = value_of(made.args[0])
+            if op_name(made) == "relax.astype" and op_name(real) == "relax.clip":
+                low, high = (int(round(bound.value)) for bound in real.args[1:])
+                return CodeRange(max(low, int(limits.min)), min(high, int(limits.max)), 1)
             return CodeRange(int(limits.min), int(limits.max), 1)
         sources = [visit(v) for v in used_vars(made) if dtype_of(v) in ("int8", "uint8")] if made is not None else []
         if not sources:

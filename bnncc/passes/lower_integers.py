@@ -1,7 +1,7 @@
 """LowerIntegers: layers on codes of more than one bit take their input padded and widened to int16, as their kernel reads it.
 
-The kernel multiplies pairs of int16, so widening costs nothing where the codes are made, in the epilogue of the layer before. A depthwise layer has no pairs: it runs
-as float convolution of whole numbers, exact as long as no sum passes 2^24::
+The kernel multiplies pairs of int16, so widening costs nothing where the codes are made, in the epilogue of the layer before. A depthwise layer has no
+pairs: it runs as float convolution of whole numbers, exact as long as no sum passes 2^24::
 
     n = bnn.conv2d(c, w, padding=1, pad_code=0)     ->     p = bnn.pad(c, padding=1, code=0)
                                                            x = astype(p, "int16")

@@ -63,7 +63,8 @@ class _Pack(Rewriter):
                 if self._on_bits(b.value):
                     wanted.add(b.value.args[0])
                 continue
-            if is_bnn(b.value, "logic") or (is_bnn(b.value, "max_pool2d") or is_bnn(b.value, "pad")) and code_range(b.var, self.graph.value).fits_bits:
+            moved = is_bnn(b.value, "max_pool2d") or is_bnn(b.value, "pad")
+            if is_bnn(b.value, "logic") or moved and code_range(b.var, self.graph.value).fits_bits:
                 wanted.add(b.var)
             if b.var in wanted and not is_bnn(b.value, "quantize"):
                 wanted.update(v for v in used_vars(b.value) if str(v.ty.dtype) == "int8")

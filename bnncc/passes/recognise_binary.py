@@ -147,7 +147,9 @@ class _Recognise(Rewriter):
             return signs if isinstance(signs, str) else "weights are no small multiples of one value"
         if self._coded_again(var):
             return found
-        return signs if isinstance(signs, str) and codes.range.fits_bits else f"{self._bits(codes, found)}, but no codes are made of the result: float sums as in the source"
+        if isinstance(signs, str) and codes.range.fits_bits:
+            return signs
+        return f"{self._bits(codes, found)}, but no codes are made of the result: float sums as in the source"
 
     def _coded_again(self, var) -> bool:
         """Tell whether codes are made of anything computed from `var`, up to the next layers."""

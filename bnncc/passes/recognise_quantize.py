@@ -10,7 +10,7 @@ the tie where the source's own float32 arithmetic has it::
 Up to 8 levels are thresholds. A comparison a threshold and element costs more than the source's own rounding from there on, so that stays, and what follows it gives
 the codes exactly, since only the levels themselves can arrive::
 
-    y = multiply(round(clip(x)), s)     ->     c = astype(round(multiply(y, 1 / s)), "int8");  y' = bnn.dequantize(c, s, 0)
+    y = multiply(round(clip(x)), s)     ->     c = astype(clip(round(multiply(y, 1 / s)), lo, hi), "int8");  y' = bnn.dequantize(c, s, 0)
 """
 
 from __future__ import annotations
@@ -224,8 +224,10 @@ class _Recognise(Rewriter):
         if levels.offset:
             result = builder.emit(op.subtract(real, const(levels.offset)), f"{var.name}_shifted")
         inverse = np.float32(1 / np.float64(levels.scale))
-        result = builder.emit(op.multiply(result, const(inverse)), f"{var.name}_steps")
-        code = builder.emit(op.astype(builder.emit(op.round(result), f"{var.name}_whole"), levels.dtype), f"{var.name}_code")
+        result = op.multiply(result, const(inverse))
+        whole = builder.emit(op.round(builder.emit(result, f"{var.name}_steps")), f"{var.name}_whole")
+        bounded = builder.emit(op.clip(whole, int(levels.codes[0]), int(levels.codes[-1])), f"{var.name}_bounded")  # tells the range to what reads the codes
+        code = builder.emit(op.astype(bounded, levels.dtype), f"{var.name}_code")
         view = self.ctx.tensors.get(var.name)
         if view is not None:
             self.ctx.tensors[code.name] = view.rescaled(float(levels.scale), float(levels.offset))

@@ -22,7 +22,9 @@ from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
 
 __all__ = ["sink_dequantize", "pool_padding"]
 
-_MOVEMENT = frozenset(f"relax.{n}" for n in "reshape permute_dims strided_slice expand_dims squeeze take concat nn.pad nn.max_pool2d broadcast_to image.resize2d".split())
+_MOVEMENT = frozenset(
+    f"relax.{n}" for n in "reshape permute_dims strided_slice expand_dims squeeze take concat nn.pad nn.max_pool2d broadcast_to image.resize2d".split()
+)
 
 
 def pool_padding(attrs, shape: tuple[int, ...], out_shape: tuple[int, ...]) -> tuple[int, ...]:

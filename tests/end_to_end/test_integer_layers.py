@@ -15,7 +15,8 @@ SCALE, STEP = np.float32(0.25), np.float32(0.125)  # powers of two: the referenc
 
 def network(activations: tuple[float, float], weight_max: int, groups: int, pool: bool) -> onnx.ModelProto:
     rng = np.random.default_rng(weight_max)
-    nodes, constants = [], {"scale": SCALE, "low": np.float32(activations[0]), "high": np.float32(activations[1]), "gain": rng.choice([0.25, -0.5, 1], (8, 1, 1)).astype(np.float32)}
+    nodes, constants = [], {"scale": SCALE, "low": np.float32(activations[0]), "high": np.float32(activations[1])}
+    constants["gain"] = rng.choice([0.25, -0.5, 1], (8, 1, 1)).astype(np.float32)
 
     def node(kind, *inputs, **attributes):
         nodes.append(helper.make_node(kind, list(inputs), [f"t{len(nodes)}"], f"n{len(nodes)}", **attributes))
@@ -51,3 +52,5 @@ def test_integer_layers_are_exact(activations, weight_max, groups, pool, tmp_pat
     artifact.save(tmp_path / "out")
     np.testing.assert_array_equal(np.asarray(bnncc.load(tmp_path / "out")(x)), expected)
     assert [row.integer for row in artifact.report.layers] == [True, True, False]
+    bits = int(activations[1] - activations[0]).bit_length()
+    assert artifact.report.layers[1].reason.startswith(f"{bits}-bit input, ")
