@@ -110,5 +110,14 @@ def test_only_the_sign_right_in_front_of_the_layer_is_meant():
     assert [call.attrs.step for call in bindings(after, "bnn.quantize")] == [2, 1]
 
 
+def test_a_sign_that_is_added_to_numbers_keeps_its_zero():
+    def build(x):
+        shortcut = bnn.dequantize(binarized(x, True), const(np.float32(1)), const(np.float32(0)))
+        return bnn.dense(binarized(op.add(shortcut, x), True), const(W))
+
+    after = decide_sign_zero(module(build, X), choosing("plus"))
+    assert [call.attrs.step for call in bindings(after, "bnn.quantize")] == [1, 2]
+
+
 def test_exact_computes_the_same():
     rewritten(decide_sign_zero, layer(lambda x: binarized(x, ternary=True)), choosing("exact"))

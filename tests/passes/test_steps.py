@@ -135,6 +135,10 @@ THREE_VALUED = {
     "sign of BatchNorm": (lambda x: op.sign(affine(x)), lambda x: np.sign(numpy_affine(x))),
     "twice a sign": (lambda x: op.multiply(op.sign(affine(x)), const(f32(2))), lambda x: 2 * np.sign(numpy_affine(x))),
     "rounding of a clamp": (lambda x: op.round(op.clip(x, -1, 1)), lambda x: np.round(np.clip(x, -1, 1))),
+    "sign of what some channels never have above 0": (
+        lambda x: op.sign(op.minimum(affine(x), const(np.array([1, 0, 1, 0, 0], np.float32)))),
+        lambda x: np.sign(np.minimum(numpy_affine(x), np.array([1, 0, 1, 0, 0], np.float32))),
+    ),
     "ternary by two comparisons": (
         lambda x: op.subtract(op.astype(op.greater(x, const(f32(0.5))), "float32"), op.astype(op.less(x, const(f32(-0.5))), "float32")),
         lambda x: (x > 0.5) * f32(1) - (x < -0.5),
@@ -195,8 +199,18 @@ def test_what_is_not_piecewise_constant_is_no_step_function(build):
     assert steps(lambda x: op.add(build(x), const(f32(0)))) is None
 
 
-def test_a_sum_of_opposite_directions_is_not_guessed():
-    assert steps(lambda x: op.greater(op.subtract(op.tanh(x), x), const(f32(0)))) is None
+OPPOSITE = {
+    "a difference": lambda x: op.subtract(op.tanh(x), x),
+    "a product with a negative number": lambda x: op.add(op.multiply(x, const(f32(-0.5))), op.clip(x, -1, 1)),
+    "a negative slope": lambda x: op.add(op.nn.prelu(x, const(np.full(C, -0.5, np.float32)), 1), op.clip(x, -1, 1)),
+    "a negation": lambda x: op.maximum(op.negative(x), op.clip(x, -1, 1)),
+    "an absolute value": lambda x: op.subtract(op.abs(x), op.clip(x, 0, 1)),
+}
+
+
+@pytest.mark.parametrize("name", OPPOSITE)
+def test_what_moves_in_opposite_directions_is_not_guessed(name):
+    assert steps(lambda x: op.greater(OPPOSITE[name](x), const(f32(-0.25)))) is None
 
 
 def test_a_dead_batchnorm_is_constant_in_its_channel():
