@@ -202,6 +202,13 @@ def test_what_is_not_piecewise_constant_is_no_step_function(build):
 OPPOSITE = {
     "a difference": lambda x: op.subtract(op.tanh(x), x),
     "a product with a negative number": lambda x: op.add(op.multiply(x, const(f32(-0.5))), op.clip(x, -1, 1)),
+    "a negative number times": lambda x: op.add(op.multiply(const(f32(-0.5)), x), op.clip(x, -1, 1)),
+    "a reciprocal": lambda x: op.divide(const(f32(1)), x),
+    "a power": lambda x: op.subtract(op.power(x, const(f32(2))), const(f32(1))),
+    "a choice by what is not known": lambda x: op.where(op.greater(op.tanh(x), x), const(f32(1)), const(f32(-1))),
+    "a truth value that is not known": lambda x: op.negative(
+        op.astype(op.logical_or(op.less(x, const(f32(-3))), op.greater(op.clip(x, -1, 1), op.multiply(x, const(f32(0.5))))), "float32")
+    ),
     "a negative slope": lambda x: op.add(op.nn.prelu(x, const(np.full(C, -0.5, np.float32)), 1), op.clip(x, -1, 1)),
     "a negation": lambda x: op.maximum(op.negative(x), op.clip(x, -1, 1)),
     "an absolute value": lambda x: op.subtract(op.abs(x), op.clip(x, 0, 1)),
