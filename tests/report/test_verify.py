@@ -185,6 +185,26 @@ def test_zeros_of_a_plain_sign_are_told_by_channel_and_are_no_errors(choice, zer
     assert ("--sign-zero" in text_of(report)) == (choice != "exact")
 
 
+@pytest.mark.parametrize("choice", ["plus", "minus"])
+def test_a_tensor_of_bools_on_bits_needs_no_decision(choice):
+    """(x >= 0) and (x <= 1) by logic on bits, chosen as -1 or +1 only behind it."""
+    stored = [numpy_helper.from_array(np.float32(v), n) for n, v in (("zero", 0), ("plus", 1), ("minus", -1))]
+    stored.append(numpy_helper.from_array(np.random.default_rng(0).choice([-1, 1], (4, 3, 1, 1)).astype(np.float32), "w"))
+    nodes = [
+        helper.make_node("GreaterOrEqual", ["x", "zero"], ["a"]),
+        helper.make_node("Conv", ["x", "w"], ["sum"]),
+        helper.make_node("GreaterOrEqual", ["sum", "zero"], ["many"]),
+        helper.make_node("Slice", ["many", "from", "to", "axis"], ["b"]),
+        helper.make_node("And", ["a", "b"], ["both"]),
+        helper.make_node("Where", ["both", "plus", "minus"], ["bits"]),
+        helper.make_node("Conv", ["bits", "w"], ["y"]),
+    ]
+    stored += [numpy_helper.from_array(np.int64([v]), n) for n, v in (("from", 0), ("to", 3), ("axis", 1))]
+    x = np.random.default_rng(1).normal(size=(1, 3, 2, 2)).astype(np.float32)
+    report = verify_model(as_model(nodes, stored, (1, 3, 2, 2), (1, 4, 2, 2)), inputs=x, sign_zero=choice)
+    assert report.ok and report.totals["codes"] > 0 and report.totals["zeros"] == 0
+
+
 def test_a_float_network_has_no_binarized_part_and_a_wrong_layer_of_it_is_found():
     rng = np.random.default_rng(3)
     stored = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in (("w", (4, 6)), ("b", (4,)))]
