@@ -1,14 +1,14 @@
 """Verify: every section of a compiled model against the ONNX model, each fed the reference's own tensors.
 
-The library that is run holds ``main`` and the sections (sections.py), which call the same kernels. Codes are compared bit for bit, words included. What differs is a tie
-if the reference's own float rounding leaves it open (bounds.py), and an error if not.
+The library that is run holds ``main`` and the sections (sections.py), which call the same kernels. Codes are compared bit for bit, words
+included. What differs is a tie if the reference's own float rounding leaves it open (bounds.py), and an error if not.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +101,9 @@ class _Check:
         self.plain = Reference(original, [*self.output_names, *self.decisions])
         model = decide_zeros(original, self.decisions) if self.decisions else original
         self.reference = Reference(model, [*names, *self.output_names])
-        self.bounds = RoundingBounds(model, lambda wanted: Reference(model, wanted).run(self.sample))  # constants, but onnxruntime wants inputs all the same
+        self.bounds = RoundingBounds(
+            model, lambda wanted: Reference(model, wanted).run(self.sample)
+        )  # constants, but onnxruntime wants inputs all the same
         self.sample = sample
         nodes = {name: f"{node.op_type} {node.name}".strip() for node in original.graph.node for name in node.output}
         self.rows = {
@@ -200,4 +202,8 @@ def _decisions(boundaries: list[Boundary], sign_zero: str) -> dict[str, tuple[fl
     if sign_zero == "exact":
         return {}
     code = 1.0 if sign_zero == "plus" else -1.0
-    return {b.view.onnx: (b.view.offset, code * b.view.scale + b.view.offset) for b in boundaries if b.packed is not None and b.packed.planes == 1}
+    return {
+        b.view.onnx: (b.view.offset, code * b.view.scale + b.view.offset)
+        for b in boundaries
+        if b.packed is not None and b.packed.planes == 1
+    }

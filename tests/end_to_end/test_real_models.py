@@ -1,4 +1,4 @@
-"""The trained networks in ../shared/models: compiled for this machine they give the reference's classes, and verify finds their binarized part exact."""
+"""The networks in ../shared/models, compiled for this machine: the reference's classes, and a binarized part that verify finds exact."""
 
 from __future__ import annotations
 
@@ -60,8 +60,17 @@ NETWORKS = {
     "gtsrb": Network("gtsrb_bnn_30.onnx", "gtsrb_test_30", "ref_gtsrb_bnn_30", as_given, (1, 30, 30, 3), (2, 3)),
     "tfc": Network("tfc_1w1a.onnx", "mnist_t10k_first1000", "ref_tfc_1w1a", lambda x: (x / 255).astype(np.float32), (1, 1, 28, 28), (4, 4)),
     "cnv": Network("cnv_w1a1_cifar10.onnx.xz", "cifar10_test_100", "ref_cnv_w1a1_cifar10_100", fixed_point, (1, 3, 32, 32), (8, 9)),
-    "resnet18": Network("bmxnet_resnet18_cifar10.onnx.xz", "cifar10_test_100", "ref_bmxnet_resnet18_cifar10_100", centred, (1, 3, 32, 32), (20, 22)),
-    "kws": Network("kws_mlp_w3a3.onnx", "kws_gsc_1000", "ref_kws_mlp_w3a3", lambda x: x.astype(np.float32) * np.float32(0.33674246), (1, 1, 10, 49), (0, 4)),
+    "resnet18": Network(
+        "bmxnet_resnet18_cifar10.onnx.xz", "cifar10_test_100", "ref_bmxnet_resnet18_cifar10_100", centred, (1, 3, 32, 32), (20, 22)
+    ),
+    "kws": Network(
+        "kws_mlp_w3a3.onnx",
+        "kws_gsc_1000",
+        "ref_kws_mlp_w3a3",
+        lambda x: x.astype(np.float32) * np.float32(0.33674246),
+        (1, 1, 10, 49),
+        (0, 4),
+    ),
 }
 JPEG = {
     "cnv": ("cifar10_test_jpg_a", "ref_cnv_w1a1_cifar10"),

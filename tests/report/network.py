@@ -15,7 +15,7 @@ SHAPE = (1, 3, 6, 6)
 
 
 def binary_network(seed: int = 0) -> onnx.ModelProto:
-    """Return float Conv, x >= 0, binary Conv (70 channels), BatchNorm, x >= 0, binary Conv, BatchNorm, x >= 0, Flatten, binary Gemm (5 classes).
+    """Return a float Conv, two binary ones with BatchNorm (70 and 9 channels) and a binary Gemm (5 classes); x >= 0 in front of each.
 
     The quantized tensors are ``bits_0``, ``bits_1`` and ``bits_2``.
     """
@@ -27,7 +27,12 @@ def binary_network(seed: int = 0) -> onnx.ModelProto:
         return name
 
     def normalize(x, channels, out):
-        parts = [rng.uniform(0.5, 2, channels) * rng.choice([-1, 1], channels), rng.normal(size=channels), rng.normal(size=channels) * 4, rng.uniform(1, 9, channels)]
+        parts = [
+            rng.uniform(0.5, 2, channels) * rng.choice([-1, 1], channels),
+            rng.normal(size=channels),
+            rng.normal(size=channels) * 4,
+            rng.uniform(1, 9, channels),
+        ]
         names = [store(f"{out}_{part}", values) for part, values in zip(("scale", "shift", "mean", "variance"), parts)]
         nodes.append(helper.make_node("BatchNormalization", [x, *names], [out], out))
 
@@ -91,7 +96,7 @@ class _Change(Rewriter):
 
 
 def corrupted(artifact, change):
-    """Return the artifact with one constant of its program changed: ``change(variable, array)`` returns an array for the one it means, None for others."""
+    """Return the artifact with one constant changed: ``change(variable, array)`` returns an array for the one it means, else None."""
     walk = _Change(artifact.fused, change)
     fused = walk.run()
     assert walk.made == 1, f"{walk.made} constants were changed"

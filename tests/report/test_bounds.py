@@ -41,7 +41,10 @@ IMAGE = RNG.normal(size=(1, 4, 5, 5)).astype(np.float32)
 ROUNDED = {
     "conv": (node("Conv", "w", "b", pads=[1, 1, 1, 1], strides=[2, 2]), {"w": RNG.normal(size=(6, 4, 3, 3)), "b": RNG.normal(size=6)}),
     "grouped conv": (node("Conv", "w", group=4), {"w": RNG.normal(size=(4, 1, 3, 3))}),
-    "batch norm": (node("BatchNormalization", "s", "b", "m", "v"), {"s": [1.5, -2, 0.1, 3], "b": [0, 1, -7, 2], "m": [0.1, 5, -2, 0], "v": [1, 2, 0.01, 30]}),
+    "batch norm": (
+        node("BatchNormalization", "s", "b", "m", "v"),
+        {"s": [1.5, -2, 0.1, 3], "b": [0, 1, -7, 2], "m": [0.1, 5, -2, 0], "v": [1, 2, 0.01, 30]},
+    ),
     "add": (node("Add", "c"), {"c": RNG.normal(size=(4, 1, 1))}),
     "sub": (node("Sub", "c"), {"c": RNG.normal(size=(4, 1, 1))}),
     "mul": (node("Mul", "c"), {"c": RNG.normal(size=(4, 1, 1))}),
@@ -113,7 +116,10 @@ def test_an_interval_around_the_threshold_leaves_the_sign_open():
 @pytest.mark.parametrize("kind", ["Abs", "PRelu"])
 def test_a_kink_at_0_inside_an_interval_counts(kind):
     """0.1 + 0.2 - 0.3 may be 0, though neither end of its interval is mapped to the least value."""
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["sum"]), helper.make_node(kind, ["sum", *(["slope"] if kind == "PRelu" else [])], ["y"])]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["sum"]),
+        helper.make_node(kind, ["sum", *(["slope"] if kind == "PRelu" else [])], ["y"]),
+    ]
     bounds = bounds_of(nodes, np.float32([[0.1, 0.2, 0.3]]), [("w", np.float32([[1], [1], [-1]])), ("slope", np.float32([-1]))])
     assert bounds.low[0, 0] == pytest.approx(0, abs=1e-11) and 1e-7 < bounds.high[0, 0] < 1e-5
 

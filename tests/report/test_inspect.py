@@ -101,7 +101,9 @@ def test_a_sign_moved_in_front_of_a_pool_keeps_its_onnx_name():
 
 def test_a_binary_looking_layer_left_in_float_is_a_warning():
     stored = [numpy_helper.from_array(np.ones((4, 3, 1, 1), np.float32), "w")]
-    report = inspect_model(as_model([helper.make_node("Conv", ["x", "w"], ["y"], "lonely")], stored, (1, 3, 2, 2), (1, 4, 2, 2)), target="native")
+    report = inspect_model(
+        as_model([helper.make_node("Conv", ["x", "w"], ["y"], "lonely")], stored, (1, 3, 2, 2), (1, 4, 2, 2)), target="native"
+    )
     assert any("lonely" in warning for warning in report.warnings)
     assert "warning: " in text_of(report) and "lonely" in text_of(report)
 
@@ -119,7 +121,19 @@ def test_json_holds_everything(report):
     told = json.loads(json.dumps(report.to_json()))
     assert [row["bits"] for row in told["layers"]] == [False, True, True, True]
     assert told["totals"]["macs"] == sum(row["macs"] for row in told["layers"])
-    assert set(told) >= {"name", "target", "variant", "inputs", "outputs", "memory", "packed", "steps", "sign_zeros", "warnings", "float_operators"}
+    assert set(told) >= {
+        "name",
+        "target",
+        "variant",
+        "inputs",
+        "outputs",
+        "memory",
+        "packed",
+        "steps",
+        "sign_zeros",
+        "warnings",
+        "float_operators",
+    }
 
 
 def test_weights_computed_at_run_time_have_no_size():
@@ -127,7 +141,9 @@ def test_weights_computed_at_run_time_have_no_size():
     assert LayerEntry.of(row).float_weight_bytes == 0
 
 
-@pytest.mark.parametrize("nbytes, shown", [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (12345, "12.3 kB"), (2_050_000, "2.05 MB"), (3_000_000_000, "3000 MB")])
+@pytest.mark.parametrize(
+    "nbytes, shown", [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (12345, "12.3 kB"), (2_050_000, "2.05 MB"), (3_000_000_000, "3000 MB")]
+)
 def test_sizes_are_decimal_with_three_digits(nbytes, shown):
     assert size(nbytes) == shown
 

@@ -28,7 +28,9 @@ def cut(artifact, context=None):
 
 def test_every_section_borders_on_onnx_tensors_and_all_calls_are_in_one(artifact):
     module, sections = cut(artifact)
-    calls = [str(b.value.op.name_hint) for b in Graph(artifact.fused).bindings if hasattr(b.value, "op") and hasattr(b.value.op, "name_hint")]
+    calls = [
+        str(b.value.op.name_hint) for b in Graph(artifact.fused).bindings if hasattr(b.value, "op") and hasattr(b.value.op, "name_hint")
+    ]
     found = []
     for section in sections:
         graph = Graph(module, section.entry)
@@ -45,7 +47,9 @@ def test_sections_in_a_row_give_what_main_gives(artifact, tmp_path):
     x = images(1)
     held = {"x": x}
     for section in sections:
-        held.update(zip([b.name for b in section.outputs], model.run_entry(section.entry, *(held[b.name] for b in section.inputs)), strict=True))
+        held.update(
+            zip([b.name for b in section.outputs], model.run_entry(section.entry, *(held[b.name] for b in section.inputs)), strict=True)
+        )
     np.testing.assert_array_equal(held["y"], model(x))
 
 

@@ -150,7 +150,9 @@ WHOLE = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
 """Three pixels each. The first of each sums to 0, of REAL only within rounding (0.1 + 0.2 - 0.3)."""
 
 
-@pytest.mark.parametrize("pixels, pixel, is_tie", [(REAL, 0, True), (WHOLE, 0, False), (REAL, 2, False)], ids=["within rounding", "exactly 0", "far away"])
+@pytest.mark.parametrize(
+    "pixels, pixel, is_tie", [(REAL, 0, True), (WHOLE, 0, False), (REAL, 2, False)], ids=["within rounding", "exactly 0", "far away"]
+)
 def test_a_different_bit_is_a_tie_only_where_float_rounding_leaves_it_open(flip, pixels, pixel, is_tie):
     artifact, x = compiled(near_zero_network()), np.float32(pixels).T.reshape(1, 3, 1, 3)
 
