@@ -63,6 +63,12 @@ class Statements:
         self.store(buffer, 0, value, lanes)
         return self.load(buffer, 0, lanes)
 
+    def bind(self, value, name: str) -> tirx.Var:
+        """Compute `value` once, here, and return its variable; only in kernels that are lowered without simplification."""
+        var = tirx.Var(f"{name}{next(self._serial)}", value.ty)
+        self._blocks[-1].append(tirx.Bind(var, value))
+        return var
+
     @contextmanager
     def loop(self, extent, name: str, start=0) -> Iterator:
         """Open a loop from `start` over `extent` iterations and yield its variable; no loop is made for a single iteration."""

@@ -65,6 +65,8 @@ class Formulation:
     tile_bytes : int
         How large the tile may become.
     name : str
+    simplify : bool
+        Whether the lowering may simplify; not where values are bound to variables.
     """
 
     contraction: Contraction
@@ -73,3 +75,4 @@ class Formulation:
     fill: Callable
     tile_bytes: int
     name: str
+    simplify: bool = True

@@ -1,0 +1,272 @@
+"""Sliced formulation: lanes of single bits, one an output channel; majority tables and vertical counters instead of any popcount.
+
+For three inputs x and weights w the number of differing bits is s + 2 m with s the exclusive or of all six bits and m the majority of the three
+differences. With the weights known, m has 8 cases: a table row holds them for all channels of a vector, and the three bits of x pick one, for 3 x 256 MAC
+of an AVX2 register. The bits s are inputs of the next level, so that K inputs take K / 2 lookups; full adders sum them (`sliced_table`, `vertical`).
+
+The case bytes are the offsets in a row already. They are made once a pixel and serve all output channels::
+
+    cases      for every pixel of the tile
+    for every vector of channels:
+        for every 32 rows of the table:             32 rows of 256 channels are 8 KB and stay in the L1 cache
+            for every pixel:  planes += row[case]   straight-line: 32 loads, 31 full adders
+        for every pixel:      planes -> tile        8 x 8 bit transposition
+
+Where the channels do not fill a register, two or four pixels share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from tvm import tirx
+
+from bnncc.schedules.register_tile import Contraction, TileShape, tile_stride
+from bnncc.schedules.statements import Statements, const, spread
+from bnncc.schedules.x86.formulation import BinaryShape, Formulation
+from bnncc.schedules.x86.sliced_table import LAST_BIT, LAST_PIECES, LAST_ROWS, case_place, queue_words, table, triples
+from bnncc.schedules.x86.vertical import VerticalCounter, transpose_planes
+from bnncc.targets import Variant
+
+__all__ = ["sliced"]
+
+_CHUNK = 32
+"""Lookups of straight-line code, and bytes of cases that stand side by side."""
+
+_TILE_BYTES = 64 * 1024
+
+
+def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
+    """Return the sliced formulation, or None where it does not pay or its counters do not reach."""
+    lanes = _lanes(shape, variant)
+    inputs = shape.taps[0] * shape.taps[1] * shape.inputs
+    if lanes is None or inputs >= 1 << 16:
+        return None
+    c = _contraction(shape, lanes)
+    pixels = variant.vector_bits // lanes
+
+    def fill(body, c, tile_shape, weights, tile, load_x):
+        _Sliced(body, c, shape, variant, tile_shape, weights, tile, load_x).write()
+
+    def arrange(array: np.ndarray) -> np.ndarray:
+        return _arrange(array, c, shape)
+
+    name = f"sliced, {shape.word} words, {pixels} pixels x {lanes} channels a register"
+    return Formulation(c, pixels, arrange, fill, _TILE_BYTES, name, simplify=False)
+
+
+def _lanes(shape: BinaryShape, variant: Variant) -> int | None:
+    """Return the channels of a pixel that a register holds, or None where sliced does not pay."""
+    if shape.pixels < 4 or "avx512vpopcntdq" in variant.cpu_features:
+        return None
+    if shape.taps[0] * shape.taps[1] * shape.inputs < 0.6 * 64 * _words(shape) or _words(shape) < 4:
+        return None
+    for pixels in (1, 2, 4):
+        lanes = variant.vector_bits // pixels
+        if shape.outputs >= 0.75 * lanes * -(-shape.outputs // lanes):
+            return lanes
+    return None
+
+
+def _words(shape: BinaryShape) -> int:
+    return queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)
+
+
+def _contraction(shape: BinaryShape, lanes: int) -> Contraction:
+    inputs = shape.taps[0] * shape.taps[1] * shape.inputs
+    return Contraction(
+        groups=shape.groups,
+        group_outputs=shape.outputs,
+        taps=(1, 1),
+        depth=64 * triples(_words(shape)) + LAST_ROWS,  # rows of the table; a row has as many bytes as lanes
+        lanes=lanes,
+        acc_dtype="uint64",
+        weight_dtype="uint8",
+        tile_dtype="uint16" if 2 * inputs < 1 << 16 else "int32",
+        vectors=1,
+        step=None,
+        finish=None,
+        planes=shape.planes,
+    )
+
+
+def _arrange(words: np.ndarray, c: Contraction, shape: BinaryShape) -> np.ndarray:
+    """Build the tables of all vectors of all groups from packed weights of shape (outputs, KH, KW, words)."""
+    octets = np.ascontiguousarray(words).view(np.uint8).reshape(c.groups, c.group_outputs, -1)
+    padded = np.zeros((c.groups, c.group_vectors * c.lanes, 8 * _words(shape)), np.uint8)
+    padded[:, : c.group_outputs, : octets.shape[-1]] = octets
+    return np.concatenate([table(vector, c.lanes) for vector in padded.reshape(-1, c.lanes, padded.shape[-1])])
+
+
+class _Sliced:
+    """Writes the code that computes all channels of a tile of pixels; arguments as of `register_tile.fill_tile`."""
+
+    def __init__(self, body: Statements, c: Contraction, shape: BinaryShape, variant: Variant, tile_shape: TileShape, weights, tile, load_x: Callable):
+        self.body, self.c, self.shape, self.tile_shape = body, c, shape, tile_shape
+        self.weights, self.tile, self.load_x = weights, tile, load_x
+        self.row_bytes = c.lanes // 8
+        self.register_words = variant.vector_bits // 64
+        self.together = variant.vector_bits // c.lanes
+        self.pixels = tile_shape.rows * tile_shape.row_pixels
+        self.steps = -(-self.pixels // self.together)
+        self.slots = self.steps * self.together
+        self.words = _words(shape)
+        self.counts = (shape.taps[0] * shape.taps[1] * shape.inputs).bit_length()
+        self.ternary = variant.vector_bits == 512
+        # a case byte reaches 224; rows of 64 bytes double it
+        self.shift = min(self.row_bytes, 32).bit_length() - 1
+        self.scale = self.row_bytes >> self.shift
+
+    def write(self) -> None:
+        """Write everything."""
+        body, c = self.body, self.c
+        cases = body.local("uint8", 2 * (triples(self.words) + 1) * self.slots * _CHUNK, "cases")
+        planes = body.local("uint64", self.steps * self.counts * self.register_words, "planes")
+        once = isinstance(c.planes, int) and c.planes == 1
+        with body.loop(c.groups, "g") as g:
+            if not once:
+                self._clear(g)
+            with body.loop(c.planes, "plane") as plane:
+                self._cases(cases, plane, g)
+                with body.loop(c.group_vectors, "v") as v:
+                    self._count(cases, planes, (g * c.group_vectors + v) * c.depth * c.lanes)
+                    self._to_tile(planes, g * c.group_outputs + v * c.lanes, once)
+
+    def _clear(self, g) -> None:
+        c, lanes = self.c, self.c.lanes // 8
+        with self.body.loop(self.pixels, "pixel") as pixel, self.body.loop(c.group_vectors * 8, "part") as part:
+            at = pixel * tile_stride(c) + g * c.group_outputs + part * lanes
+            self.body.store(self.tile, at, const(0, c.tile_dtype, lanes), lanes)
+
+    def _cases(self, cases, plane, g) -> None:
+        """Write the cases of all pixels: [half of a triple of words][pixel][32]."""
+        body, n = self.body, triples(self.words)
+        with body.loop(self.tile_shape.rows, "row") as row, body.loop(self.tile_shape.row_pixels, "p") as p:
+            pixel = row * self.tile_shape.row_pixels + p
+            queue = self._queue(row, p, plane, g)
+            with body.loop(n, "t") as t:
+                a, b, c = (body.bind(body.load(queue, 3 * t + i), "x") for i in range(3))
+                body.store(queue, self.words + (self.words % 2 == 0) + t, a ^ b ^ c)
+                self._expand((a, b, c), cases, (2 * t) * self.slots + pixel)
+            last = body.bind(body.load(queue, 3 * n), "x")
+            self._expand(self._last(last), cases, (2 * n) * self.slots + pixel)
+        for pixel in range(self.pixels, self.slots):  # lanes without a pixel
+            with body.loop(2 * n + 2, "half") as half:
+                body.store(cases, (half * self.slots + pixel) * _CHUNK, const(0, "uint8", _CHUNK), _CHUNK)
+
+    def _queue(self, row, p, plane, g):
+        """Read all words of a pixel into the queue."""
+        body, shape = self.body, self.shape
+        per = 64 // shape.word_bits
+        queue = body.local("uint64", self.words + 1 + triples(self.words), "queue")
+        narrow = queue if per == 1 else body.local(shape.word, self.words * per, "narrow")
+        kh, kw = shape.taps
+        with body.loop(kh, "kh") as i, body.loop(kw, "kw") as j, body.loop(shape.words, "w") as w:
+            body.store(narrow, (i * kw + j) * shape.words + w, self.load_x(row, p, plane, g, i, j, w))
+        if per > 1:
+            for i in range(kh * kw * shape.words, self.words * per):
+                body.store(narrow, i, const(0, shape.word))
+            with body.loop(self.words, "w") as w:
+                body.store(queue, w, _reinterpret("uint64", body.load(narrow, w * per, per)))
+        if self.words % 2 == 0:
+            body.store(queue, self.words, const(0, "uint64"))
+        return queue
+
+    def _last(self, word) -> tuple:
+        """Return the three words whose bits are the triples of the last word, see `LAST_PIECES`."""
+        body, thirds = self.body, [const(0, "uint64") for _ in range(3)]
+        for size, place in LAST_PIECES:
+            mask = const((1 << size) - 1, "uint64")
+            parts = [body.bind(tirx.bitwise_and(tirx.shift_right(word, const(i * size, "uint64")), mask), "x") for i in range(3)]
+            thirds = [t | tirx.shift_left(part, const(place, "uint64")) for t, part in zip(thirds, parts, strict=True)]
+            word = body.bind(parts[0] ^ parts[1] ^ parts[2], "x")
+        thirds[0] = thirds[0] | tirx.shift_left(word, const(LAST_BIT, "uint64"))
+        return tuple(body.bind(third, "x") for third in thirds)
+
+    def _expand(self, words: tuple, cases, at) -> None:
+        """Store the cases of three words in two halves: byte i of lane k of half h has the bits 8 i + 4 h + k, moved to where an offset has them."""
+        body = self.body
+        for half in range(2):
+            total = None
+            for m, word in enumerate(words):
+                if half:
+                    word = tirx.shift_right(word, const(4, "uint64"))
+                moved = tirx.shift_left(spread(word, 4), _constants([self.shift + m - k for k in range(4)], "uint64"))
+                part = tirx.bitwise_and(moved, const(0x0101010101010101 << self.shift + m, "uint64", 4))
+                total = part if total is None else total | part
+            body.store(cases, (at + half * self.slots) * _CHUNK, _reinterpret(f"uint8x{_CHUNK}", total), _CHUNK)
+
+    def _count(self, cases, planes, base) -> None:
+        """Count the differing bits of one vector of channels for all pixels."""
+        body, c, n, size = self.body, self.c, triples(self.words), self.counts * self.register_words
+        with body.loop(self.steps, "step") as step:
+            for plane in range(self.counts):
+                body.store(planes, step * size + plane * self.register_words, const(0, "uint64", self.register_words), self.register_words)
+        with body.loop(2 * n, "chunk") as chunk, body.loop(self.steps, "step") as step:
+            self._add(cases, [(chunk, i, i) for i in range(_CHUNK)], base + chunk * (_CHUNK * c.lanes), planes, step)
+        rows = [divmod(case_place(bit), _CHUNK) for bit in range(LAST_ROWS)]
+        rows = [(2 * n + half, place, bit) for bit, (half, place) in enumerate(rows)]
+        with body.loop(self.steps, "step") as step:
+            self._add(cases, rows[:LAST_BIT], base + 64 * n * c.lanes, planes, step)
+            body.store(planes, step * size, self._look(cases, rows[LAST_BIT], base + 64 * n * c.lanes, step), self.register_words)
+
+    def _look(self, cases, place: tuple, base, step):
+        """Return one row of the table by the cases of the pixels that share a register; `place` is (chunk, byte, row)."""
+        body = self.body
+        chunk, byte, row = place
+        found = []
+        for i in range(self.together):
+            case = body.load(cases, (chunk * self.slots + step * self.together + i) * _CHUNK + byte)
+            offset = tirx.Cast("int32", case) * self.scale
+            found.append(body.load(self.weights, base + row * self.c.lanes + offset, self.row_bytes))
+        if self.together == 1:
+            return _reinterpret(f"uint64x{self.register_words}", found[0])
+        width = self.register_words // self.together
+        found = [_reinterpret(f"uint64x{width}" if width > 1 else "uint64", one) for one in found]
+        return tirx.Shuffle(found, list(range(self.register_words)))
+
+    def _add(self, cases, places: list, base, planes, step) -> None:
+        """Add rows of weight 2 to the planes of one register of pixels."""
+        body, width = self.body, self.register_words
+        first = step * (self.counts * width)
+        old = [body.bind(body.load(planes, first + plane * width, width), "c") for plane in range(1, self.counts)]
+        counter = VerticalCounter(body, old, self.ternary)
+        for place in places:
+            counter.add(body.bind(self._look(cases, place, base, step), "w"), 0)
+        counter.finish()
+        for plane, value in enumerate(counter.planes, 1):
+            body.store(planes, first + plane * width, value, width)
+
+    def _to_tile(self, planes, channel, once: bool) -> None:
+        """Store the counts of one vector of channels, or add them where a plane was counted before."""
+        body, c, width = self.body, self.c, self.register_words
+        lanes = c.lanes // 8
+        octets = -(-self.counts // 8)
+        counts = body.local("uint8", octets * 8 * 8 * width, "counts")
+        with body.loop(self.steps, "step") as step:
+            for octet in range(octets):
+                rows = range(8 * octet, 8 * octet + 8)
+                zero = const(0, "uint64", width)
+                vectors = [body.load(planes, (step * self.counts + i) * width, width) if i < self.counts else zero for i in rows]
+                vectors = transpose_planes(body, [body.bind(vector, "p") for vector in vectors], width)
+                for r, vector in enumerate(vectors):
+                    body.store(counts, (octet * 8 + r) * 8 * width, _reinterpret(f"uint8x{8 * width}", vector), 8 * width)
+            with body.loop(self.together, "i") as i:
+                pixel = step * self.together + i
+                with body.when(pixel < self.pixels) if self.slots > self.pixels else body.loop(1, "all"):
+                    for r in range(8):
+                        value = None
+                        for octet in range(octets):
+                            part = tirx.Cast(f"{c.tile_dtype}x{lanes}", body.load(counts, (octet * 8 + r) * 8 * width + i * lanes, lanes))
+                            value = part if value is None else value | tirx.shift_left(part, const(8, c.tile_dtype, lanes))
+                        at = pixel * tile_stride(c) + channel + r * lanes
+                        body.store(self.tile, at, value if once else value + body.load(self.tile, at, lanes), lanes)
+
+
+def _reinterpret(dtype: str, value):
+    return tirx.call_intrin(dtype, "tirx.reinterpret", value)
+
+
+def _constants(values: list[int], dtype: str):
+    return tirx.Shuffle([tirx.const(value, dtype) for value in values], list(range(len(values))))
