@@ -20,9 +20,6 @@ __all__ = ["Builder"]
 # The lowering need not guard products of ours: epilogues do so themselves (elementwise.py), accumulations are to be fused.
 CONTRACT = "bnncc.contract"
 
-# Full adders use each value several times: substituted into one another they would grow without end.
-NO_SIMPLIFY = "bnncc.no_simplify"
-
 
 @dataclass
 class Builder:
@@ -99,11 +96,9 @@ class Builder:
         with self.lead_loops(self.outputs.shape[:-1]) as lead:
             self.outputs.write(self.evaluator, lead)
 
-    def kernel(self, note: str, simplify: bool = True) -> Kernel:
-        """Return the finished kernel; `simplify` says whether the lowering may substitute bound values into their uses."""
+    def kernel(self, note: str) -> Kernel:
+        """Return the finished kernel."""
         params = [self.buffers[param] for param in self.group.params] + [self._stored[node] for node in self.group.outputs]
         func = tirx.PrimFunc(params, self.body.finish()).with_attr({"global_symbol": "main", "tirx.noalias": True, CONTRACT: True})
-        if not simplify:
-            func = func.with_attr(NO_SIMPLIFY, True)
         relayout = {i: self.relayout[param] for i, param in enumerate(self.group.params) if param in self.relayout}
         return Kernel(func, relayout, note)

@@ -63,11 +63,10 @@ class Statements:
         self.store(buffer, 0, value, lanes)
         return self.load(buffer, 0, lanes)
 
-    def bind(self, value, name: str) -> tirx.Var:
-        """Compute `value` once, here, and return its variable; only in kernels that are lowered without simplification."""
-        var = tirx.Var(f"{name}{next(self._serial)}", value.ty)
-        self._blocks[-1].append(tirx.Bind(var, value))
-        return var
+    def bind(self, value, name: str):
+        """Compute `value` once, here, as `keep` does, whatever its type is."""
+        dtype, _, lanes = str(value.ty.dtype).partition("x")
+        return self.keep(value, dtype, int(lanes or 1), name)
 
     @contextmanager
     def loop(self, extent, name: str, start=0) -> Iterator:

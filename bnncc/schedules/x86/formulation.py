@@ -65,8 +65,6 @@ class Formulation:
     tile_bytes : int
         How large the tile may become.
     name : str
-    simplify : bool
-        Whether the lowering may simplify; not where values are bound to variables.
     """
 
     contraction: Contraction
@@ -75,4 +73,3 @@ class Formulation:
     fill: Callable
     tile_bytes: int
     name: str
-    simplify: bool = True

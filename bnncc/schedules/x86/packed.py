@@ -49,7 +49,7 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, at, border) -> 
         return value if border is None else value + border(index, lanes)
 
     write_contraction(builder, anchor, c, weights, chosen.widest, load_x, read, chosen.fill, chosen.tile_bytes)
-    return builder.kernel(chosen.name, chosen.simplify)
+    return builder.kernel(chosen.name)
 
 
 def _planes(builder: Builder, anchor: Tensor):

@@ -53,7 +53,7 @@ def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
         return _arrange(array, c, shape)
 
     name = f"sliced, {shape.word} words, {pixels} pixels x {lanes} channels a register"
-    return Formulation(c, pixels, arrange, fill, _TILE_BYTES, name, simplify=False)
+    return Formulation(c, pixels, arrange, fill, _TILE_BYTES, name)
 
 
 def _lanes(shape: BinaryShape, variant: Variant) -> int | None:

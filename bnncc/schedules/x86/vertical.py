@@ -1,7 +1,7 @@
 """Vertical counters: plane i holds bit i of the count of every lane; full adders, and the way back to one number a lane.
 
-All values are bound to variables: each is used several times, and TVM's simplifier would substitute them into one another without end. A kernel
-that uses these adders is lowered with ``bnncc.no_simplify``.
+All values are kept in local buffers of one vector, which LLVM turns into registers: each is used several times, and TVM substitutes variables bound by
+`Bind` into one another, which grows without end (StmtSimplify does, and so does the code generator).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class VerticalCounter:
             )
         x = bind(tirx.bitwise_xor(a, b), "x")
         total = bind(tirx.bitwise_xor(x, c), "s")
-        return total, bind(tirx.bitwise_or(tirx.bitwise_and(a, b), tirx.bitwise_and(x, c)), "m")
+        return total, bind(tirx.bitwise_xor(tirx.bitwise_and(a, b), tirx.bitwise_and(x, c)), "m")
 
 
 def transpose_planes(body: Statements, planes: list, lanes: int) -> list:
