@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tvm import sym, tirx
+from tvm.ir import PointerType, PrimType
 
 __all__ = ["Statements", "const", "spread", "simplify"]
 
@@ -67,6 +68,14 @@ class Statements:
         """Compute `value` once, here, as `keep` does, whatever its type is."""
         dtype, _, lanes = str(value.ty.dtype).partition("x")
         return self.keep(value, dtype, int(lanes or 1), name)
+
+    def part(self, buffer, index, size: int, name: str):
+        """Return the elements of `buffer` from `index` on as a buffer of their own: what is added to the pointer once need not be added at each access."""
+        pointer = tirx.Var(f"{name}{next(self._serial)}", PointerType(PrimType(str(buffer.ty.dtype))))
+        self._blocks[-1].append(tirx.Bind(pointer, tirx.address_of(self.load(buffer, index))))
+        part = tirx.decl_buffer((size,), str(buffer.ty.dtype), f"{name}{next(self._serial)}", data=pointer)
+        self._blocks[-1].append(tirx.DeclBuffer(part, data=pointer))
+        return part
 
     @contextmanager
     def loop(self, extent, name: str, start=0) -> Iterator:

@@ -203,15 +203,18 @@ class _Sliced:
         with body.loop(self.steps, "step") as step:
             for plane in range(self.counts):
                 body.store(planes, step * size + plane * self.register_words, const(0, "uint64", self.register_words), self.register_words)
-        with body.loop(2 * n, "chunk") as chunk, body.loop(self.steps, "step") as step:
-            self._add(cases, [(chunk, i, i) for i in range(_CHUNK)], base + chunk * (_CHUNK * c.lanes), planes, step)
-        rows = [divmod(case_place(bit), _CHUNK) for bit in range(LAST_ROWS)]
-        rows = [(2 * n + half, place, bit) for bit, (half, place) in enumerate(rows)]
+        with body.loop(2 * n, "chunk") as chunk:
+            rows = body.part(self.weights, base + chunk * (_CHUNK * c.lanes), _CHUNK * c.lanes, "rows")
+            with body.loop(self.steps, "step") as step:
+                self._add(cases, [(chunk, i, i) for i in range(_CHUNK)], rows, planes, step)
+        places = [divmod(case_place(bit), _CHUNK) for bit in range(LAST_ROWS)]
+        places = [(2 * n + half, place, bit) for bit, (half, place) in enumerate(places)]
+        rows = body.part(self.weights, base + 64 * n * c.lanes, LAST_ROWS * c.lanes, "rows")
         with body.loop(self.steps, "step") as step:
-            self._add(cases, rows[:LAST_BIT], base + 64 * n * c.lanes, planes, step)
-            body.store(planes, step * size, self._look(cases, rows[LAST_BIT], base + 64 * n * c.lanes, step), self.register_words)
+            self._add(cases, places[:LAST_BIT], rows, planes, step)
+            body.store(planes, step * size, self._look(cases, places[LAST_BIT], rows, step), self.register_words)
 
-    def _look(self, cases, place: tuple, base, step):
+    def _look(self, cases, place: tuple, rows, step):
         """Return one row of the table by the cases of the pixels that share a register; `place` is (chunk, byte, row)."""
         body = self.body
         chunk, byte, row = place
@@ -219,21 +222,21 @@ class _Sliced:
         for i in range(self.together):
             case = body.load(cases, (chunk * self.slots + step * self.together + i) * _CHUNK + byte)
             offset = tirx.Cast("int32", case) * self.scale
-            found.append(body.load(self.weights, base + row * self.c.lanes + offset, self.row_bytes))
+            found.append(body.load(rows, row * self.c.lanes + offset, self.row_bytes))
         if self.together == 1:
             return _reinterpret(f"uint64x{self.register_words}", found[0])
         width = self.register_words // self.together
         found = [_reinterpret(f"uint64x{width}" if width > 1 else "uint64", one) for one in found]
         return tirx.Shuffle(found, list(range(self.register_words)))
 
-    def _add(self, cases, places: list, base, planes, step) -> None:
+    def _add(self, cases, places: list, rows, planes, step) -> None:
         """Add rows of weight 2 to the planes of one register of pixels."""
         body, width = self.body, self.register_words
         first = step * (self.counts * width)
         old = [body.bind(body.load(planes, first + plane * width, width), "c") for plane in range(1, self.counts)]
         counter = VerticalCounter(body, old, self.ternary)
         for place in places:
-            counter.add(body.bind(self._look(cases, place, base, step), "w"), 0)
+            counter.add(body.bind(self._look(cases, place, rows, step), "w"), 0)
         counter.finish()
         for plane, value in enumerate(counter.planes, 1):
             body.store(planes, first + plane * width, value, width)
