@@ -11,8 +11,6 @@ The case bytes are the offsets in a row already. They are made once a pixel and 
         for every 32 rows of the table:             32 rows of 256 channels are 8 KB and stay in the L1 cache
             for every pixel:  planes += row[case]   straight-line: 32 loads, 31 full adders
         for every pixel:      planes -> tile        8 x 8 bit transposition
-
-Where the channels do not fill a register, two or four pixels share one.
 """
 
 from __future__ import annotations
@@ -29,22 +27,41 @@ from bnncc.schedules.x86.sliced_table import LAST_BIT, LAST_PIECES, LAST_ROWS, c
 from bnncc.schedules.x86.vertical import VerticalCounter, transpose_planes
 from bnncc.targets import Variant
 
-__all__ = ["sliced"]
+__all__ = ["sliced", "sliced_formulation"]
 
 _CHUNK = 32
-"""Lookups of straight-line code, and bytes of cases that stand side by side."""
+"""Bytes of cases that stand side by side."""
+
+_STRAIGHT = 64
+"""Lookups of straight-line code: those of a triple of words. With half as many, loading, storing and rippling through the upper planes weighs twice."""
 
 _TILE_BYTES = 64 * 1024
 
+_LEAST_FILLED = 0.9
+_LEAST_PIXELS = 24
+_LEAST_INPUTS = 576
+
 
 def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
-    """Return the sliced formulation, or None where it does not pay or its counters do not reach."""
-    lanes = _lanes(shape, variant)
+    """Return the sliced formulation where it pays, or None.
+
+    It pays where the machine has no vector popcount, output channels fill the registers, the words of the taps are full, and several pixels share the
+    table, which takes four times the memory of packed weights.
+    """
     inputs = shape.taps[0] * shape.taps[1] * shape.inputs
-    if lanes is None or inputs >= 1 << 16:
+    filled = shape.outputs / (variant.vector_bits * -(-shape.outputs // variant.vector_bits))
+    if "avx512vpopcntdq" in variant.cpu_features or filled < _LEAST_FILLED or shape.pixels < _LEAST_PIXELS:
         return None
-    c = _contraction(shape, lanes)
-    pixels = variant.vector_bits // lanes
+    if inputs < _LEAST_INPUTS or inputs < _LEAST_FILLED * 64 * _words(shape):
+        return None
+    return sliced_formulation(shape, variant)
+
+
+def sliced_formulation(shape: BinaryShape, variant: Variant) -> Formulation | None:
+    """Return the sliced formulation of any shape whose counts fit 16 planes, whether it pays or not."""
+    if shape.taps[0] * shape.taps[1] * shape.inputs >= 1 << 16:
+        return None
+    c = _contraction(shape, variant.vector_bits)
 
     def fill(body, c, tile_shape, weights, tile, load_x):
         _Sliced(body, c, shape, variant, tile_shape, weights, tile, load_x).write()
@@ -52,21 +69,7 @@ def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
     def arrange(array: np.ndarray) -> np.ndarray:
         return _arrange(array, c, shape)
 
-    name = f"sliced, {shape.word} words, {pixels} pixels x {lanes} channels a register"
-    return Formulation(c, pixels, arrange, fill, _TILE_BYTES, name)
-
-
-def _lanes(shape: BinaryShape, variant: Variant) -> int | None:
-    """Return the channels of a pixel that a register holds, or None where sliced does not pay."""
-    if shape.pixels < 4 or "avx512vpopcntdq" in variant.cpu_features:
-        return None
-    if shape.taps[0] * shape.taps[1] * shape.inputs < 0.6 * 64 * _words(shape) or _words(shape) < 4:
-        return None
-    for pixels in (1, 2, 4):
-        lanes = variant.vector_bits // pixels
-        if shape.outputs >= 0.75 * lanes * -(-shape.outputs // lanes):
-            return lanes
-    return None
+    return Formulation(c, 1, arrange, fill, _TILE_BYTES, f"sliced, {shape.word} words, vectors of {c.lanes} channels")
 
 
 def _words(shape: BinaryShape) -> int:
@@ -107,13 +110,10 @@ class _Sliced:
         self.weights, self.tile, self.load_x = weights, tile, load_x
         self.row_bytes = c.lanes // 8
         self.register_words = variant.vector_bits // 64
-        self.together = variant.vector_bits // c.lanes
         self.pixels = tile_shape.rows * tile_shape.row_pixels
-        self.steps = -(-self.pixels // self.together)
-        self.slots = self.steps * self.together
         self.words = _words(shape)
         self.counts = (shape.taps[0] * shape.taps[1] * shape.inputs).bit_length()
-        self.ternary = variant.vector_bits == 512
+        self.ternary = variant.vector_bits == 512 and "avx512f" in variant.cpu_features
         # a case byte reaches 224; rows of 64 bytes double it
         self.shift = min(self.row_bytes, 32).bit_length() - 1
         self.scale = self.row_bytes >> self.shift
@@ -121,8 +121,8 @@ class _Sliced:
     def write(self) -> None:
         """Write everything."""
         body, c = self.body, self.c
-        cases = body.local("uint8", 2 * (triples(self.words) + 1) * self.slots * _CHUNK, "cases")
-        planes = body.local("uint64", self.steps * self.counts * self.register_words, "planes")
+        cases = body.local("uint8", 2 * (triples(self.words) + 1) * self.pixels * _CHUNK, "cases")
+        planes = body.local("uint64", self.pixels * self.counts * self.register_words, "planes")
         once = isinstance(c.planes, int) and c.planes == 1
         with body.loop(c.groups, "g") as g:
             if not once:
@@ -148,12 +148,9 @@ class _Sliced:
             with body.loop(n, "t") as t:
                 a, b, c = (body.bind(body.load(queue, 3 * t + i), "x") for i in range(3))
                 body.store(queue, self.words + (self.words % 2 == 0) + t, a ^ b ^ c)
-                self._expand((a, b, c), cases, (2 * t) * self.slots + pixel)
+                self._expand((a, b, c), cases, (2 * t) * self.pixels + pixel)
             last = body.bind(body.load(queue, 3 * n), "x")
-            self._expand(self._last(last), cases, (2 * n) * self.slots + pixel)
-        for pixel in range(self.pixels, self.slots):  # lanes without a pixel
-            with body.loop(2 * n + 2, "half") as half:
-                body.store(cases, (half * self.slots + pixel) * _CHUNK, const(0, "uint8", _CHUNK), _CHUNK)
+            self._expand(self._last(last), cases, (2 * n) * self.pixels + pixel)
 
     def _queue(self, row, p, plane, g):
         """Read all words of a pixel into the queue."""
@@ -195,48 +192,42 @@ class _Sliced:
                 moved = tirx.shift_left(spread(word, 4), _constants([self.shift + m - k for k in range(4)], "uint64"))
                 part = tirx.bitwise_and(moved, const(0x0101010101010101 << self.shift + m, "uint64", 4))
                 total = part if total is None else total | part
-            body.store(cases, (at + half * self.slots) * _CHUNK, _reinterpret(f"uint8x{_CHUNK}", total), _CHUNK)
+            body.store(cases, (at + half * self.pixels) * _CHUNK, _reinterpret(f"uint8x{_CHUNK}", total), _CHUNK)
 
     def _count(self, cases, planes, base) -> None:
         """Count the differing bits of one vector of channels for all pixels."""
         body, c, n, size = self.body, self.c, triples(self.words), self.counts * self.register_words
-        with body.loop(self.steps, "step") as step:
+        with body.loop(self.pixels, "pixel") as pixel:
             for plane in range(self.counts):
-                body.store(planes, step * size + plane * self.register_words, const(0, "uint64", self.register_words), self.register_words)
-        with body.loop(2 * n, "chunk") as chunk:
-            rows = body.part(self.weights, base + chunk * (_CHUNK * c.lanes), _CHUNK * c.lanes, "rows")
-            with body.loop(self.steps, "step") as step:
-                self._add(cases, [(chunk, i, i) for i in range(_CHUNK)], rows, planes, step)
+                body.store(planes, pixel * size + plane * self.register_words, const(0, "uint64", self.register_words), self.register_words)
+        per = _STRAIGHT // _CHUNK
+        with body.loop(2 * n // per, "chunk") as chunk:
+            rows = body.part(self.weights, base + chunk * (_STRAIGHT * c.lanes), _STRAIGHT * c.lanes, "rows")
+            with body.loop(self.pixels, "pixel") as pixel:
+                self._add(cases, [(chunk * per + i // _CHUNK, i % _CHUNK, i) for i in range(_STRAIGHT)], rows, planes, pixel)
         places = [divmod(case_place(bit), _CHUNK) for bit in range(LAST_ROWS)]
         places = [(2 * n + half, place, bit) for bit, (half, place) in enumerate(places)]
         rows = body.part(self.weights, base + 64 * n * c.lanes, LAST_ROWS * c.lanes, "rows")
-        with body.loop(self.steps, "step") as step:
-            self._add(cases, places[:LAST_BIT], rows, planes, step)
-            body.store(planes, step * size, self._look(cases, places[LAST_BIT], rows, step), self.register_words)
+        with body.loop(self.pixels, "pixel") as pixel:
+            self._add(cases, places[:LAST_BIT], rows, planes, pixel)
+            body.store(planes, pixel * size, self._look(cases, places[LAST_BIT], rows, pixel), self.register_words)
 
-    def _look(self, cases, place: tuple, rows, step):
-        """Return one row of the table by the cases of the pixels that share a register; `place` is (chunk, byte, row)."""
+    def _look(self, cases, place: tuple, rows, pixel):
+        """Return one row of the table by the case of a pixel; `place` is (chunk, byte, row)."""
         body = self.body
         chunk, byte, row = place
-        found = []
-        for i in range(self.together):
-            case = body.load(cases, (chunk * self.slots + step * self.together + i) * _CHUNK + byte)
-            offset = tirx.Cast("int32", case) * self.scale
-            found.append(body.load(rows, row * self.c.lanes + offset, self.row_bytes))
-        if self.together == 1:
-            return _reinterpret(f"uint64x{self.register_words}", found[0])
-        width = self.register_words // self.together
-        found = [_reinterpret(f"uint64x{width}" if width > 1 else "uint64", one) for one in found]
-        return tirx.Shuffle(found, list(range(self.register_words)))
+        case = body.load(cases, (chunk * self.pixels + pixel) * _CHUNK + byte)
+        offset = row * self.c.lanes + tirx.Cast("int32", case) * self.scale
+        return _reinterpret(f"uint64x{self.register_words}", body.load(rows, offset, self.row_bytes))
 
-    def _add(self, cases, places: list, rows, planes, step) -> None:
-        """Add rows of weight 2 to the planes of one register of pixels."""
+    def _add(self, cases, places: list, rows, planes, pixel) -> None:
+        """Add rows of weight 2 to the planes of a pixel."""
         body, width = self.body, self.register_words
-        first = step * (self.counts * width)
+        first = pixel * (self.counts * width)
         old = [body.bind(body.load(planes, first + plane * width, width), "c") for plane in range(1, self.counts)]
         counter = VerticalCounter(body, old, self.ternary)
         for place in places:
-            counter.add(body.bind(self._look(cases, place, rows, step), "w"), 0)
+            counter.add(body.bind(self._look(cases, place, rows, pixel), "w"), 0)
         counter.finish()
         for plane, value in enumerate(counter.planes, 1):
             body.store(planes, first + plane * width, value, width)
@@ -246,25 +237,22 @@ class _Sliced:
         body, c, width = self.body, self.c, self.register_words
         lanes = c.lanes // 8
         octets = -(-self.counts // 8)
-        counts = body.local("uint8", octets * 8 * 8 * width, "counts")
-        with body.loop(self.steps, "step") as step:
+        counts = body.local("uint8", octets * 8 * lanes, "counts")
+        with body.loop(self.pixels, "pixel") as pixel:
             for octet in range(octets):
-                rows = range(8 * octet, 8 * octet + 8)
+                found = range(8 * octet, 8 * octet + 8)
                 zero = const(0, "uint64", width)
-                vectors = [body.load(planes, (step * self.counts + i) * width, width) if i < self.counts else zero for i in rows]
+                vectors = [body.load(planes, (pixel * self.counts + i) * width, width) if i < self.counts else zero for i in found]
                 vectors = transpose_planes(body, [body.bind(vector, "p") for vector in vectors], width)
                 for r, vector in enumerate(vectors):
-                    body.store(counts, (octet * 8 + r) * 8 * width, _reinterpret(f"uint8x{8 * width}", vector), 8 * width)
-            with body.loop(self.together, "i") as i:
-                pixel = step * self.together + i
-                with body.when(pixel < self.pixels) if self.slots > self.pixels else body.loop(1, "all"):
-                    for r in range(8):
-                        value = None
-                        for octet in range(octets):
-                            part = tirx.Cast(f"{c.tile_dtype}x{lanes}", body.load(counts, (octet * 8 + r) * 8 * width + i * lanes, lanes))
-                            value = part if value is None else value | tirx.shift_left(part, const(8, c.tile_dtype, lanes))
-                        at = pixel * tile_stride(c) + channel + r * lanes
-                        body.store(self.tile, at, value if once else value + body.load(self.tile, at, lanes), lanes)
+                    body.store(counts, (octet * 8 + r) * lanes, _reinterpret(f"uint8x{lanes}", vector), lanes)
+            for r in range(8):
+                value = None
+                for octet in range(octets):
+                    part = tirx.Cast(f"{c.tile_dtype}x{lanes}", body.load(counts, (octet * 8 + r) * lanes, lanes))
+                    value = part if value is None else value | tirx.shift_left(part, const(8, c.tile_dtype, lanes))
+                at = pixel * tile_stride(c) + channel + r * lanes
+                body.store(self.tile, at, value if once else value + body.load(self.tile, at, lanes), lanes)
 
 
 def _reinterpret(dtype: str, value):
