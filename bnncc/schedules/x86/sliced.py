@@ -32,7 +32,7 @@ __all__ = ["sliced", "sliced_formulation"]
 _CHUNK = 32
 """Bytes of cases that stand side by side."""
 
-_STRAIGHT = 64
+_STRAIGHT = 32
 """Lookups of straight-line code: those of a triple of words. With half as many, loading, storing and rippling through the upper planes weighs twice."""
 
 _TILE_BYTES = 64 * 1024
