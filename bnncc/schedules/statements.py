@@ -77,6 +77,11 @@ class Statements:
         self._blocks[-1].append(tirx.DeclBuffer(part, data=pointer))
         return part
 
+    def prefetch(self, buffer, index) -> None:
+        """Ask for the cache line of an element of `buffer`."""
+        hints = [tirx.const(hint, "int32") for hint in (0, 3, 1)]  # to be read, kept in all levels, data
+        self._blocks[-1].append(tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch.p0", tirx.address_of(self.load(buffer, index)), *hints)))
+
     @contextmanager
     def loop(self, extent, name: str, start=0) -> Iterator:
         """Open a loop from `start` over `extent` iterations and yield its variable; no loop is made for a single iteration."""

@@ -8,6 +8,7 @@ from tvm import relax
 
 from bnncc.ops import bnn
 from bnncc.ops.pack import tail_mask
+from bnncc.schedules import build_kernel
 from bnncc.schedules.x86 import packed
 from bnncc.schedules.x86.formulation import BinaryShape
 from bnncc.schedules.x86.sliced import sliced, sliced_formulation
@@ -41,7 +42,7 @@ def test_output_channels_need_not_fill_a_register(outputs, always, tmp_path):
     check_exact(*conv_bits(np.random.default_rng(outputs), 64, outputs, 6), tmp_path, HERE)
 
 
-@pytest.mark.parametrize("inputs, kernel", [*((inputs, 3) for inputs in (1, 21, 63, 64, 65, 128, 129)), *((inputs, 1) for inputs in (1, 64, 65, 200)), (65, 2), (64, 5)])
+@pytest.mark.parametrize("inputs, kernel", [*((n, 3) for n in (1, 21, 63, 64, 65, 128, 129)), *((n, 1) for n in (1, 64, 65, 200)), (65, 2), (64, 5)])
 def test_inputs_need_not_fill_words_or_triples(inputs, kernel, always, tmp_path):
     check_exact(*conv_bits(np.random.default_rng(inputs), inputs, 40, 6, kernel=kernel), tmp_path, HERE)
 
@@ -114,8 +115,6 @@ def test_every_variant_that_runs_here_is_exact(variant, always, tmp_path):
 
 def test_the_layer_it_is_for_chooses_it_and_is_exact(tmp_path):
     function, arrays = conv_bits(np.random.default_rng(3), 256, 256, 10)
-    from bnncc.schedules import build_kernel
-
     assert build_kernel(function, V3).note.startswith("sliced")
     check_exact(function, arrays, tmp_path, HERE)
 

@@ -58,9 +58,9 @@ class VerticalCounter:
     def _full_adder(self, a, b, c) -> tuple:
         bind = self._body.bind
         if self._ternary:
-            return tuple(
-                bind(tirx.call_llvm_pure_intrin("uint64x8", "llvm.x86.avx512.pternlog.q.512", a, b, c, tirx.const(table, "int32")), "t") for table in (0x96, 0xE8)
-            )
+            name = "llvm.x86.avx512.pternlog.q.512"
+            parity, majority = (tirx.call_llvm_pure_intrin("uint64x8", name, a, b, c, tirx.const(table, "int32")) for table in (0x96, 0xE8))
+            return bind(parity, "s"), bind(majority, "m")
         x = bind(tirx.bitwise_xor(a, b), "x")
         total = bind(tirx.bitwise_xor(x, c), "s")
         return total, bind(tirx.bitwise_xor(tirx.bitwise_and(a, b), tirx.bitwise_and(x, c)), "m")
