@@ -42,8 +42,8 @@ def measure(path: Path, target: str, folder: Path, repeat: int) -> str:
         seconds.append(time.perf_counter() - start)
     layers = artifact.report.layers
     bits = sum(row.macs for row in layers if row.bits) / max(1, sum(row.macs for row in layers))
-    data = benchmark(folder, path, repeat=repeat).to_json()
-    ours, theirs = (data[who]["median_ms"] for who in ("bnncc", "onnxruntime"))
+    report = benchmark(folder, path, repeat=repeat)
+    ours, theirs = report.bnncc.median * 1e3, report.onnxruntime.median * 1e3
     library = (folder / f"lib{metadata['name']}.so").stat().st_size
     return (
         f"| {path.stem} | {sum(row.bits for row in layers)} of {len(layers)} | {bits:.1%} | {ours:.3f} | {theirs:.3f} | {theirs / ours:.1f}x "

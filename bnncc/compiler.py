@@ -11,8 +11,9 @@ import tvm
 
 from bnncc.codegen import emit_library
 from bnncc.codegen.names import c_identifier
+from bnncc.errors import InputError
 from bnncc.frontend import ImportedModel, import_onnx
-from bnncc.passes.context import LayerRow, Options, PassContext, TensorView
+from bnncc.passes.context import SIGN_ZERO, LayerRow, Options, PassContext, TensorView
 from bnncc.passes.lower_groups import lower_groups
 from bnncc.passes.pipeline import run_pipeline
 from bnncc.targets import Target, find_target
@@ -166,7 +167,11 @@ def compile(
     Raises
     ------
     ModelError, TargetError
+    InputError
+        `sign_zero` is none of these.
     """
+    if sign_zero not in SIGN_ZERO:
+        raise InputError(f"sign_zero is {sign_zero!r}; it is one of {', '.join(SIGN_ZERO)}.")
     chosen = find_target(target)
     stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")
     imported, fused, ctx = prepare(

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import bnncc
 from bnncc.compiler import CompiledArtifact, prepare
-from bnncc.errors import ModelFormatError, ModelShapeError, OutputError, TargetError
+from bnncc.errors import InputError, ModelFormatError, ModelShapeError, OutputError, TargetError
 from bnncc.targets import target_names
 
 NATIVE = "native"
@@ -217,3 +217,8 @@ def test_an_expression_of_this_tvm_can_be_saved_as_json():
     code = "import tvm; from tvm import tirx; print(len(tvm.ir.save_json(tirx.Var('i', 'int32') + 1)) > 2)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=Path(__file__).parent)
     assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+
+
+def test_an_unknown_choice_for_sign_zero_is_the_callers_error():
+    with pytest.raises(InputError, match="exact, plus, minus"):
+        bnncc.compile(network(), sign_zero="zero")

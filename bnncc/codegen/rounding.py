@@ -19,13 +19,12 @@ def _is_float(expr: tirx.Expr) -> bool:
 def _rounded(product: tirx.Mul) -> tirx.Expr:
     """Wrap a float product in an operation that LLVM does not fuse across.
 
-    ``llvm.arithmetic.fence`` costs no instruction, but keeps LLVM's loop vectorizer away, so it serves vector code. Scalar code gets
-    ``llvm.canonicalize``, which x86 spends a multiplication by one on, and stays vectorizable.
+    ``llvm.arithmetic.fence`` costs no instruction, but keeps LLVM's vectorizers away: what is to be vector code has to be written as such.
+    ``llvm.canonicalize`` would not, but LLVM 22 crashes on the two-lane one that its vectorizers make of short loops.
     """
     if not _is_float(product):
         return product
-    dtype = str(product.ty.dtype)
-    return tirx.call_llvm_pure_intrin(dtype, "llvm.arithmetic.fence" if "x" in dtype else "llvm.canonicalize", product)
+    return tirx.call_llvm_pure_intrin(str(product.ty.dtype), "llvm.arithmetic.fence", product)
 
 
 def _plain(expr: tirx.Expr) -> tirx.Expr:

@@ -71,20 +71,23 @@ def _conv2d_transpose(attrs, x, w):
     return _reorder(out[:, top : full_h - bottom, left : full_w - right], "NHWC", out_layout)
 
 
-def _pool_windows(attrs, x, fill):
-    """Return the windows of an NHWC array; the ceiling mode adds `fill` at the far end where a last window needs it.
+def _pool_windows(attrs, x, fill, padding=None):
+    """Return the windows of an NHWC array padded with `padding` (`fill` if None); the ceiling mode adds `fill` where a last window needs it.
 
     A window that would start beyond the image and the padding before it does not count (ONNX and PyTorch agree with Relax on that).
     """
     kernel, strides, dilation = ([int(v) for v in p] for p in (attrs.pool_size, attrs.strides, attrs.dilation))
-    pads = [list(p) for p in _space(attrs.padding)]
+    size, pads = x.shape, _space(attrs.padding)
+    x = np.pad(x, pads, constant_values=fill if padding is None else padding)
     if attrs.ceil_mode:
         for axis, (k, s, d) in enumerate(zip(kernel, strides, dilation), start=1):
-            window, start_limit = d * (k - 1) + 1, x.shape[axis] + pads[axis][0]
-            last = -(-(start_limit + pads[axis][1] - window) // s)
-            last -= last * s >= start_limit
-            pads[axis][1] = max(last * s + window - start_limit, 0)
-    return windows(np.pad(x, pads, constant_values=fill), kernel, strides, dilation)
+            window = d * (k - 1) + 1
+            last = -(-(x.shape[axis] - window) // s)
+            last -= last * s >= size[axis] + pads[axis][0]
+            end = last * s + window
+            x = np.take(x, range(min(end, x.shape[axis])), axis)
+            x = np.pad(x, [(0, end - x.shape[axis] if a == axis else 0) for a in range(4)], constant_values=fill)
+    return windows(x, kernel, strides, dilation)
 
 
 def _max_pool2d(attrs, x):
@@ -96,10 +99,7 @@ def _max_pool2d(attrs, x):
 def _avg_pool2d(attrs, x):
     x = _reorder(x, attrs.layout, "NHWC")
     total = _pool_windows(attrs, _wide(x), 0).sum((4, 5))
-    if attrs.count_include_pad:
-        count = int(attrs.pool_size[0]) * int(attrs.pool_size[1])
-    else:
-        count = _pool_windows(attrs, np.ones((1, *x.shape[1:3], 1)), 0).sum((4, 5))
+    count = _pool_windows(attrs, np.ones((1, *x.shape[1:3], 1)), 0, float(attrs.count_include_pad)).sum((4, 5))
     return _reorder(total / count, "NHWC", attrs.out_layout or attrs.layout)
 
 

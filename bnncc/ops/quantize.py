@@ -14,10 +14,11 @@ __all__ = ["QuantizeAttrs", "quantize_reference"]
 
 @py_class("bnncc.QuantizeAttrs", structural_eq="tree", frozen=True)
 class QuantizeAttrs(tvm.ir.Attrs):
-    """Lowest code and the distance of two codes."""
+    """Lowest code, the distance of two codes, and whether a code of 0 is what a plain ONNX Sign leaves at 0 (not a level of a ternary quantizer)."""
 
     lo: int
     step: int
+    sign: int = 0
 
 
 def quantize_reference(attrs, x: np.ndarray, thresholds: np.ndarray, flip: np.ndarray) -> np.ndarray:
@@ -46,8 +47,8 @@ def _infer(call: relax.Call) -> relax.Type:
 
 
 def _build(op):
-    def quantize(x, thresholds, flip, lo=-1, step=2):
-        return relax.Call(op, [x, thresholds, flip], QuantizeAttrs(lo, step))
+    def quantize(x, thresholds, flip, lo=-1, step=2, sign=0):
+        return relax.Call(op, [x, thresholds, flip], QuantizeAttrs(lo, step, int(sign)))
 
     return quantize
 

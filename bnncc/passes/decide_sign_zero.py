@@ -26,7 +26,7 @@ class _Decide(Rewriter):
         self.read_as_bits = _read_as_bits(self.graph)
 
     def rewrite(self, var, value, builder: Builder):
-        if not is_bnn(value, "quantize") or value.attrs.step != 1 or var not in self.read_as_bits:
+        if not is_bnn(value, "quantize") or not value.attrs.sign or var not in self.read_as_bits:
             return None
         named = next((v for v in (var, *self.graph.users(var)) if v.name in self.ctx.tensors), var)  # behind a pool, if not itself
         self.ctx.sign_zeros[self.ctx.onnx_name(named.name)] = static_shape(var)[-1]

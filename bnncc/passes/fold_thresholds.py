@@ -93,7 +93,7 @@ class _Fold(Rewriter):
         thresholds = np.stack(thresholds).astype(np.int32)
         while thresholds.ndim > 2 and thresholds.shape[1] == 1:
             thresholds, flip = thresholds[:, 0], flip[0]
-        return bnn.quantize(self.mapping[root], const(thresholds), const(flip), lo, step)
+        return bnn.quantize(self.mapping[root], const(thresholds), const(flip), lo, step, step == 1 and quantizer.attrs.sign)
 
 
 def fold_thresholds(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:

@@ -132,7 +132,7 @@ def _select(run, var, x: Value, chosen: dict[int, np.ndarray]) -> Value | None:
         lo = int(positions[0])
         call = relax.op.strided_slice(x.expr, [at], [lo], [lo + len(positions)], [1])
     else:
-        call = relax.op.take(x.expr, const(positions.astype(np.int32)), at)
+        call = relax.op.take(x.expr, const(positions.astype(np.int32)), at, "clip")
     return run.mover.regroup(bound(run, var, call, layout.simplified()))
 
 

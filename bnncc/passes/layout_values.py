@@ -115,7 +115,7 @@ class Mover:
             kind, *what = step
             if kind == "take":
                 axis, index = what
-                call = relax.op.take(expr, const(np.asarray(index, np.int32)), axis)
+                call = relax.op.take(expr, const(np.asarray(index, np.int32)), axis, "clip")
             else:
                 call = getattr(relax.op, kind)(expr, what[0])
             self._done[key] = self._bind(call, name, layout)

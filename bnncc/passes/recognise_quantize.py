@@ -159,9 +159,9 @@ def _nearer_quantizer(chains: Chains, var: relax.Var) -> tuple[relax.Var, Quanti
     return None
 
 
-def _find(graph: Graph, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Quantizer | Levels]]:
+def _find(chains: Chains, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Quantizer | Levels]]:
     """Return, for each tensor to replace, its root and quantizer."""
-    chains = Chains(graph)
+    graph = chains.graph
     analyses: dict[relax.Var, StepAnalysis] = {}
     steps: dict[relax.Var, Steps] = {}
     for b in graph.bindings:
@@ -198,7 +198,8 @@ class _Recognise(Rewriter):
     def __init__(self, mod, ctx: PassContext):
         super().__init__(mod)
         self.ctx = ctx
-        self.found = _find(self.graph, ctx)
+        self.chains = Chains(self.graph)
+        self.found = _find(self.chains, ctx)
 
     def rewrite(self, var, value, builder: Builder):
         if var not in self.found:
@@ -207,7 +208,7 @@ class _Recognise(Rewriter):
         if isinstance(q, Levels):
             return self._rounded(var, value, q, builder)
         thresholds = np.stack([_channel_form(t) for t in np.broadcast_to(q.thresholds, q.thresholds.shape)])
-        code = bnn.quantize(self.mapping.get(root, root), const(thresholds), const(_channel_form(q.flip)), q.lo, q.step)
+        code = bnn.quantize(self.mapping.get(root, root), const(thresholds), const(_channel_form(q.flip)), q.lo, q.step, q.step == 1 and self._is_sign(var, root))
         code = builder.emit(code, f"{var.name}_code")
         scale, offset = _channel_form(q.scale), _channel_form(q.offset)
         view = self.ctx.tensors.get(var.name)
@@ -216,6 +217,10 @@ class _Recognise(Rewriter):
         if dtype_of(var) == "bool":
             return op.greater(builder.emit(bnn.dequantize(code, const(scale), const(offset)), f"{var.name}_f32"), const(np.float32(0.5)))
         return bnn.dequantize(code, const(scale), const(offset))
+
+    def _is_sign(self, var, root) -> bool:
+        """Tell whether a third level comes from a Sign, rather than from a rounding."""
+        return any(self.graph.op(v) == "relax.sign" for v in self.chains.between(var, root))
 
 
     def _rounded(self, var, value, levels: Levels, builder):

@@ -1,9 +1,9 @@
 """What float rounding leaves open: bounds of a tensor of the ONNX model, whatever order and contraction its sums were computed in.
 
-From tensors that are known exactly, each operator of the ONNX model computes an interval instead of a number. It is as wide as rounding can make it, `SLACK` times
-the magnitude of the terms that were added up, and has no width at all where float32 computes exactly (sums of small integers, so a binary layer's accumulator).
-A Sign of an interval that holds 0 may be either; such a bit is a tie that the source's own rounding decides. An interval that a discrete operator splits, rather
-than a pattern for every spelling of a quantizer, is what finds it.
+From tensors that are known exactly, each operator of the ONNX model computes an interval instead of a number. It is as wide as rounding
+can make it, `SLACK` times the magnitude of the terms that were added up, and has no width at all where float32 computes exactly (sums of
+small integers, so a binary layer's accumulator). A Sign of an interval that holds 0 may be either; such a bit is a tie that the source's
+own rounding decides. No pattern of a quantizer's spelling is needed: a discrete operator splits the interval, whatever it is.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ SLACK = 8 * 2.0**-23
 """Rounding of a sum, relative to the magnitudes of its terms. Sums of n terms in vector registers err by about sqrt(n) * 2^-24."""
 
 _MOVED = frozenset(
-    "Identity Reshape Transpose Flatten Squeeze Unsqueeze Slice Concat Split Pad Gather GatherND GatherElements Expand Tile DepthToSpace SpaceToDepth Dropout Cast "
-    "Shape ConstantOfShape Constant Range".split()
+    "Identity Reshape Transpose Flatten Squeeze Unsqueeze Slice Concat Split Pad Gather GatherND GatherElements Expand Tile "
+    "DepthToSpace SpaceToDepth Dropout Cast Shape ConstantOfShape Constant Range".split()
 )
-_DISCRETE = frozenset("Sign Greater GreaterOrEqual Less LessOrEqual Not And Or Xor Where Floor Ceil Round Neg Abs Relu Max Min Clip".split())
+_DISCRETE = frozenset(
+    "Sign Greater GreaterOrEqual Less LessOrEqual Not And Or Xor Where Floor Ceil Round Neg Abs Relu Max Min Clip".split()
+)
 _ROUNDED = frozenset("Mul Div Sqrt Pow Exp Log Tanh Sigmoid HardSigmoid HardSwish PRelu LeakyRelu Reciprocal Erf Softplus Elu Selu".split())
 _SUMS = frozenset("Add Sub Sum Mean".split())
 _KINKED = frozenset("Abs PRelu LeakyRelu Pow HardSwish".split())  # not monotone where the operand passes 0
@@ -85,7 +87,9 @@ class RoundingBounds:
         """Return the computed tensors that depend on no input."""
         fixed = set(self._stored)
         for node in model.graph.node:  # in topological order, as ONNX asks
-            if not any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute) and all(i in fixed for i in node.input if i):
+            if not any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute) and all(
+                i in fixed for i in node.input if i
+            ):
                 fixed.update(name for name in node.output if name)
         return fixed
 
@@ -154,7 +158,9 @@ class RoundingBounds:
         if kind == "BatchNormalization":
             return [_normalized(node, inputs)]
         if kind in _MAXIMA:
-            return [Bounds(*(self._in_onnxruntime(node, [_as_float32(getattr(inputs[0], side)), *_rest(inputs)]) for side in ("low", "high")))]
+            return [
+                Bounds(*(self._in_onnxruntime(node, [_as_float32(getattr(inputs[0], side)), *_rest(inputs)]) for side in ("low", "high")))
+            ]
         if kind in _LINEAR:
             return [self._linear(node, inputs)]
         raise _Unknown(kind)
@@ -208,11 +214,19 @@ class RoundingBounds:
         centre, terms = at(factors, middle), at(sizes, np.abs(middle))
         spread = np.zeros_like(centre)
         if moving:
-            without_bias = [np.zeros_like(s) if i == 2 and s is not None and node.op_type in ("Conv", "ConvTranspose", "Gemm") else s for i, s in enumerate(sizes)]
+            without_bias = [
+                np.zeros_like(s) if i == 2 and s is not None and node.op_type in ("Conv", "ConvTranspose", "Gemm") else s
+                for i, s in enumerate(sizes)
+            ]
             spread = at(without_bias, _as_float32(radius + 2.0**-24 * np.abs(middle)))
         slack = SLACK * terms
         if not moving and node.op_type in ("Conv", "MatMul", "Gemm", "ReduceSum"):
-            grid = np.prod([_grid(f) for f in (middle, *(f for i, f in enumerate(factors) if i not in (data, 2) and f is not None and f.dtype.kind == "f"))])
+            grid = np.prod(
+                [
+                    _grid(f)
+                    for f in (middle, *(f for i, f in enumerate(factors) if i not in (data, 2) and f is not None and f.dtype.kind == "f"))
+                ]
+            )
             bias = factors[2] if len(factors) > 2 and node.op_type != "ReduceSum" else None
             grid = grid if bias is None else min(grid, _grid(bias))
             slack = np.where(terms <= 2.0**24 * grid, 0.0, slack)
@@ -246,7 +260,9 @@ class RoundingBounds:
             if name
         }
         graph = helper.make_graph([node], "node", list(values.values()), [onnx.ValueInfoProto(name=node.output[0])])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid(d, v) for d, v in self._opsets.items()], ir_version=self._ir_version)
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid(d, v) for d, v in self._opsets.items()], ir_version=self._ir_version
+        )
         try:
             return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own classes share no base
@@ -274,7 +290,11 @@ def _normalized(node, inputs) -> Bounds:
 
 
 def _equal(a: Bounds, b: Bounds) -> Bounds:
-    possible = (a.low <= b.high) & (b.low <= a.high) if a.low.dtype.kind != "b" else (a.low | ~b.high) & (b.low | ~a.high) | (a.low != a.high) | (b.low != b.high)
+    possible = (
+        (a.low <= b.high) & (b.low <= a.high)
+        if a.low.dtype.kind != "b"
+        else (a.low | ~b.high) & (b.low | ~a.high) | (a.low != a.high) | (b.low != b.high)
+    )
     certain = (a.low == a.high) & (b.low == b.high) & (a.low == b.low)
     return Bounds(certain, possible)
 

@@ -14,6 +14,9 @@ __all__ = ["OutputComparison", "TensorComparison", "VerifyReport"]
 
 _SHOWN_CHANNELS = 8
 
+TIE = 2.0**-20
+"""Two maxima of a row are a tie if they are this close, relative to the largest magnitude: equal numbers, rounded by float layers."""
+
 
 @dataclass
 class TensorComparison:
@@ -28,8 +31,8 @@ class TensorComparison:
     is_binary : bool
         Whether the section belongs to the binarized part.
     elements, differing, ties, zeros : int
-        Compared; different though rounding leaves no choice; different where the reference's own rounding decides; exactly 0 in front of a Sign whose 0 was decided by
-        ``--sign-zero``.
+        Compared; different though rounding leaves no choice; different where the reference's own rounding decides; exactly 0 in front
+        of a Sign whose 0 was decided by ``--sign-zero``.
     broken_words : int
         Words that differ though the codes in them do not: bits behind the last channel.
     differing_by_channel, ties_by_channel, zeros_by_channel : Counter
@@ -81,7 +84,10 @@ class TensorComparison:
 
     def to_json(self) -> dict:
         """Return what JSON can hold."""
-        counters = {name: {str(c): n for c, n in sorted(getattr(self, name).items())} for name in ("differing_by_channel", "ties_by_channel", "zeros_by_channel")}
+        counters = {
+            name: {str(c): n for c, n in sorted(getattr(self, name).items())}
+            for name in ("differing_by_channel", "ties_by_channel", "zeros_by_channel")
+        }
         plain = ("section", "tensor", "node", "is_code", "is_binary", "elements", "differing", "ties", "zeros", "broken_words", "ok")
         largest = {} if self.is_code else {"max_abs_difference": self.largest}
         return {**{name: getattr(self, name) for name in plain}, **largest, **counters}
@@ -97,7 +103,8 @@ class OutputComparison:
     max_abs_difference : float
         From the reference.
     rows, same_class, tied_class : int
-        Rows of the last axis with more than one number; those with the same largest one; those in which the reference's largest number is there twice and ours is the other.
+        Rows of the last axis with more than one number; those with the same largest one; those in which the reference's two largest
+        are equal within rounding and ours is the other.
     """
 
     name: str
@@ -120,7 +127,7 @@ class OutputComparison:
             for a, b in zip(ours, theirs, strict=True):
                 self.rows += 1
                 self.same_class += int(a.argmax() == b.argmax())
-                self.tied_class += int(a.argmax() != b.argmax() and b[a.argmax()] == b.max())
+                self.tied_class += int(a.argmax() != b.argmax() and b.max() - b[a.argmax()] <= TIE * np.abs(b).max())
 
     def to_json(self) -> dict:
         """Return what JSON can hold."""
@@ -194,10 +201,16 @@ class VerifyReport:
             if row.is_binary or row.ties or not row.ok:
                 kind = "bits" if row.is_code else "float"
                 differ = Text(str(row.differing), "" if row.ok else "bold red")
-                table.add_row(Text(row.tensor), Text(row.node.split(" ")[0]), f"{row.elements} {kind}", differ, str(row.ties), str(row.zeros))
+                table.add_row(
+                    Text(row.tensor), Text(row.node.split(" ")[0]), f"{row.elements} {kind}", differ, str(row.ties), str(row.zeros)
+                )
         console.print(table)
         for row in self.sections:
-            for what, counter in (("differ", row.differing_by_channel), ("ties", row.ties_by_channel), ("zeros of Sign", row.zeros_by_channel)):
+            for what, counter in (
+                ("differ", row.differing_by_channel),
+                ("ties", row.ties_by_channel),
+                ("zeros of Sign", row.zeros_by_channel),
+            ):
                 if counter:
                     say(f"{row.tensor} ({row.node}): {what} in {_channels(counter)}")
             if row.broken_words:
@@ -214,20 +227,44 @@ class VerifyReport:
             classes += f", {row.tied_class} more are ties of maxima" if row.tied_class else ""
             said.append((f"Output {row.name}, whole network: largest difference {row.max_abs_difference:.3g}{classes}.", ""))
         if t["zeros"]:
-            said.append((f"{t['zeros']} times a Sign saw exactly 0, which --sign-zero {self.sign_zero} takes as {'+1' if self.sign_zero == 'plus' else '-1'} and ONNX as 0. "
-                         "The sections are compared with the reference so changed; the outputs above with the original.", ""))
+            said.append(
+                (
+                    f"{t['zeros']} times a Sign saw exactly 0, which --sign-zero {self.sign_zero} takes as "
+                    f"{'+1' if self.sign_zero == 'plus' else '-1'} and ONNX as 0. "
+                    "The sections are compared with the reference so changed; the outputs above with the original.",
+                    "",
+                )
+            )
         if t["ties"]:
-            said.append((f"Ties: {t['ties']}, where the reference's own float rounding decides; another order of summation may take the other side.", ""))
+            said.append(
+                (
+                    f"Ties: {t['ties']}, where the reference's own float rounding decides; "
+                    "another order of summation may take the other side.",
+                    "",
+                )
+            )
         numbers = f"; {t['numbers']} floats between sections are within rounding" if t["numbers"] and not t["numbers_differing"] else ""
         done = f"{self.samples} sample{'s' if self.samples != 1 else ''}, code {self.variant}"
         if not t["codes"]:
             said.append((f"{self.name} has no binarized part: all of its {self.layers} layers are float ({done}){numbers}.", ""))
         elif self.ok:
-            said.append((f"OK: the binarized part equals the ONNX model bit for bit{', ties aside' if t['ties'] else ''}: {t['codes']} codes in {bit_sections} sections, "
-                         f"{self.bit_layers} of {self.layers} layers on bits ({done}){numbers}.", "green"))
+            said.append(
+                (
+                    f"OK: the binarized part equals the ONNX model bit for bit{', ties aside' if t['ties'] else ''}: "
+                    f"{t['codes']} codes in {bit_sections} sections, "
+                    f"{self.bit_layers} of {self.layers} layers on bits ({done}){numbers}.",
+                    "green",
+                )
+            )
         if not self.ok:
-            said.append((f"DIFFERENT: {t['codes_differing']} of {t['codes']} codes and {t['numbers_differing']} of {t['numbers']} floats differ and are no ties, "
-                         f"{t['broken_words']} words are broken ({done}). This is a bug in bnncc; please report it with the model and the input.", "bold red"))
+            said.append(
+                (
+                    f"DIFFERENT: {t['codes_differing']} of {t['codes']} codes and {t['numbers_differing']} of {t['numbers']} floats differ "
+                    f"and are no ties, {t['broken_words']} words are broken ({done}). "
+                    "This is a bug in bnncc; please report it with the model and the input.",
+                    "bold red",
+                )
+            )
         return said
 
 

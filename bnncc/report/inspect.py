@@ -203,9 +203,14 @@ def inspect_model(
         memory=_memory(lowered, program, chosen),
         packed=packed_maps(artifact.fused, artifact.context),
         steps=steps_of(artifact.fused, artifact.context, [(call.kernel, notes[call.kernel]) for call in program.calls]),
-        sign_zeros=dict(artifact.context.sign_zeros),
+        sign_zeros={_onnx_name(artifact, name): channels for name, channels in artifact.context.sign_zeros.items()},
         warnings=_unique(artifact),
     )
+
+
+def _onnx_name(artifact: CompiledArtifact, name: str) -> str:
+    """Return the ONNX tensor behind a quantizer that was moved in front of a pool: the pooled bits keep the name."""
+    return artifact.context.onnx_name(name.removesuffix("_unpooled"))
 
 
 def _described(specs) -> list[dict]:

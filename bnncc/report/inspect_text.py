@@ -93,16 +93,27 @@ def _sentences(report: InspectReport) -> list[str]:
     said = []
     if totals["layers"]:
         share = 100 * totals["bit_share_of_macs"]
-        said.append(f"Multiply-accumulates: {count(totals['macs'])} a run, {share:.1f} % of them on bits ({totals['bit_layers']} of {totals['layers']} layers).")
-        said.append(f"Weights: {size(totals['float_weight_bytes'])} as float32, {size(totals['weight_bytes'])} compiled; all constants of the library, "
-                    f"thresholds and tables included: {size(memory.constants_bytes)}.")
-    said.append(f"Memory of a run: {size(memory.arena_bytes)} of workspace (no plan for this order needs less than {size(memory.lower_bound_bytes)}), "
-                f"{len(report.steps)} kernel calls.")
+        said.append(
+            f"Multiply-accumulates: {count(totals['macs'])} a run, {share:.1f} % of them on bits "
+            f"({totals['bit_layers']} of {totals['layers']} layers)."
+        )
+        said.append(
+            f"Weights: {size(totals['float_weight_bytes'])} as float32, {size(totals['weight_bytes'])} compiled; "
+            "all constants of the library, "
+            f"thresholds and tables included: {size(memory.constants_bytes)}."
+        )
+    said.append(
+        f"Memory of a run: {size(memory.arena_bytes)} of workspace "
+        f"(no plan for this order needs less than {size(memory.lower_bound_bytes)}), "
+        f"{len(report.steps)} kernel calls."
+    )
     if report.packed:
         held, real = (sum(getattr(m, name) for m in report.packed) for name in ("nbytes", "float_bytes"))
         largest = max(report.packed, key=lambda m: m.float_bytes)
-        said.append(f"Packed feature maps: {len(report.packed)}, together {size(held)} instead of {size(real)}; the largest, {largest.tensor}, "
-                    f"takes {size(largest.nbytes)} instead of {size(largest.float_bytes)}.")
+        said.append(
+            f"Packed feature maps: {len(report.packed)}, together {size(held)} instead of {size(real)}; the largest, {largest.tensor}, "
+            f"takes {size(largest.nbytes)} instead of {size(largest.float_bytes)}."
+        )
     if report.sign_zeros:
         planes = sum(1 for m in report.packed if m.planes == 2)
         tensors = list(report.sign_zeros)

@@ -18,7 +18,8 @@ def samples_of(inputs: np.ndarray | Mapping[str, np.ndarray], specs: Sequence, l
     Parameters
     ----------
     inputs : ndarray or mapping of str to ndarray
-        The one input, or all by name; each with the shape of the input, or with N times its first dimension, or with a dimension N in front.
+        The one input, or all by name; each with the shape of the input, or with N times its first dimension, or with a dimension
+        N in front.
     specs : sequence of TensorSpec
         The model's inputs, or anything with name, shape and dtype.
     limit : int, optional
@@ -32,7 +33,9 @@ def samples_of(inputs: np.ndarray | Mapping[str, np.ndarray], specs: Sequence, l
     expected = "; ".join(str(TensorSpec(spec.name, tuple(spec.shape), spec.dtype)) for spec in specs)
     if not isinstance(inputs, Mapping):
         if len(specs) != 1:
-            raise InputError(f"The model has {len(specs)} inputs ({expected}), but one array without a name was given. Name each: --input NAME=FILE.npy.")
+            raise InputError(
+                f"The model has {len(specs)} inputs ({expected}), but one array without a name was given. Name each: --input NAME=FILE.npy."
+            )
         inputs = {specs[0].name: inputs}
     names = [spec.name for spec in specs]
     unknown, missing = [n for n in inputs if n not in names], [n for n in names if n not in inputs]
@@ -42,7 +45,10 @@ def samples_of(inputs: np.ndarray | Mapping[str, np.ndarray], specs: Sequence, l
     columns = {spec.name: _split(np.asarray(inputs[spec.name]), spec) for spec in specs}
     counts = {name: len(column) for name, column in columns.items()}
     if len(set(counts.values())) > 1:
-        raise InputError(f"The inputs hold different numbers of samples: {', '.join(f'{name} {count}' for name, count in counts.items())}. Give the same of each.")
+        raise InputError(
+            f"The inputs hold different numbers of samples: {', '.join(f'{name} {count}' for name, count in counts.items())}. "
+            "Give the same of each."
+        )
     number = min([*counts.values(), *([] if limit is None else [limit])], default=1)
     return [{name: np.ascontiguousarray(column[i]) for name, column in columns.items()} for i in range(number)]
 
@@ -52,7 +58,8 @@ def _split(array: np.ndarray, spec) -> np.ndarray:
     shape = tuple(spec.shape)
     if array.dtype != np.dtype(spec.dtype):
         raise InputError(
-            f"The input {spec.name!r} has dtype {array.dtype}, the model takes {spec.dtype}. If the conversion is meant, save array.astype('{spec.dtype}')."
+            f"The input {spec.name!r} has dtype {array.dtype}, the model takes {spec.dtype}. "
+            f"If the conversion is meant, save array.astype('{spec.dtype}')."
         )
     if array.size:
         if array.shape == shape:

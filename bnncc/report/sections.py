@@ -1,7 +1,8 @@
 """Sections: the compiled program cut wherever a tensor of the ONNX model exists in it, each piece an entry of its own.
 
-A section is the smallest run of kernel calls whose inputs and outputs all correspond to ONNX tensors. Fed the reference's own tensors, it is compared by itself:
-what one layer rounds does not reach the next. The entries call the very group functions of ``main``, so they run the very kernels::
+A section is the smallest run of kernel calls whose inputs and outputs all correspond to ONNX tensors. Fed the reference's own tensors, it
+is compared by itself: what one layer rounds does not reach the next. The entries call the very group functions of ``main``, so they run
+the very kernels::
 
     p = group_1(c, fill)                        @R.function
     n = group_2(p, w, t)                ->      def section_0(c): p = group_1(c, fill); n = group_2(p, w, t); return n
@@ -61,7 +62,11 @@ class Boundary:
 
     def moved(self, tensor: np.ndarray, scaled: bool = False) -> np.ndarray:
         """Return an array shaped as the ONNX tensor in the order of the variable's elements."""
-        view = self.view if scaled else TensorView(self.view.onnx, self.view.perm, 1.0, 0.0, self.view.split, self.view.shape, self.view.onnx_shape)
+        view = (
+            self.view
+            if scaled
+            else TensorView(self.view.onnx, self.view.perm, 1.0, 0.0, self.view.split, self.view.shape, self.view.onnx_shape)
+        )
         return view.from_onnx(tensor)
 
     def encode(self, tensor: np.ndarray) -> np.ndarray:
@@ -83,7 +88,9 @@ class Boundary:
             held = held.astype(np.int8)
             held = held if self.packed is None else pack_reference(self.packed, held)
         if held.shape != self.shape:
-            raise InternalError(f"{self.name} has shape {list(self.shape)}, but the ONNX tensor {self.view.onnx!r} gives {list(held.shape)}.")
+            raise InternalError(
+                f"{self.name} has shape {list(self.shape)}, but the ONNX tensor {self.view.onnx!r} gives {list(held.shape)}."
+            )
         return np.ascontiguousarray(held.astype(self.dtype, copy=False))
 
     def decode(self, held: np.ndarray) -> np.ndarray:
@@ -173,7 +180,9 @@ def _units(graph: Graph) -> list[_Unit]:
 
 def _boundaries(graph: Graph, ctx: PassContext, outputs: Iterable[str]) -> dict[relax.Var, Boundary]:
     """Return the variables that correspond to ONNX tensors."""
-    views: dict[relax.Var, TensorView] = {v: TensorView(name) for v, name in zip(graph.outputs, outputs, strict=True) if isinstance(v, relax.Var)}
+    views: dict[relax.Var, TensorView] = {
+        v: TensorView(name) for v, name in zip(graph.outputs, outputs, strict=True) if isinstance(v, relax.Var)
+    }
     for v in (*graph.params, *(b.var for b in graph.bindings)):
         if v.name in ctx.tensors:
             views[v] = ctx.tensors[v.name]

@@ -1,14 +1,14 @@
 """Verify: every section of a compiled model against the ONNX model, each fed the reference's own tensors.
 
-The library that is run holds ``main`` and the sections (sections.py), which call the same kernels. Codes are compared bit for bit, words included. What differs is a tie
-if the reference's own float rounding leaves it open (bounds.py), and an error if not.
+The library that is run holds ``main`` and the sections (sections.py), which call the same kernels. Codes are compared bit for bit, words
+included. What differs is a tie if the reference's own float rounding leaves it open (bounds.py), and an error if not.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ def verify_artifact(artifact: CompiledArtifact, inputs: np.ndarray | Mapping[str
     with tempfile.TemporaryDirectory(prefix="bnncc-verify-") as folder:
         out = Path(folder) / "model"
         replace(artifact, fused=fused).save(out, ("main", *(section.entry for section in sections)))
-        check = _Check(artifact, sections, load(out))
+        check = _Check(artifact, sections, load(out), samples[0])
         for number, sample in enumerate(samples):
             check.run(sample)
             if artifact.progress is not None:
@@ -89,18 +89,22 @@ def verify_artifact(artifact: CompiledArtifact, inputs: np.ndarray | Mapping[str
 class _Check:
     """Runs samples and gathers what differs."""
 
-    def __init__(self, artifact: CompiledArtifact, sections: list[Section], compiled: CompiledModel):
+    def __init__(self, artifact: CompiledArtifact, sections: list[Section], compiled: CompiledModel, sample: dict[str, np.ndarray]):
         self.artifact, self.sections, self.compiled = artifact, sections, compiled
         original = artifact.model.reference
         boundaries = [b for section in sections for b in (*section.inputs, *section.outputs)]
         names = [b.view.onnx for b in boundaries]
         self.output_names = [spec.name for spec in artifact.model.outputs]
-        self.decisions = _decisions(boundaries, artifact.context.options.sign_zero)
+        decisions = _decisions(boundaries, artifact.context.options.sign_zero)
+        is_float = {name: array.dtype.kind == "f" for name, array in Reference(original, decisions).run(sample).items()}
+        self.decisions = {name: values for name, values in decisions.items() if is_float[name]}  # a bool is never between its two values
         self.plain = Reference(original, [*self.output_names, *self.decisions])
         model = decide_zeros(original, self.decisions) if self.decisions else original
         self.reference = Reference(model, [*names, *self.output_names])
-        self.bounds = RoundingBounds(model, lambda wanted: Reference(model, wanted).run(self.sample))  # constants, but onnxruntime wants inputs all the same
-        self.sample: dict[str, np.ndarray] = {}
+        self.bounds = RoundingBounds(
+            model, lambda wanted: Reference(model, wanted).run(self.sample)
+        )  # constants, but onnxruntime wants inputs all the same
+        self.sample = sample
         nodes = {name: f"{node.op_type} {node.name}".strip() for node in original.graph.node for name in node.output}
         self.rows = {
             (section.entry, b.name): TensorComparison(section.entry, b.view.onnx, nodes.get(b.view.onnx, ""), b.is_code, section.is_binary)
@@ -198,4 +202,8 @@ def _decisions(boundaries: list[Boundary], sign_zero: str) -> dict[str, tuple[fl
     if sign_zero == "exact":
         return {}
     code = 1.0 if sign_zero == "plus" else -1.0
-    return {b.view.onnx: (b.view.offset, code * b.view.scale + b.view.offset) for b in boundaries if b.packed is not None and b.packed.planes == 1}
+    return {
+        b.view.onnx: (b.view.offset, code * b.view.scale + b.view.offset)
+        for b in boundaries
+        if b.packed is not None and b.packed.planes == 1
+    }

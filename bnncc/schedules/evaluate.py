@@ -109,10 +109,17 @@ class Evaluator:
             return self._unpack(node, index, lanes)
         if node.op not in ELEMENTWISE:
             raise InternalError(f"{node.op} ({node.name}) cannot stand here: it is neither elementwise nor the anchor of its group")
-        if node.op == "relax.nn.prelu" and int(node.attrs.axis) not in (-1, len(node.shape) - 1) and node.args[1].size > 1:
-            raise InternalError(f"prelu {node.name}: slopes along axis {node.attrs.axis}; kernels take them along the last axis only")
+        if node.op == "relax.nn.prelu":
+            return apply(node, lanes, [self.operand(node.args[0], node.shape, index, lanes), self._slope(node, index, lanes)])
         args = [arg for arg in node.args if isinstance(arg, Tensor)]
         return apply(node, lanes, [self.operand(arg, node.shape, index, lanes) for arg in args])
+
+    def _slope(self, node: Tensor, index: tuple, lanes: int):
+        """Return what prelu multiplies negative values by: its second operand has the length of one axis."""
+        slopes, axis = node.args[1], int(node.attrs.axis) % len(node.shape)
+        if axis == len(node.shape) - 1 or slopes.size == 1:
+            return self.operand(slopes, node.shape, index, lanes)
+        return spread(self.value(slopes, (index[axis],), 1), lanes)
 
     def _quantize(self, node: Tensor, index: tuple, lanes: int):
         lo, step = int(node.attrs.lo), int(node.attrs.step)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tvm import sym, tirx
+from tvm.ir import PointerType, PrimType
 
 __all__ = ["Statements", "const", "spread", "simplify"]
 
@@ -62,6 +63,24 @@ class Statements:
         buffer = self.local(dtype, lanes, name)
         self.store(buffer, 0, value, lanes)
         return self.load(buffer, 0, lanes)
+
+    def bind(self, value, name: str):
+        """Compute `value` once, here, as `keep` does, whatever its type is."""
+        dtype, _, lanes = str(value.ty.dtype).partition("x")
+        return self.keep(value, dtype, int(lanes or 1), name)
+
+    def part(self, buffer, index, size: int, name: str):
+        """Return the elements of `buffer` from `index` on as a buffer of their own: what is added to the pointer once need not be added at each access."""
+        pointer = tirx.Var(f"{name}{next(self._serial)}", PointerType(PrimType(str(buffer.ty.dtype))))
+        self._blocks[-1].append(tirx.Bind(pointer, tirx.address_of(self.load(buffer, index))))
+        part = tirx.decl_buffer((size,), str(buffer.ty.dtype), f"{name}{next(self._serial)}", data=pointer)
+        self._blocks[-1].append(tirx.DeclBuffer(part, data=pointer))
+        return part
+
+    def prefetch(self, buffer, index) -> None:
+        """Ask for the cache line of an element of `buffer`."""
+        hints = [tirx.const(hint, "int32") for hint in (0, 3, 1)]  # to be read, kept in all levels, data
+        self._blocks[-1].append(tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch.p0", tirx.address_of(self.load(buffer, index)), *hints)))
 
     @contextmanager
     def loop(self, extent, name: str, start=0) -> Iterator:

@@ -94,12 +94,12 @@ def _count_with_padding(anchor: Tensor, index: tuple, kernel: tuple[int, int]):
     """Count the taps inside the padded image: a window that `ceil_mode` lets reach beyond it is smaller."""
     counts = []
     for axis in (0, 1):
-        stride, before, after = int(anchor.attrs.strides[axis]), int(anchor.attrs.padding[axis]), int(anchor.attrs.padding[axis + 2])
-        size = anchor.args[0].shape[axis + 1]
-        if (anchor.shape[axis + 1] - 1) * stride + kernel[axis] <= size + before + after:
+        stride, dilation = int(anchor.attrs.strides[axis]), int(anchor.attrs.dilation[axis])
+        size = anchor.args[0].shape[axis + 1] + int(anchor.attrs.padding[axis]) + int(anchor.attrs.padding[axis + 2])
+        if (anchor.shape[axis + 1] - 1) * stride + dilation * (kernel[axis] - 1) < size:
             counts.append(kernel[axis])
         else:
-            counts.append(tirx.min(size + before + after - index[axis + 1] * stride, kernel[axis]))
+            counts.append(tirx.min(tirx.floordiv(size - 1 - index[axis + 1] * stride, dilation) + 1, kernel[axis]))
     return counts[0] * counts[1]
 
 

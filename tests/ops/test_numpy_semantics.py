@@ -158,6 +158,12 @@ POOLS = [
     {"pool_size": [2, 2], "strides": [3, 4], "padding": [1, 1, 1, 1], "ceil_mode": True},  # a last window would start in the padding
 ]
 
+AVERAGES = [
+    *POOLS,
+    {"pool_size": [3, 3], "strides": [2, 3], "padding": [1, 1, 1, 1], "ceil_mode": True},  # the last window reaches beyond the padding
+    {"pool_size": [3, 2], "strides": [2, 2], "padding": [1, 1, 2, 1], "dilation": [2, 3], "ceil_mode": True},
+]
+
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("attributes", POOLS, ids=str)
@@ -171,11 +177,12 @@ def test_max_pool2d(attributes, layout):
 
 
 @pytest.mark.parametrize("count", [False, True])
-@pytest.mark.parametrize("attributes", POOLS[:2], ids=str)
+@pytest.mark.parametrize("attributes", AVERAGES, ids=str)
 def test_avg_pool2d_counts_padding_or_not(attributes, count):
     x = floats(2, 3, 7, 9)
-    named = {"pool_size": "kernel_shape", "strides": "strides", "padding": "pads"}
-    want = run_node("AveragePool", x, count_include_pad=int(count), **{named[k]: v for k, v in attributes.items()})
+    named = {"pool_size": "kernel_shape", "strides": "strides", "padding": "pads", "ceil_mode": "ceil_mode", "dilation": "dilations"}
+    attributes_of_onnx = {named[k]: int(v) if k == "ceil_mode" else v for k, v in attributes.items()}
+    want = run_node("AveragePool", x, opset=19, count_include_pad=int(count), **attributes_of_onnx)
     got = run_module(module_of(lambda a: op.nn.avg_pool2d(a, count_include_pad=count, **attributes), x), x)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 

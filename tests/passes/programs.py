@@ -36,7 +36,7 @@ def module(build: Callable, *params: tuple[tuple[int, ...], str]) -> tvm.IRModul
 def binarized(x: relax.Expr, ternary: bool = False) -> relax.Expr:
     """Return the codes of a real tensor: +1 from 0 on, or three-valued like a plain Sign."""
     if ternary:
-        return bnn.quantize(x, const(np.array([0, 1e-45], np.float32)), const(np.int8(1)), -1, 1)
+        return bnn.quantize(x, const(np.array([0, 1e-45], np.float32)), const(np.int8(1)), -1, 1, 1)
     return bnn.quantize(x, const(np.zeros(1, np.float32)), const(np.int8(1)))
 
 

@@ -31,7 +31,7 @@ def test_one_of_the_two_thresholds_is_dropped(choice, kept):
         @R.function
         def main(x: R.Tensor((3, 8), "float32")):
             with R.dataflow():
-                c = R.bnn.quantize(x, R.const(BOTH), R.const(ONE, "int8"), lo=-1, step=1)
+                c = R.bnn.quantize(x, R.const(BOTH), R.const(ONE, "int8"), lo=-1, step=1, sign=1)
                 n = R.bnn.dense(c, R.const(W, "int8"))
                 R.output(n)
             return n
@@ -56,7 +56,7 @@ def test_one_of_the_two_thresholds_is_dropped(choice, kept):
 def test_zero_becomes_what_was_asked_for_and_nothing_else_changes(choice, value, flip):
     thresholds = BOTH if flip == 1 else -BOTH
     weights = (2 * np.eye(8, dtype=np.int8) - 1).astype(np.int8)
-    build = lambda x: bnn.dense(bnn.quantize(x, const(thresholds), const(np.int8(flip)), -1, 1), const(weights))  # noqa: E731
+    build = lambda x: bnn.dense(bnn.quantize(x, const(thresholds), const(np.int8(flip)), -1, 1, 1), const(weights))  # noqa: E731
     after = decide_sign_zero(module(build, X), choosing(choice))
     x = np.array([0.0, -0.0, 1e-45, -1e-45, 2, -2, 1e30, -1e30], np.float32) * np.ones((3, 1), np.float32)
     (got,) = results(after, [x])
@@ -111,5 +111,19 @@ def test_only_the_sign_right_in_front_of_the_layer_is_meant():
     assert [call.attrs.step for call in bindings(after, "bnn.quantize")] == [2, 1]
 
 
+def test_a_sign_that_is_added_to_numbers_keeps_its_zero():
+    def build(x):
+        shortcut = bnn.dequantize(binarized(x, True), const(np.float32(1)), const(np.float32(0)))
+        return bnn.dense(binarized(op.add(shortcut, x), True), const(W))
+
+    after = decide_sign_zero(module(build, X), choosing("plus"))
+    assert [call.attrs.step for call in bindings(after, "bnn.quantize")] == [1, 2]
+
+
 def test_exact_computes_the_same():
     rewritten(decide_sign_zero, layer(lambda x: binarized(x, ternary=True)), choosing("exact"))
+
+
+def test_a_level_0_of_a_ternary_quantizer_is_no_sign_of_zero():
+    build = lambda x: bnn.dense(bnn.quantize(x, const(np.array([-0.5, 0.5], np.float32)), const(ONE), -1, 1), const(W))  # noqa: E731
+    unchanged(decide_sign_zero, module(build, X), choosing("plus"))

@@ -81,6 +81,7 @@ def test_weights_move_into_the_order_that_the_kernel_reads():
     (kernel,) = kernels.values()
     assert moved.size == np.prod([int(d) for d in kernel.params[1].ty.shape])
     np.testing.assert_array_equal(np.sort(moved[moved != 0]), np.sort(weights.ravel()))
+    assert not np.array_equal(moved.ravel(), weights.ravel())
 
 
 def test_reshapes_stay():

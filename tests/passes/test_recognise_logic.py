@@ -110,6 +110,13 @@ def test_a_function_of_one_sign_is_its_scale_and_offset():
     assert [c.value.numpy().item() for c in bindings(after, "bnn.dequantize")[0].args[1:]] == [-3, 1]
 
 
+@pytest.mark.parametrize("build, table", [(op.abs, [1, -1, 1]), (lambda a: op.subtract(op.multiply(a, a), f(0.5)), [1, -1, 1])])
+def test_two_values_of_a_plain_sign_are_a_table_of_its_three(build, table):
+    after = rewritten(recognise_logic, program(build, 1, (0,)))
+    (call,) = bindings(after, "bnn.logic")
+    assert (list(call.attrs.table), list(call.attrs.levels)) == (table, [3])
+
+
 def test_two_values_that_are_not_signs_keep_their_scale():
     after = rewritten(recognise_logic, program(lambda a, b: op.add(op.multiply(op.multiply(a, b), f(0.25)), f(2))))
     assert [c.value.numpy().item() for c in bindings(after, "bnn.dequantize")[0].args[1:]] == [0.25, 2]

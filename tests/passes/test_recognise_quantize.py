@@ -94,6 +94,12 @@ def test_a_sum_of_two_tensors_is_a_root_of_its_own():
     assert operators(after) == ["add", "bnn.quantize", "bnn.dequantize"]
 
 
+def test_a_tensor_that_grows_by_broadcasting_is_a_root_of_its_own():
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3) - 2
+    after = rewritten(recognise_quantize, module(lambda x: op.sign(op.add(x, const(rows))), ((1, 3), "float32")))
+    assert operators(after) == ["add", "bnn.quantize", "bnn.dequantize"]
+
+
 def test_a_tensor_that_is_read_elsewhere_stays_beside_its_codes():
     def build(x):
         normal = relax.BlockBuilder.current().emit(op.multiply(x, const(GAMMA)))

@@ -135,6 +135,10 @@ THREE_VALUED = {
     "sign of BatchNorm": (lambda x: op.sign(affine(x)), lambda x: np.sign(numpy_affine(x))),
     "twice a sign": (lambda x: op.multiply(op.sign(affine(x)), const(f32(2))), lambda x: 2 * np.sign(numpy_affine(x))),
     "rounding of a clamp": (lambda x: op.round(op.clip(x, -1, 1)), lambda x: np.round(np.clip(x, -1, 1))),
+    "sign of what some channels never have above 0": (
+        lambda x: op.sign(op.minimum(affine(x), const(np.array([1, 0, 1, 0, 0], np.float32)))),
+        lambda x: np.sign(np.minimum(numpy_affine(x), np.array([1, 0, 1, 0, 0], np.float32))),
+    ),
     "ternary by two comparisons": (
         lambda x: op.subtract(op.astype(op.greater(x, const(f32(0.5))), "float32"), op.astype(op.less(x, const(f32(-0.5))), "float32")),
         lambda x: (x > 0.5) * f32(1) - (x < -0.5),
@@ -195,8 +199,25 @@ def test_what_is_not_piecewise_constant_is_no_step_function(build):
     assert steps(lambda x: op.add(build(x), const(f32(0)))) is None
 
 
-def test_a_sum_of_opposite_directions_is_not_guessed():
-    assert steps(lambda x: op.greater(op.subtract(op.tanh(x), x), const(f32(0)))) is None
+OPPOSITE = {
+    "a difference": lambda x: op.subtract(op.tanh(x), x),
+    "a product with a negative number": lambda x: op.add(op.multiply(x, const(f32(-0.5))), op.clip(x, -1, 1)),
+    "a negative number times": lambda x: op.add(op.multiply(const(f32(-0.5)), x), op.clip(x, -1, 1)),
+    "a reciprocal": lambda x: op.divide(const(f32(1)), x),
+    "a power": lambda x: op.subtract(op.power(x, const(f32(2))), const(f32(1))),
+    "a choice by what is not known": lambda x: op.where(op.greater(op.tanh(x), x), const(f32(1)), const(f32(-1))),
+    "a truth value that is not known": lambda x: op.negative(
+        op.astype(op.logical_or(op.less(x, const(f32(-3))), op.greater(op.clip(x, -1, 1), op.multiply(x, const(f32(0.5))))), "float32")
+    ),
+    "a negative slope": lambda x: op.add(op.nn.prelu(x, const(np.full(C, -0.5, np.float32)), 1), op.clip(x, -1, 1)),
+    "a negation": lambda x: op.maximum(op.negative(x), op.clip(x, -1, 1)),
+    "an absolute value": lambda x: op.subtract(op.abs(x), op.clip(x, 0, 1)),
+}
+
+
+@pytest.mark.parametrize("name", OPPOSITE)
+def test_what_moves_in_opposite_directions_is_not_guessed(name):
+    assert steps(lambda x: op.greater(OPPOSITE[name](x), const(f32(-0.25)))) is None
 
 
 def test_a_dead_batchnorm_is_constant_in_its_channel():

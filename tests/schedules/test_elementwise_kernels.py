@@ -136,3 +136,12 @@ def test_values_read_many_times_in_a_long_chain_stay_linear(tmp_path):
     function = group(emit, ((1, 16), "float32"))
     check_exact(function, [values(7, (1, 16))], tmp_path)
     assert len(assembly(function, V3).splitlines()) < 800
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
+def test_slopes_of_prelu_lie_along_any_axis(axis, tmp_path):
+    x, slope = values(7, (7, 6, 9, 21)), values(8, ((7, 6, 9, 21)[axis],))
+    shape = [-1 if a == axis else 1 for a in range(4)]
+    function = group(lambda b, x, s: R.nn.prelu(x, s, axis=axis), (x.shape, "float32"), (slope.shape, "float32"), constants=(1,))
+    (got,) = CompiledGroup(function, tmp_path)(x, slope)
+    np.testing.assert_array_equal(got, np.where(x > 0, x, x * slope.reshape(shape)))

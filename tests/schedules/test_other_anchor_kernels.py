@@ -94,19 +94,23 @@ def test_max_pool_then_bits(channels, padding, ceil, tmp_path):
 
 
 @pytest.mark.parametrize("count_include_pad", [False, True])
-@pytest.mark.parametrize("padding, ceil", [((0, 0, 0, 0), False), ((1, 1, 1, 1), False), ((1, 1, 1, 1), True)])
-def test_average_pool_agrees_with_onnxruntime(count_include_pad, padding, ceil, tmp_path):
+@pytest.mark.parametrize(
+    "padding, ceil, dilation",
+    [((0, 0, 0, 0), False, (1, 1)), ((1, 1, 1, 1), False, (1, 1)), ((1, 1, 1, 1), True, (1, 1)), ((1, 1, 2, 1), True, (2, 3))],
+)
+def test_average_pool_agrees_with_onnxruntime(count_include_pad, padding, ceil, dilation, tmp_path):
     x = floats(np.random.default_rng(5), 1, 8, 10, 20)
     node = onnx.helper.make_node(
-        "AveragePool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 2], pads=padding, ceil_mode=int(ceil), count_include_pad=int(count_include_pad)
-    )
+        "AveragePool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 2], pads=padding, ceil_mode=int(ceil), count_include_pad=int(count_include_pad),
+        dilations=dilation,
+    )  # fmt: skip
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph([node], "pool", [value("x", 1, [1, 20, 8, 10])], [value("y", 1, None)])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=8)
     (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))})
 
     def emit(b, v):
-        return R.nn.avg_pool2d(v, (3, 2), (2, 2), padding, layout="NHWC", ceil_mode=ceil, count_include_pad=count_include_pad)
+        return R.nn.avg_pool2d(v, (3, 2), (2, 2), padding, dilation, layout="NHWC", ceil_mode=ceil, count_include_pad=count_include_pad)
 
     (got,) = CompiledGroup(group(emit, (x.shape, "float32")), tmp_path)(x)
     np.testing.assert_allclose(got, expected.transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-6)

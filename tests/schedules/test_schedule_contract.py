@@ -54,10 +54,6 @@ def test_a_contraction_reads_a_parameter():
     rejected(emit, IMAGE, ((1, 1, 8, 8), "float32"), match="must be a parameter", constants=(1,))
 
 
-def test_slopes_lie_along_the_channels():
-    rejected(lambda b, x, s: R.nn.prelu(x, s, axis=1), IMAGE, ((4,), "float32"), match="along axis 1", constants=(1,))
-
-
 def test_a_pack_is_only_returned():
     def emit(b, x):
         return bnn.packed_logic(b.emit(bnn.pack(x, channels=8)), table=(1, 0), channels=8)

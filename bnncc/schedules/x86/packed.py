@@ -13,13 +13,14 @@ from bnncc.schedules.windows import packed_depthwise_conv2d
 from bnncc.schedules.x86.formulation import BinaryShape, Formulation
 from bnncc.schedules.x86.lookup import lookup
 from bnncc.schedules.x86.popcount import popcount
+from bnncc.schedules.x86.sliced import sliced
 
 __all__ = ["packed_conv2d", "packed_dense"]
 
 
 def _choose(builder: Builder, shape: BinaryShape) -> Formulation:
     """Return the best formulation that this machine and shape allow."""
-    return lookup(shape, builder.variant) or popcount(shape, builder.variant)
+    return sliced(shape, builder.variant) or lookup(shape, builder.variant) or popcount(shape, builder.variant)
 
 
 def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, at, border) -> Kernel:

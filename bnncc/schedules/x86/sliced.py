@@ -1,0 +1,286 @@
+"""Sliced formulation: lanes of single bits, one an output channel; majority tables and vertical counters instead of any popcount.
+
+For three inputs x and weights w the number of differing bits is s + 2 m with s the exclusive or of all six bits and m the majority of the three
+differences. With the weights known, m has 8 cases: a table row holds them for all channels of a vector, and the three bits of x pick one, for 3 x 256 MAC
+of an AVX2 register. The bits s are inputs of the next level, so that K inputs take K / 2 lookups; full adders sum them (`sliced_table`, `vertical`).
+
+The case bytes are the offsets in a row already. They are made once a pixel and serve all output channels::
+
+    cases      for every pixel of the tile
+    for every vector of channels:
+        for every 32 rows of the table:             32 rows of 256 channels are 8 KB and stay in the L1 cache
+            for every pixel:  planes += row[case]   straight-line: 32 loads, 31 full adders
+        for every pixel:      planes -> tile        8 x 8 bit transposition
+
+Measured on AVX2 (Zen 3, one thread, machine shared with other work, both formulations in turn, 3x3 convolution with threshold and packing), GMAC/s:
+
+==========  =======  ======
+shape       256@14   512@7
+==========  =======  ======
+sliced      647      671
+lookup      508      473
+==========  =======  ======
+
+With 128-bit vectors (v2) 350 and 368 beside 219 and 218. The main loop, 83 % of the time at 256@14, has 264 instructions for 32 lookups and spills nothing;
+llvm-mca bounds it at 44 cycles, 370 MAC a cycle. Two or four pixels of 128 or 64 channels in a register were slower than lookup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from tvm import tirx
+
+from bnncc.schedules.register_tile import Contraction, TileShape, tile_stride
+from bnncc.schedules.statements import Statements, const, spread
+from bnncc.schedules.x86.formulation import BinaryShape, Formulation
+from bnncc.schedules.x86.sliced_table import LAST_BIT, LAST_PIECES, LAST_ROWS, case_place, queue_words, table, triples
+from bnncc.schedules.x86.vertical import VerticalCounter, transpose_planes
+from bnncc.targets import Variant
+
+__all__ = ["sliced", "sliced_formulation"]
+
+_CHUNK = 32
+"""Bytes of cases that stand side by side."""
+
+_STRAIGHT = 32
+"""Lookups of straight-line code, at most LAST_ROWS; 64 are no faster."""
+
+_LINE_BYTES = 64
+
+_TILE_BYTES = 64 * 1024
+
+# Where sliced and lookup were measured to be even, with a margin: 16 pixels, 512 inputs. A third of the lanes empty costs what is gained.
+_LEAST_FILLED = 0.9
+_LEAST_PIXELS = 24
+_LEAST_INPUTS = 576
+
+
+def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
+    """Return the sliced formulation where it pays, or None.
+
+    It pays where the machine has no vector popcount, output channels fill the registers, the words of the taps are full, and several pixels share the
+    table, which takes four times the memory of packed weights.
+    """
+    inputs = shape.taps[0] * shape.taps[1] * shape.inputs
+    filled = shape.outputs / (variant.vector_bits * -(-shape.outputs // variant.vector_bits))
+    if "avx512vpopcntdq" in variant.cpu_features or filled < _LEAST_FILLED or shape.pixels < _LEAST_PIXELS:
+        return None
+    if inputs < _LEAST_INPUTS or inputs < _LEAST_FILLED * 64 * _words(shape):
+        return None
+    return sliced_formulation(shape, variant)
+
+
+def sliced_formulation(shape: BinaryShape, variant: Variant) -> Formulation | None:
+    """Return the sliced formulation of any shape whose counts fit 16 planes, whether it pays or not."""
+    if shape.taps[0] * shape.taps[1] * shape.inputs >= 1 << 16:
+        return None
+    c = _contraction(shape, variant.vector_bits)
+
+    def fill(body, c, tile_shape, weights, tile, load_x):
+        _Sliced(body, c, shape, variant, tile_shape, weights, tile, load_x).write()
+
+    def arrange(array: np.ndarray) -> np.ndarray:
+        return _arrange(array, c, shape)
+
+    return Formulation(c, 1, arrange, fill, _TILE_BYTES, f"sliced, {shape.word} words, vectors of {c.lanes} channels")
+
+
+def _words(shape: BinaryShape) -> int:
+    return queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)
+
+
+def _contraction(shape: BinaryShape, lanes: int) -> Contraction:
+    inputs = shape.taps[0] * shape.taps[1] * shape.inputs
+    return Contraction(
+        groups=shape.groups,
+        group_outputs=shape.outputs,
+        taps=(1, 1),
+        depth=64 * triples(_words(shape)) + LAST_ROWS,  # rows of the table; a row has as many bytes as lanes
+        lanes=lanes,
+        acc_dtype="uint64",
+        weight_dtype="uint8",
+        tile_dtype="uint16" if 2 * inputs < 1 << 16 else "int32",
+        vectors=1,
+        step=None,
+        finish=None,
+        planes=shape.planes,
+    )
+
+
+def _arrange(words: np.ndarray, c: Contraction, shape: BinaryShape) -> np.ndarray:
+    """Build the tables of all vectors of all groups from packed weights of shape (outputs, KH, KW, words)."""
+    octets = np.ascontiguousarray(words).view(np.uint8).reshape(c.groups, c.group_outputs, -1)
+    padded = np.zeros((c.groups, c.group_vectors * c.lanes, 8 * _words(shape)), np.uint8)
+    padded[:, : c.group_outputs, : octets.shape[-1]] = octets
+    return np.concatenate([table(vector, c.lanes) for vector in padded.reshape(-1, c.lanes, padded.shape[-1])])
+
+
+class _Sliced:
+    """Writes the code that computes all channels of a tile of pixels; arguments as of `register_tile.fill_tile`."""
+
+    def __init__(self, body: Statements, c: Contraction, shape: BinaryShape, variant: Variant, tile_shape: TileShape, weights, tile, load_x: Callable):
+        self.body, self.c, self.shape, self.tile_shape = body, c, shape, tile_shape
+        self.weights, self.tile, self.load_x = weights, tile, load_x
+        self.row_bytes = c.lanes // 8
+        self.register_words = variant.vector_bits // 64
+        self.pixels = tile_shape.rows * tile_shape.row_pixels
+        self.words = _words(shape)
+        self.counts = (shape.taps[0] * shape.taps[1] * shape.inputs).bit_length()
+        self.ternary = variant.vector_bits == 512 and "avx512f" in variant.cpu_features
+        # a case byte reaches 224; rows of 64 bytes double it
+        self.shift = min(self.row_bytes, 32).bit_length() - 1
+        self.scale = self.row_bytes >> self.shift
+
+    def write(self) -> None:
+        """Write everything."""
+        body, c = self.body, self.c
+        cases = body.local("uint8", 2 * (triples(self.words) + 1) * self.pixels * _CHUNK, "cases")
+        planes = body.local("uint64", self.pixels * self.counts * self.register_words, "planes")
+        once = isinstance(c.planes, int) and c.planes == 1
+        with body.loop(c.groups, "g") as g:
+            if not once:
+                self._clear(g)
+            with body.loop(c.planes, "plane") as plane:
+                self._cases(cases, plane, g)
+                with body.loop(c.group_vectors, "v") as v:
+                    self._count(cases, planes, (g * c.group_vectors + v) * c.depth * c.lanes)
+                    self._to_tile(planes, g * c.group_outputs + v * c.lanes, once)
+
+    def _clear(self, g) -> None:
+        c, lanes = self.c, self.c.lanes // 8
+        with self.body.loop(self.pixels, "pixel") as pixel, self.body.loop(c.group_vectors * 8, "part") as part:
+            at = pixel * tile_stride(c) + g * c.group_outputs + part * lanes
+            self.body.store(self.tile, at, const(0, c.tile_dtype, lanes), lanes)
+
+    def _cases(self, cases, plane, g) -> None:
+        """Write the cases of all pixels: [half of a triple of words][pixel][32]."""
+        body, n = self.body, triples(self.words)
+        with body.loop(self.tile_shape.rows, "row") as row, body.loop(self.tile_shape.row_pixels, "p") as p:
+            pixel = row * self.tile_shape.row_pixels + p
+            queue = self._queue(row, p, plane, g)
+            with body.loop(n, "t") as t:
+                a, b, c = (body.bind(body.load(queue, 3 * t + i), "x") for i in range(3))
+                body.store(queue, self.words + (self.words % 2 == 0) + t, a ^ b ^ c)
+                self._expand((a, b, c), cases, (2 * t) * self.pixels + pixel)
+            last = body.bind(body.load(queue, 3 * n), "x")
+            self._expand(self._last(last), cases, (2 * n) * self.pixels + pixel)
+
+    def _queue(self, row, p, plane, g):
+        """Read all words of a pixel into the queue."""
+        body, shape = self.body, self.shape
+        per = 64 // shape.word_bits
+        queue = body.local("uint64", self.words + 1 + triples(self.words), "queue")
+        narrow = queue if per == 1 else body.local(shape.word, self.words * per, "narrow")
+        kh, kw = shape.taps
+        with body.loop(kh, "kh") as i, body.loop(kw, "kw") as j, body.loop(shape.words, "w") as w:
+            body.store(narrow, (i * kw + j) * shape.words + w, self.load_x(row, p, plane, g, i, j, w))
+        if per > 1:
+            for i in range(kh * kw * shape.words, self.words * per):
+                body.store(narrow, i, const(0, shape.word))
+            with body.loop(self.words, "w") as w:
+                body.store(queue, w, _reinterpret("uint64", body.load(narrow, w * per, per)))
+        if self.words % 2 == 0:
+            body.store(queue, self.words, const(0, "uint64"))
+        return queue
+
+    def _last(self, word) -> tuple:
+        """Return the three words whose bits are the triples of the last word, see `LAST_PIECES`."""
+        body, thirds = self.body, [const(0, "uint64") for _ in range(3)]
+        for size, place in LAST_PIECES:
+            mask = const((1 << size) - 1, "uint64")
+            parts = [body.bind(tirx.bitwise_and(tirx.shift_right(word, const(i * size, "uint64")), mask), "x") for i in range(3)]
+            thirds = [t | tirx.shift_left(part, const(place, "uint64")) for t, part in zip(thirds, parts, strict=True)]
+            word = body.bind(parts[0] ^ parts[1] ^ parts[2], "x")
+        thirds[0] = thirds[0] | tirx.shift_left(word, const(LAST_BIT, "uint64"))
+        return tuple(body.bind(third, "x") for third in thirds)
+
+    def _expand(self, words: tuple, cases, at) -> None:
+        """Store the cases of three words in two halves: byte i of lane k of half h has the bits 8 i + 4 h + k, moved to where an offset has them."""
+        body = self.body
+        for half in range(2):
+            total = None
+            for m, word in enumerate(words):
+                if half:
+                    word = tirx.shift_right(word, const(4, "uint64"))
+                moved = tirx.shift_left(spread(word, 4), _constants([self.shift + m - k for k in range(4)], "uint64"))
+                part = tirx.bitwise_and(moved, const(0x0101010101010101 << self.shift + m, "uint64", 4))
+                total = part if total is None else total | part
+            body.store(cases, (at + half * self.pixels) * _CHUNK, _reinterpret(f"uint8x{_CHUNK}", total), _CHUNK)
+
+    def _count(self, cases, planes, base) -> None:
+        """Count the differing bits of one vector of channels for all pixels."""
+        body, c, n, size = self.body, self.c, triples(self.words), self.counts * self.register_words
+        with body.loop(self.pixels, "pixel") as pixel:
+            for plane in range(self.counts):
+                body.store(planes, pixel * size + plane * self.register_words, const(0, "uint64", self.register_words), self.register_words)
+        per = _STRAIGHT // _CHUNK
+        with body.loop(2 * n // per, "chunk") as chunk:
+            rows = body.part(self.weights, base + chunk * (_STRAIGHT * c.lanes), _STRAIGHT * c.lanes, "rows")
+            with body.loop(self.pixels, "pixel") as pixel:
+                self._fetch_next(base + (chunk + 1) * (_STRAIGHT * c.lanes), pixel)
+                self._add(cases, [(chunk * per + i // _CHUNK, i % _CHUNK, i) for i in range(_STRAIGHT)], rows, planes, pixel)
+        places = [divmod(case_place(bit), _CHUNK) for bit in range(LAST_ROWS)]
+        places = [(2 * n + half, place, bit) for bit, (half, place) in enumerate(places)]
+        rows = body.part(self.weights, base + 64 * n * c.lanes, LAST_ROWS * c.lanes, "rows")
+        with body.loop(self.pixels, "pixel") as pixel:
+            self._add(cases, places[:LAST_BIT], rows, planes, pixel)
+            body.store(planes, pixel * size, self._look(cases, places[LAST_BIT], rows, pixel), self.register_words)
+
+    def _fetch_next(self, rows, pixel) -> None:
+        """Ask for a share of the next rows: they are read at places that no prefetcher foresees. Below a chunk's size there are always LAST_ROWS."""
+        lines = _STRAIGHT * self.c.lanes // _LINE_BYTES
+        share = -(-lines // self.pixels)
+        for i in range(share):
+            self.body.prefetch(self.weights, rows + tirx.min(pixel * share + i, lines - 1) * _LINE_BYTES)
+
+    def _look(self, cases, place: tuple, rows, pixel):
+        """Return one row of the table by the case of a pixel; `place` is (chunk, byte, row)."""
+        body = self.body
+        chunk, byte, row = place
+        case = body.load(cases, (chunk * self.pixels + pixel) * _CHUNK + byte)
+        offset = row * self.c.lanes + tirx.Cast("int32", case) * self.scale
+        return _reinterpret(f"uint64x{self.register_words}", body.load(rows, offset, self.row_bytes))
+
+    def _add(self, cases, places: list, rows, planes, pixel) -> None:
+        """Add rows of weight 2 to the planes of a pixel."""
+        body, width = self.body, self.register_words
+        first = pixel * (self.counts * width)
+        old = [body.bind(body.load(planes, first + plane * width, width), "c") for plane in range(1, self.counts)]
+        counter = VerticalCounter(body, old, self.ternary)
+        for place in places:
+            counter.add(body.bind(self._look(cases, place, rows, pixel), "w"), 0)
+        counter.finish()
+        for plane, value in enumerate(counter.planes, 1):
+            body.store(planes, first + plane * width, value, width)
+
+    def _to_tile(self, planes, channel, once: bool) -> None:
+        """Store the counts of one vector of channels, or add them where a plane was counted before."""
+        body, c, width = self.body, self.c, self.register_words
+        lanes = c.lanes // 8
+        octets = -(-self.counts // 8)
+        counts = body.local("uint8", octets * 8 * lanes, "counts")
+        with body.loop(self.pixels, "pixel") as pixel:
+            for octet in range(octets):
+                found = range(8 * octet, 8 * octet + 8)
+                zero = const(0, "uint64", width)
+                vectors = [body.load(planes, (pixel * self.counts + i) * width, width) if i < self.counts else zero for i in found]
+                vectors = transpose_planes(body, [body.bind(vector, "p") for vector in vectors], width)
+                for r, vector in enumerate(vectors):
+                    body.store(counts, (octet * 8 + r) * lanes, _reinterpret(f"uint8x{lanes}", vector), lanes)
+            for r in range(8):
+                value = None
+                for octet in range(octets):
+                    part = tirx.Cast(f"{c.tile_dtype}x{lanes}", body.load(counts, (octet * 8 + r) * lanes, lanes))
+                    value = part if value is None else value | tirx.shift_left(part, const(8, c.tile_dtype, lanes))
+                at = pixel * tile_stride(c) + channel + r * lanes
+                body.store(self.tile, at, value if once else value + body.load(self.tile, at, lanes), lanes)
+
+
+def _reinterpret(dtype: str, value):
+    return tirx.call_intrin(dtype, "tirx.reinterpret", value)
+
+
+def _constants(values: list[int], dtype: str):
+    return tirx.Shuffle([tirx.const(value, dtype) for value in values], list(range(len(values))))
