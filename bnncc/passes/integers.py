@@ -37,12 +37,12 @@ class Levels:
 
 
 def even_levels(values: np.ndarray) -> Levels | None:
-    """Split the values of a step function into codes, scale and offset, or return None where they are uneven, or more than 256.
+    """Split the values of a step function into codes, scale and offset, or return None where they are uneven, more than 256, or so few that bits hold them.
 
     An offset of 0 is preferred, since then a padded 0 is a code: codes step by 2 where the levels lie at half-odd multiples.
     """
     levels = np.unique(np.asarray(values, np.float32)) + np.float32(0)
-    if not 3 <= len(levels) <= 256 or not np.isfinite(levels).all():
+    if not 4 <= len(levels) <= 256 or not np.isfinite(levels).all():
         return None
     exact = levels.astype(np.float64)
     step = (exact[-1] - exact[0]) / (len(levels) - 1)

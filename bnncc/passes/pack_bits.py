@@ -26,6 +26,7 @@ from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.ops.geometry import border_classes
 from bnncc.ops.logic import logic_reference
 from bnncc.ops.pack import PackAttrs, pack_reference, tail_mask
+from bnncc.passes.chains import ELEMENTWISE
 from bnncc.passes.code_range import code_range, runs_on_bits
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name, substitute, used_vars
@@ -296,7 +297,7 @@ def _planes(graph) -> dict[relax.Var, int]:
             elif is_bnn(b.value, "logic"):
                 planes[b.var] = 2 if 0 in b.value.attrs.table else 1
             else:
-                zero = is_bnn(b.value, "pad") and b.value.attrs.mode == "constant" and b.value.attrs.code == 0
+                zero = op_name(b.value) in ELEMENTWISE or is_bnn(b.value, "pad") and b.value.attrs.mode == "constant" and b.value.attrs.code == 0
                 planes[b.var] = 2 if zero else max((planes.get(v, 1) for v in used_vars(b.value)), default=1)
     return planes
 

@@ -33,7 +33,7 @@ def test_levels_of_rounded_products_are_reproduced_exactly(scale, low, high):
     np.testing.assert_array_equal(found.codes.astype(f32) * found.scale + found.offset, values)
 
 
-@pytest.mark.parametrize("values", [[0, 1], [0, 1, 3, 4], [0, 1, 2, np.inf], list(range(257)), [0, 1, 2.001, 3]])
+@pytest.mark.parametrize("values", [[0, 1], [-2, 0, 2], [0, 1, 3, 4], [0, 1, 2, np.inf], list(range(257)), [0, 1, 2.001, 3]])
 def test_uneven_levels_too_few_and_too_many_are_none(values):
     assert even_levels(np.array(values, f32)) is None
 

@@ -305,3 +305,10 @@ def test_random_rows_of_movement(seed):
         return bnn.conv2d(v, const(signs(draw, 4, 3, 3, c)), padding=(1, 1, 1, 1))
 
     rewritten(pack_bits, module(build, ((2, 6, 6, channels), "float32")), PassContext(Options(word_bits=int(draw.choice([32, 64])))))
+
+
+def test_codes_of_a_rounding_keep_their_zero_in_two_planes():
+    weights = signs(np.random.default_rng(0), 5, 8)
+    build = lambda x: bnn.dense(op.astype(op.clip(op.round(x), -1, 1), "int8"), const(weights))  # noqa: E731
+    after = rewritten(pack_bits, module(build, ((3, 8), "float32")))
+    assert bindings(after, "bnn.packed_dense")[0].attrs.planes == 2
