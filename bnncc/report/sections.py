@@ -53,8 +53,8 @@ class Boundary:
 
     @property
     def is_code(self) -> bool:
-        """Whether the variable holds codes -1, 0, +1, packed or as int8."""
-        return self.packed is not None or self.dtype == "int8"
+        """Whether the variable holds codes: -1, 0, +1 in words, small integers as they are."""
+        return self.packed is not None or self.dtype in ("int8", "uint8")
 
     def codes(self, tensor: np.ndarray) -> np.ndarray:
         """Return the codes nearest to the numbers of the ONNX tensor, float, with channels last."""
@@ -81,11 +81,12 @@ class Boundary:
             held = self.moved(tensor, scaled=True)
         else:
             held = self.codes(tensor)
-            allowed = (-1, 0, 1) if self.packed is None or self.packed.planes == 2 else (-1, 1)
+            dtype = np.dtype(self.dtype if self.packed is None else "int8")
+            low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if self.packed is None else (-1, 1)
             found = np.unique(held)
-            if not np.isin(found, allowed).all():
-                raise InternalError(f"{self.name} holds codes {allowed}, but the ONNX tensor {self.view.onnx!r} gives {found[:5]}.")
-            held = held.astype(np.int8)
+            if found.size and (found[0] < low or found[-1] > high or (self.packed is not None and self.packed.planes == 1 and 0 in found)):
+                raise InternalError(f"{self.name} holds codes from {low} to {high}, but the ONNX tensor {self.view.onnx!r} gives {found[:5]}.")
+            held = held.astype(dtype)
             held = held if self.packed is None else pack_reference(self.packed, held)
         if held.shape != self.shape:
             raise InternalError(

@@ -156,7 +156,7 @@ def test_verify_finds_it_exact(compiled, name):
     report = verify_artifact(artifact, x[:3])
     assert report.ok and report.samples == 3
     assert report.outputs[0].other_class == 0
-    assert (report.totals["codes"] > 0) == (network.on_bits[0] > 0)
+    assert report.totals["codes"] > 0 or network.on_bits[0] == 0  # integer layers have codes, too
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -96,7 +96,7 @@ def test_residues_of_training_are_rounded_to_the_code():
     "changes, tensor, words",
     [
         ({}, np.full((1, 3, 2), 0.5), "holds codes"),  # 0, in one plane
-        ({"packed": None, "dtype": "int8", "shape": (1, 2, 3)}, np.full((1, 3, 2), 9.0), "holds codes"),
+        ({"packed": None, "dtype": "int8", "shape": (1, 2, 3)}, np.full((1, 3, 2), 900.0), "holds codes"),
         ({"shape": (1, 5, 1)}, np.ones((1, 3, 2)), "has shape"),
     ],
     ids=["zero in one plane", "no code", "another shape"],
