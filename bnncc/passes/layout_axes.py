@@ -162,7 +162,14 @@ def _pad(run, var, call):
         order = np.argsort(stored)
         return relax.op.nn.pad(x, width[order].reshape(-1).tolist(), a.pad_mode, float(a.pad_value))
 
-    return _along(run, var, run.value(call.args[0]), build)
+    x = run.mover.whole(run.value(call.args[0]))
+    shape = x.layout.shape
+    if len(shape) == 4 and not width[:2].any() and (shape[1] == 1 or shape[2] == shape[3] == 1):
+        # one pixel, or one channel: NCHW and NHWC are the same memory now, but not with the pad around it
+        perm = (0, 2, 3, 1)
+        x = run.mover.convert(x, x.layout.ordered(perm))
+        return bound(run, var, build(x.expr, [perm.index(i) for i in range(4)]), Layout.plain(static_shape(var)).ordered(perm))
+    return _along(run, var, x, build)
 
 
 def _softmax(build: Callable) -> Callable:
