@@ -207,7 +207,7 @@ class _Recognise(Rewriter):
         root, q = self.found[var]
         if isinstance(q, Levels):
             return self._rounded(var, value, q, builder)
-        thresholds = np.stack([_channel_form(t) for t in np.broadcast_to(q.thresholds, q.thresholds.shape)])
+        thresholds = np.stack([_channel_form(t) for t in q.thresholds])
         code = bnn.quantize(self.mapping.get(root, root), const(thresholds), const(_channel_form(q.flip)), q.lo, q.step, q.step == 1 and self._is_sign(var, root))
         code = builder.emit(code, f"{var.name}_code")
         scale, offset = _channel_form(q.scale), _channel_form(q.offset)
@@ -221,7 +221,6 @@ class _Recognise(Rewriter):
     def _is_sign(self, var, root) -> bool:
         """Tell whether a third level comes from a Sign, rather than from a rounding."""
         return any(self.graph.op(v) == "relax.sign" for v in self.chains.between(var, root))
-
 
     def _rounded(self, var, value, levels: Levels, builder):
         """Keep the source's own rounding and turn each level into its code."""
