@@ -100,7 +100,12 @@ def _check_static(graph: onnx.GraphProto, types: dict[str, TensorType]) -> None:
             if not name:
                 continue
             if known is None or not known.static:
-                shown = "unknown" if known is None or known.shape is None else str(["?" if d is None else d for d in known.shape])
+                if known is None or known.shape is None:
+                    raise UnsupportedOperator(
+                        f"{title(node)}: onnx cannot tell the shape of what this {node.op_type} makes, '{name}', at the model's opset, so it is not "
+                        "supported. Replace the node by simpler operators before the export, or export with another opset."
+                    )
+                shown = str(["?" if d is None else d for d in known.shape])
                 raise ModelShapeError(
                     f"The shape of the tensor '{name}', which {title(node)} makes, is {shown} although all inputs "
                     "have fixed shapes: it depends on the data. Only static shapes are supported: export the model without that node."

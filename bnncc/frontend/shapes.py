@@ -174,7 +174,9 @@ def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     large = [
         onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in graph.initializer if _elements(t) > _LARGEST_SHAPE_CONSTANT
     ]
-    copy = onnx.helper.make_graph(graph.node, graph.name or "graph", [*graph.input, *large], graph.output, small)
+    inputs = {value.name for value in graph.input}
+    outputs = [value for value in graph.output if value.name not in inputs]  # inference forgets the shape of an input that is an output, too
+    copy = onnx.helper.make_graph(graph.node, graph.name or "graph", [*graph.input, *large], outputs, small)
     skeleton = onnx.helper.make_model(copy, opset_imports=model.opset_import)
     skeleton.ir_version = max(model.ir_version, 4)
     return skeleton

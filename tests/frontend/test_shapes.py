@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from bnncc.errors import ModelFormatError, ModelShapeError
+from bnncc.errors import ModelFormatError, ModelShapeError, UnsupportedOperator
 from bnncc.frontend import import_onnx
 
 from .comparing import random_feeds, tensor_differences
@@ -154,3 +154,19 @@ def test_a_failure_of_shape_inference_itself_is_an_error_of_the_model(monkeypatc
     monkeypatch.setattr("onnx.shape_inference.infer_shapes", too_large)
     with pytest.raises(ModelFormatError, match="Shape inference fails on the model: serialized size exceeds 2 GB"):
         import_onnx(make_model(CONV, (1, 3, 8, 8), W))
+
+
+def test_an_output_may_be_an_input_as_well() -> None:
+    describe = helper.make_tensor_value_info
+    x = describe("x", 1, [1, 4])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "graph", [x], [describe("y", 1, [1, 4]), x])
+    imported = import_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10))
+    assert [spec.shape for spec in imported.outputs] == [(1, 4), (1, 4)]
+
+
+def test_an_operator_whose_shape_onnx_cannot_infer_is_named() -> None:
+    weights = {name: np.ones(4, np.float32) for name in "sb"}
+    model = make_model([node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)], (1, 4, 5, 5), weights)
+    model.opset_import[0].version = 21
+    with pytest.raises(UnsupportedOperator, match="GroupNormalization.*cannot tell the shape"):
+        import_onnx(model)
