@@ -9,15 +9,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint clean c++
+.PHONY: demo test test-all lint clean c++ aarch64
 
 demo: $(INSTALLED)
 	@$(BIN)/python examples/digits/demo.py
 
-test: $(INSTALLED) c++
+test: $(INSTALLED) c++ aarch64
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
-test-all: $(INSTALLED) c++
+test-all: $(INSTALLED) c++ aarch64
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 lint: $(INSTALLED)
@@ -51,3 +51,6 @@ $(INSTALLED): pyproject.toml
 
 c++:  # the generated headers are tested from C++, too
 	$(call need,g++ --version,g++)
+
+aarch64:  # what is compiled for 64-bit Arm is run under an emulator
+	$(call need,aarch64-linux-gnu-gcc --version && qemu-aarch64 --version,gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)

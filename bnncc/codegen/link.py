@@ -1,19 +1,16 @@
-"""The C compiler: the system's own, else the one in the ziglang package."""
+"""Entry files and kernels to a shared library, by the C compiler."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shlex
-import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from bnncc.errors import ToolchainError
+from bnncc.toolchain import find_compiler
 
-__all__ = ["find_compiler", "link_library"]
+__all__ = ["link_library"]
 
 # The entry file runs before any check of the processor, so it is compiled for the least that there is. The start files would bring the only
 # writable variables of the library (and undefined weak symbols) for constructors that it does not have.
@@ -22,43 +19,6 @@ _FLAGS = (
     *("-shared", "-nostartfiles", "-s", "-Wl,--no-undefined", "-Wl,--gc-sections", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"),
 )
 _TAIL_LINES = 12
-
-
-def find_compiler(triple: str) -> list[str]:
-    """Return the command of a C compiler.
-
-    The environment variable CC goes first (it may hold options), then ``cc``, ``gcc`` and ``clang``, then ``python -m ziglang cc``.
-
-    Parameters
-    ----------
-    triple : str
-        What to compile for; zig is told, as it would take every instruction of this very machine otherwise.
-
-    Raises
-    ------
-    ToolchainError
-        There is none, or CC names none.
-    """
-    wanted = os.environ.get("CC", "").strip()
-    if wanted:
-        try:
-            command = shlex.split(wanted)
-        except ValueError as error:
-            raise ToolchainError(f"The environment variable CC is {wanted!r}, which is no command line ({error}).") from error
-        if shutil.which(command[0]) is None:
-            raise ToolchainError(
-                f"The environment variable CC is {wanted!r}, but there is no such program. Unset it, or set it to an installed C compiler."
-            )
-        return command
-    for name in ("cc", "gcc", "clang"):
-        if shutil.which(name):
-            return [name]
-    if importlib.util.find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "cc", "-target", triple]
-    raise ToolchainError(
-        "No C compiler was found (cc, gcc, clang or the Python package ziglang); bnncc needs one to link a library. "
-        "Install gcc (Debian, Ubuntu: `apt install gcc libc6-dev`) or run `pip install ziglang`."
-    )
 
 
 def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path, library: Path, folder: Path, triple: str) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
-import platform
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bnncc.errors import LibraryError, TargetError
+from bnncc.runtime.emulator import Emulator
+from bnncc.toolchain import is_native
 
 __all__ = ["Library", "open_library"]
 
@@ -25,13 +29,13 @@ _opened: dict[Path, list[str]] = {}
 
 @dataclass(frozen=True)
 class Library:
-    """An open library, its metadata, and its C functions by entry."""
+    """An open library, its metadata, and its functions by entry: ``function(inputs, outputs, workspace)`` on arrays gives the C function's code."""
 
     path: Path
     metadata: dict
-    functions: dict[str, ctypes._CFuncPtr]
+    functions: dict[str, Callable[[Sequence[np.ndarray], Sequence[np.ndarray], np.ndarray], int]]
     variant: str
-    error_text: ctypes._CFuncPtr
+    error_text: Callable[[int], bytes]
 
 
 def _read_metadata(folder: Path) -> dict:
@@ -74,14 +78,6 @@ def _check_file(path: Path, metadata: dict) -> None:
         )
 
 
-def _check_machine(metadata: dict) -> None:
-    built, here = metadata["triple"].partition("-")[0], platform.machine()
-    if built != {"AMD64": "x86_64", "arm64": "aarch64"}.get(here, here):
-        raise TargetError(
-            f"The library {metadata['name']} was compiled for {built}, this machine is {here}. Compile it with --target native."
-        )
-
-
 def _spelling(file: Path, content: str) -> str:
     """Return the path of a library, spelled so that each content has a spelling of its own."""
     contents = _opened.setdefault(file, [])
@@ -100,6 +96,25 @@ def _missing_features(library: ctypes.CDLL, metadata: dict) -> str:
     return ", ".join(min(missing.values(), key=len))
 
 
+def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array:
+    """Return the addresses as C lays out both a structure of pointers and an array of them; one more keeps an empty list valid."""
+    return (ctypes.c_void_p * (len(arrays) + 1))(*(array.__array_interface__["data"][0] for array in arrays))
+
+
+def _on_arrays(function: ctypes._CFuncPtr) -> Callable:
+    return lambda inputs, outputs, workspace: function(_pointers(inputs), _pointers(outputs), workspace.ctypes.data)
+
+
+def _open_emulated(file: Path, metadata: dict) -> Library:
+    name = metadata["name"]
+    emulator = Emulator(file, metadata["triple"], metadata["workspace_align"])
+    chosen = emulator.text(f"{name}_variant")
+    if not chosen:
+        raise TargetError(f"The library {file} was compiled for {metadata['target']}, but the emulated processor lacks instructions that it needs.")
+    functions = {entry: emulator.function(signature["symbol"], signature["workspace_bytes"]) for entry, signature in metadata["entries"].items()}
+    return Library(file, metadata, functions, f"{chosen.decode()}, emulated", lambda code: emulator.text(f"{name}_error", code))
+
+
 def open_library(path: Path) -> Library:
     """Open the compiled model in a folder, or of a library file in one.
 
@@ -109,6 +124,8 @@ def open_library(path: Path) -> Library:
         There is none, or it is damaged.
     TargetError
         This machine cannot run it.
+    ToolchainError
+        It is for another architecture, and what emulates that is not installed.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
@@ -119,7 +136,8 @@ def open_library(path: Path) -> Library:
     if path != folder and path.name != file.name:
         raise LibraryError(f"{path} is not the library that {folder / _METADATA_FILE} describes, which is {file.name}.")
     _check_file(file, metadata)
-    _check_machine(metadata)
+    if not is_native(metadata["triple"]):
+        return _open_emulated(file, metadata)
     try:
         library = ctypes.CDLL(_spelling(file.resolve(), metadata["library_sha256"]))
     except OSError as error:
@@ -137,7 +155,7 @@ def open_library(path: Path) -> Library:
     for entry, signature in metadata["entries"].items():
         function = getattr(library, signature["symbol"])
         function.restype, function.argtypes = ctypes.c_int32, [ctypes.c_void_p] * 3
-        functions[entry] = function
+        functions[entry] = _on_arrays(function)
     error_text = getattr(library, f"{name}_error")
     error_text.restype, error_text.argtypes = ctypes.c_char_p, [ctypes.c_int32]
     return Library(file, metadata, functions, chosen.decode(), error_text)

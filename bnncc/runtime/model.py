@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,11 +24,6 @@ def _aligned(nbytes: int, alignment: int) -> np.ndarray:
 
 def _specs(rows: Sequence[Mapping], prefix: str) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(row.get("name", f"{prefix}{index}"), tuple(row["shape"]), row["dtype"]) for index, row in enumerate(rows))
-
-
-def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array:
-    """Return the addresses as C lays out both a structure of pointers and an array of them; one more keeps an empty list valid."""
-    return (ctypes.c_void_p * (len(arrays) + 1))(*(array.__array_interface__["data"][0] for array in arrays))
 
 
 class CompiledModel:
@@ -166,7 +160,7 @@ class CompiledModel:
         nbytes = self.metadata["entries"][entry]["workspace_bytes"]
         if workspace is None or workspace.nbytes < nbytes:
             workspace = self._local.workspace = _aligned(nbytes, self.metadata["workspace_align"])
-        code = self._library.functions[entry](_pointers(arrays), _pointers(results), workspace.ctypes.data)
+        code = self._library.functions[entry](arrays, results, workspace)
         if code:
             raise InternalError(f"{self.path} returned {code}: {self._library.error_text(code).decode()}")
 

@@ -26,7 +26,10 @@ class Variant:
     word_bits : int
         Widest word of a packed tensor, in bits.
     cpu_features : tuple of str
-        What the processor must have, as the names that the generated CPUID check knows.
+        What the processor must have, as the names that the generated check knows.
+    instructions : frozenset of str
+        Those that a schedule is chosen by and LLVM does not find by itself: ``pshufb`` and ``pmaddwd`` of x86, its ``vpopcnt`` and ``vpternlog`` on
+        512 bits; ``cnt`` (popcount of bytes) and ``bsl`` (bitwise select) of NEON.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Variant:
     vector_registers: int
     word_bits: int = 64
     cpu_features: tuple[str, ...] = ()
+    instructions: frozenset[str] = frozenset()
 
     def __post_init__(self):
         if not self.name.isidentifier():

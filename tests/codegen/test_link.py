@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from bnncc.codegen import link
+from bnncc import toolchain
 from bnncc.errors import ToolchainError
 from bnncc.runtime import load
 from codegen import modules
@@ -37,36 +37,36 @@ def test_the_variable_cc_goes_first_and_may_hold_options(empty_path, monkeypatch
     script(empty_path, "cc", "exit 0")
     script(empty_path, "mycc", "exit 0")
     monkeypatch.setenv("CC", "mycc -m64 '-DX=a b'")
-    assert link.find_compiler(TRIPLE) == ["mycc", "-m64", "-DX=a b"]
+    assert toolchain.find_compiler(TRIPLE) == ["mycc", "-m64", "-DX=a b"]
 
 
 def test_the_systems_compilers_are_tried_in_order(empty_path):
     script(empty_path, "clang", "exit 0")
-    assert link.find_compiler(TRIPLE) == ["clang"]
+    assert toolchain.find_compiler(TRIPLE) == ["clang"]
     script(empty_path, "gcc", "exit 0")
-    assert link.find_compiler(TRIPLE) == ["gcc"]
+    assert toolchain.find_compiler(TRIPLE) == ["gcc"]
     script(empty_path, "cc", "exit 0")
-    assert link.find_compiler(TRIPLE) == ["cc"]
+    assert toolchain.find_compiler(TRIPLE) == ["cc"]
 
 
 def test_the_ziglang_package_serves_where_there_is_no_compiler(empty_path, monkeypatch, tmp_path):
     (tmp_path / "ziglang").mkdir()
     (tmp_path / "ziglang" / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    assert link.find_compiler(TRIPLE) == [sys.executable, "-m", "ziglang", "cc", "-target", TRIPLE]
+    assert toolchain.find_compiler(TRIPLE) == [sys.executable, "-m", "ziglang", "cc", "-target", TRIPLE]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="the package ziglang is not installed")
 def test_the_ziglang_package_links_a_library_that_runs(tmp_path, monkeypatch):
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(link.shutil, "which", lambda name: None)
+    monkeypatch.setattr(toolchain.shutil, "which", lambda name: None)
     modules.emit_network(tmp_path / "out", "x86-64")
     x = np.ones((6, 8), np.float32)
     np.testing.assert_array_equal(load(tmp_path / "out")(x)["again"], modules.network_reference(x)["again"])
 
 
 def test_no_compiler_at_all_says_what_to_install(empty_path, monkeypatch, tmp_path):
-    monkeypatch.setattr(link.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ToolchainError, match=r"(?s)apt install gcc libc6-dev.*pip install ziglang"):
         modules.emit_popcount(tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -75,13 +75,13 @@ def test_no_compiler_at_all_says_what_to_install(empty_path, monkeypatch, tmp_pa
 def test_a_cc_that_does_not_exist_is_named(empty_path, monkeypatch):
     monkeypatch.setenv("CC", "no-such-cc -O2")
     with pytest.raises(ToolchainError, match="CC is 'no-such-cc -O2', but there is no such program"):
-        link.find_compiler(TRIPLE)
+        toolchain.find_compiler(TRIPLE)
 
 
 def test_a_cc_that_is_no_command_line_is_named(empty_path, monkeypatch):
     monkeypatch.setenv("CC", "gcc 'x")
     with pytest.raises(ToolchainError, match='CC is "gcc \'x", which is no command'):
-        link.find_compiler(TRIPLE)
+        toolchain.find_compiler(TRIPLE)
 
 
 def test_a_failing_compiler_shows_its_last_lines(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import platform
 import pytest
 from codegen import modules
 
-from bnncc.errors import LibraryError, TargetError
+from bnncc.errors import LibraryError, TargetError, ToolchainError
 from bnncc.runtime import load
 from bnncc.targets import find_target
 from bnncc.targets.x86 import runs_here
@@ -121,9 +121,10 @@ def test_a_library_that_the_loader_refuses_is_refused(out, monkeypatch):
         load(out)
 
 
-def test_a_library_for_another_architecture_is_refused(out, monkeypatch):
+def test_a_library_for_another_architecture_is_refused_where_there_is_no_emulator(out, monkeypatch, tmp_path):
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    with pytest.raises(TargetError, match="compiled for x86_64, this machine is aarch64"):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolchainError, match=r"(?s)qemu-x86_64 was not found.*apt install qemu-user gcc-x86-64-linux-gnu libc6-dev-amd64-cross"):
         load(out)
 
 

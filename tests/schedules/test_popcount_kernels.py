@@ -18,7 +18,7 @@ from bnncc.targets.x86 import V2, V3, V4, runs_here
 from group_runner import assembly, check_exact, group, words
 
 # The 512-bit schedule in code that any AVX2 machine runs: LLVM splits the vectors.
-WIDE = Variant("wide", V3.tvm_target, 512, 32, cpu_features=V4.cpu_features)
+WIDE = Variant("wide", V3.tvm_target, 512, 32, cpu_features=V4.cpu_features, instructions=frozenset({"vpopcnt", "pmaddwd"}))
 EDGES = (1, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 
 

@@ -14,6 +14,7 @@ from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, arrange_weights
+from bnncc.schedules.statements import const
 
 __all__ = ["conv2d", "dense", "pair_weights"]
 
@@ -36,12 +37,20 @@ def pair_weights(weights: np.ndarray) -> np.ndarray:
     return padded.view("<i4").astype(np.int32)
 
 
-def _multiply_add(lanes: int):
+def _multiply_add(lanes: int, paired: bool):
+    """Return the step: one instruction where the machine multiplies pairs, else the two products apart."""
+
+    def apart(acc, x, w):
+        half = const(16, "int32", lanes)
+        low = [tirx.shift_right(tirx.shift_left(v, half), half) for v in (x, w)]
+        high = [tirx.shift_right(v, half) for v in (x, w)]
+        return acc + low[0] * low[1] + high[0] * high[1]
+
     def step(acc, x, w):
         x, w = (tirx.call_intrin(f"int16x{2 * lanes}", "tirx.reinterpret", v) for v in (x, w))
         return acc + tirx.call_llvm_pure_intrin(f"int32x{lanes}", _MULTIPLY_ADD[lanes], x, w)
 
-    return step
+    return step if paired else apart
 
 
 def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int], depth: int, at) -> Kernel:
@@ -60,7 +69,7 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
         weight_dtype="int32",
         tile_dtype="int32",
         vectors=vectors,
-        step=_multiply_add(lanes),
+        step=_multiply_add(lanes, "pmaddwd" in builder.variant.instructions),
         finish=lambda acc: acc,
     )
     size = c.tap_count * c.lanes * c.group_vectors * c.groups

@@ -55,7 +55,7 @@ def lookup(shape: BinaryShape, variant: Variant) -> Formulation | None:
     lanes = min(variant.vector_bits, 256) // 8
     c = _contraction(shape, lanes)
     filled = c.group_outputs / (c.group_vectors * lanes)
-    if "avx512vpopcntdq" in variant.cpu_features or filled < 0.6 or shape.pixels < 2:
+    if "pshufb" not in variant.instructions or "vpopcnt" in variant.instructions or filled < 0.6 or shape.pixels < 2:
         return None
 
     def fill(body, c, tile_shape, weights, tile, load_x):

@@ -65,7 +65,7 @@ def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
     """
     inputs = shape.taps[0] * shape.taps[1] * shape.inputs
     filled = shape.outputs / (variant.vector_bits * -(-shape.outputs // variant.vector_bits))
-    if "avx512vpopcntdq" in variant.cpu_features or filled < _LEAST_FILLED or shape.pixels < _LEAST_PIXELS:
+    if "vpopcnt" in variant.instructions or filled < _LEAST_FILLED or shape.pixels < _LEAST_PIXELS:
         return None
     if inputs < _LEAST_INPUTS or inputs < _LEAST_FILLED * 64 * _words(shape):
         return None
@@ -128,7 +128,7 @@ class _Sliced:
         self.pixels = tile_shape.rows * tile_shape.row_pixels
         self.words = _words(shape)
         self.counts = (shape.taps[0] * shape.taps[1] * shape.inputs).bit_length()
-        self.ternary = variant.vector_bits == 512 and "avx512f" in variant.cpu_features
+        self.adder = next((name for name in ("vpternlog", "bsl") if name in variant.instructions), None)
         # a case byte reaches 224; rows of 64 bytes double it
         self.shift = min(self.row_bytes, 32).bit_length() - 1
         self.scale = self.row_bytes >> self.shift
@@ -248,7 +248,7 @@ class _Sliced:
         body, width = self.body, self.register_words
         first = pixel * (self.counts * width)
         old = [body.bind(body.load(planes, first + plane * width, width), "c") for plane in range(1, self.counts)]
-        counter = VerticalCounter(body, old, self.ternary)
+        counter = VerticalCounter(body, old, self.adder)
         for place in places:
             counter.add(body.bind(self._look(cases, place, rows, pixel), "w"), 0)
         counter.finish()

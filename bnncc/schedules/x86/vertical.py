@@ -21,14 +21,15 @@ class VerticalCounter:
     body : Statements
     planes : list
         The planes so far; `planes` holds the sums after `finish`.
-    ternary : bool
-        Whether the machine has ``vpternlogq`` on vectors of 512 bits; the planes are of type ``uint64x8`` then.
+    adder : {None, "vpternlog", "bsl"}
+        An instruction of three operands that a full adder is made of: ``vpternlogq`` on vectors of 512 bits (the planes are of type ``uint64x8`` then),
+        or a bitwise select.
     """
 
-    def __init__(self, body: Statements, planes: list, ternary: bool):
+    def __init__(self, body: Statements, planes: list, adder: str | None = None):
         self.planes = list(planes)
         self._body = body
-        self._ternary = ternary
+        self._adder = adder
         self._waiting: list[list] = [[] for _ in planes]
 
     def add(self, bits, plane: int) -> None:
@@ -57,12 +58,15 @@ class VerticalCounter:
 
     def _full_adder(self, a, b, c) -> tuple:
         bind = self._body.bind
-        if self._ternary:
+        if self._adder == "vpternlog":
             name = "llvm.x86.avx512.pternlog.q.512"
             parity, majority = (tirx.call_llvm_pure_intrin("uint64x8", name, a, b, c, tirx.const(table, "int32")) for table in (0x96, 0xE8))
             return bind(parity, "s"), bind(majority, "m")
         x = bind(tirx.bitwise_xor(a, b), "x")
         total = bind(tirx.bitwise_xor(x, c), "s")
+        if self._adder == "bsl":
+            # c where a and b differ, else b: LLVM makes one instruction of this spelling, three of most others
+            return total, bind(tirx.bitwise_xor(tirx.bitwise_and(bind(tirx.bitwise_xor(b, c), "d"), x), b), "m")
         return total, bind(tirx.bitwise_xor(tirx.bitwise_and(a, b), tirx.bitwise_and(x, c)), "m")
 
 
