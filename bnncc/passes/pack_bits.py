@@ -181,17 +181,32 @@ class _Pack(Rewriter):
         if self._same_words(w, groups):
             return x
         index = np.stack([np.zeros(w.channels, np.int32), np.arange(w.channels, dtype=np.int32)], axis=1)
-        return builder.emit(self._gather([x], [w], index, groups), f"{old_var.name}_by_group")
+        return builder.emit(self._gather([x], [w], index, builder, groups), f"{old_var.name}_by_group")
 
-    def _gather(self, inputs, words, index, groups=1):
-        """Gather channels by rows of (input, channel), in every plane alike."""
+    def _gather(self, inputs, words, index, builder, groups=1):
+        """Gather channels by rows of (input, channel), in every plane alike; what an input gathered itself is taken from where that took it."""
         channels = np.array([w.channels for w in words])
         planes = [index + np.stack([np.zeros(len(index), int), plane * channels[index[:, 0]]], axis=1) for plane in range(words[0].planes)]
+        sources: dict[tuple, int] = {}  # (tensor, channels, groups) to its number
+        rows = np.concatenate(planes)
+        gathered = rows.copy()
+        for i, (x, w) in enumerate(zip(inputs, words, strict=True)):
+            mine, made = rows[:, 0] == i, builder.values.get(x)
+            if is_bnn(made, "gather_channels"):
+                known = list(zip(made.args[1:], made.attrs.in_channels, made.attrs.in_groups, strict=True))
+                gathered[mine] = constant(made.args[0])[rows[mine, 1]]
+            else:
+                known = [(x, *w.flat)]
+                gathered[mine, 0] = 0
+            used = sorted(set(gathered[mine, 0].tolist()))
+            number = {k: sources.setdefault(known[k], len(sources)) for k in used}
+            gathered[mine, 0] = [number[k] for k in gathered[mine, 0].tolist()]
+        tensors, in_channels, in_groups = zip(*sources, strict=True)
         return bnn.gather_channels(
-            const(np.concatenate(planes).astype(np.int32)),
-            *inputs,
-            in_channels=[w.flat[0] for w in words],
-            in_groups=[w.flat[1] for w in words],
+            const(gathered.astype(np.int32)),
+            *tensors,
+            in_channels=[int(c) for c in in_channels],
+            in_groups=[int(g) for g in in_groups],
             out_channels=len(index) * words[0].planes,
             out_groups=groups * words[0].planes,
             word_bits=self.bits,
@@ -209,7 +224,7 @@ class _Pack(Rewriter):
         if old.attrs.axis % rank == rank - 1:
             index = np.concatenate([np.stack([np.full(w.channels, i), np.arange(w.channels)], axis=1) for i, w in enumerate(words)])
             self.words[var] = _Words(len(index), 1, self.planes[var])
-            return self._gather(inputs, words, index)
+            return self._gather(inputs, words, index, builder)
         if len(set(words)) == 1:
             self.words[var] = words[0]
             return op.concat(inputs, axis=old.attrs.axis)
@@ -225,7 +240,7 @@ class _Pack(Rewriter):
             picked = constant(old.args[1]).reshape(-1)
             if old.attrs.axis % len(shape) == last:
                 self.words[var] = _Words(len(picked), 1, w.planes)
-                return self._gather([x], [w], np.stack([np.zeros_like(picked), picked], axis=1))
+                return self._gather([x], [w], np.stack([np.zeros_like(picked), picked], axis=1), builder)
         if name == "relax.strided_slice":
             return self._slice(var, old, builder, x, w, shape)
         if name == "relax.permute_dims" and int(old.attrs.axes[-1]) % len(shape) == last:
@@ -254,7 +269,7 @@ class _Pack(Rewriter):
             return x
         picked = np.arange(w.channels)[slice(*channel)]
         self.words[var] = _Words(len(picked), 1, w.planes)
-        return self._gather([x], [w], np.stack([np.zeros_like(picked), picked], axis=1))
+        return self._gather([x], [w], np.stack([np.zeros_like(picked), picked], axis=1), builder)
 
     def _conv2d(self, old, builder):
         attrs, signs = old.attrs, constant(old.args[1])

@@ -50,8 +50,8 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
     (
         "fold",
         (
-            fold_pool,  # before thresholds: a pool between accumulator and quantizer would end the chain
-            fold_take,  # before thresholds, likewise
+            fold_take,  # before pools and thresholds: a selection between accumulator and quantizer would end the chain
+            fold_pool,  # before thresholds, likewise
             fold_padding,
             fold_thresholds,
             decide_sign_zero,  # after thresholds: these prove many zeros impossible

@@ -15,7 +15,7 @@ the codes exactly, since only the levels themselves can arrive::
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tvm
@@ -29,7 +29,7 @@ from bnncc.passes.integers import Levels, even_levels
 from bnncc.passes.rewrite import Builder, Graph, Rewriter, const, op_name
 from bnncc.passes.steps import StepAnalysis, Steps, previous_float
 
-__all__ = ["recognise_quantize", "Quantizer", "quantizer_of"]
+__all__ = ["recognise_quantize", "Quantizer", "quantizer_of", "code_quantizer"]
 
 
 _MOST_THRESHOLDS = 7
@@ -106,6 +106,13 @@ def level_quantizer(steps: Steps, levels: Levels) -> Quantizer | None:
     """Return thresholds and codes for evenly spaced levels; None where a channel is not monotone."""
     lo, step = int(levels.codes[0]), int(levels.codes[1] - levels.codes[0])
     return _by_direction(steps, np.searchsorted(levels.values, steps.values), len(levels.values), lo, step, levels.scale, levels.offset)
+
+
+def code_quantizer(steps: Steps, lo: int, step: int, thresholds: int) -> Quantizer | None:
+    """Return the quantizer whose codes a step function takes, with the thresholds by channel; None where a channel is not monotone."""
+    index = (steps.values.astype(np.int64) - lo) // step
+    q = _by_direction(steps, index, thresholds + 1, lo, step, np.float32(1), np.float32(0))
+    return q and replace(q, thresholds=np.stack([_channel_form(t) for t in q.thresholds]), flip=_channel_form(q.flip))
 
 
 def _by_direction(steps, index, count, lo, step, scale, offset) -> Quantizer | None:

@@ -11,7 +11,7 @@ from bnncc.ops import bnn
 from bnncc.passes.fold_pool import fold_pool
 from bnncc.passes.rewrite import const
 
-from .programs import bindings, module, operators, rewritten, unchanged
+from .programs import binarized, bindings, module, operators, rewritten, unchanged
 
 SHAPE = (2, 7, 6, 3)
 T = np.array([[0.0, -0.5, 0.25]], np.float32)
@@ -69,10 +69,24 @@ def test_one_direction_for_all_channels_is_spelled_out():
     assert call.args[1].value.numpy().tolist() == [-1] * 3
 
 
+@pytest.mark.parametrize("ternary", [False, True])
+def test_what_stands_between_pool_and_quantizer_is_inside_the_thresholds(ternary):
+    gamma, beta = np.array([-1.5, 2, 0.25], np.float32), np.array([0.5, -1, 0], np.float32)
+
+    def pool(x):
+        y = op.add(op.multiply(op.nn.max_pool2d(x, (2, 2), layout="NHWC"), const(gamma)), const(beta))
+        return binarized(y, ternary)
+
+    after = rewritten(fold_pool, module(pool, (SHAPE, "float32")))
+    assert operators(after) == ["bnn.quantize", "bnn.max_pool2d"]
+    (call,) = bindings(after, "bnn.max_pool2d")
+    assert call.args[1].value.numpy().tolist() == [-1, 1, 1]
+
+
 STAYING = {
     "thresholds that vary over the map": lambda x: quantized(op.nn.max_pool2d(x, (1, 1), layout="NHWC"), np.zeros((1, 7, 6, 3), np.float32)),
     "a mean": lambda x: quantized(op.nn.avg_pool2d(x, (2, 2), layout="NHWC")),
-    "something in between": lambda x: quantized(op.nn.relu(op.nn.max_pool2d(x, (2, 2), layout="NHWC"))),
+    "something in between that turns over": lambda x: quantized(op.abs(op.nn.max_pool2d(x, (2, 2), layout="NHWC")), np.ones((1, 3), np.float32)),
     "a pool behind the quantizer": lambda x: bnn.max_pool2d(quantized(x), const(FLIP), (2, 2), (1, 1), (0, 0, 0, 0), (1, 1)),
     "a pool in front of nothing": lambda x: op.nn.max_pool2d(x, (2, 2), layout="NHWC"),
     "a pool of another layout": lambda x: quantized(op.nn.max_pool2d(x, (2, 2), layout="NCHW"), T[:, :1], np.int8(1)),

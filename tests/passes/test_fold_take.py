@@ -11,7 +11,7 @@ from bnncc.ops import bnn
 from bnncc.passes.fold_take import fold_take
 from bnncc.passes.rewrite import const
 
-from .programs import module, operators, rewritten, unchanged
+from .programs import bindings, module, operators, rewritten, unchanged
 
 SHAPE = (2, 5, 3)
 TWICE = np.array([0, 1, 2, 0, 1, 2], np.int32)
@@ -63,11 +63,30 @@ def test_one_threshold_for_all_repetitions():
     assert "take" not in operators(after)
 
 
+SELECTIONS = {
+    "another order": ([0, 2, 1, 0, 1, 2], 2),
+    "channels next to themselves": ([0, 0, 1, 1, 2, 2], 2),
+    "a part of the channels": ([0, 1, 2, 0, 1], 2),
+    "a channel that nothing selects": ([2, 0, 2, 0], 2),
+    "a permutation": ([2, 0, 1], 1),
+}
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_any_selection_of_channels_becomes_one_of_their_codes(name):
+    index, quantizers = SELECTIONS[name]
+    after = rewritten(fold_take, module(taken(index, T[:, : len(index)], FLIP[: len(index)]), (SHAPE, "float32")))
+    assert operators(after) == ["bnn.quantize"] * quantizers + ["concat"] * (quantizers > 1) + ["take"]
+    assert all(str(call.args[0].ty.dtype) == "int8" for call in bindings(after, "take"))
+
+
+def test_channels_in_their_own_order_need_no_selection():
+    after = rewritten(fold_take, module(taken([0, 1, 2], T[:, :3], FLIP[:3]), (SHAPE, "float32")))
+    assert operators(after) == ["bnn.quantize"]
+
+
 STAYING = {
-    "another order": taken([0, 2, 1, 0, 1, 2]),
-    "channels next to themselves": taken([0, 0, 1, 1, 2, 2]),
-    "a part of the channels": taken([0, 1, 2, 0, 1], T[:, :5], FLIP[:5]),
-    "no repetition": taken([0, 1, 2], T[:, :3], FLIP[:3]),
+    "one channel many times, the others never": taken([1, 1, 1, 1, 1], T[:, :5], FLIP[:5]),
     "rows": taken([0, 1, 2, 3, 4] * 2, T[:, :3], FLIP[:3], axis=1),
     "one channel": taken(1, T[:, :1], FLIP[:1]),
     "no take": lambda x: bnn.quantize(x, const(T[:, :3]), const(FLIP[:3])),
