@@ -21,7 +21,7 @@ from bnncc.passes.code_range import CodeRange, accumulator_bounds, code_range, r
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Rewriter, const
 
-__all__ = ["fold_thresholds", "accumulator_values", "NEVER"]
+__all__ = ["fold_thresholds", "integer_thresholds", "accumulator_values", "NEVER"]
 
 NEVER = 1 << 29
 """Integer threshold that no accumulator reaches (twice it still fits int32)."""
@@ -42,6 +42,41 @@ def accumulator_values(call, codes: CodeRange) -> np.ndarray:
     length = int(np.prod(static_shape(call.args[1])[1:]))
     even = codes.levels == 2 and not (is_bnn(call, "conv2d") and any(call.attrs.padding) and call.attrs.pad_code == 0)
     return np.arange(-length, length + 1, 2 if even else 1, dtype=np.int32)
+
+
+def integer_thresholds(values: np.ndarray, count: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the thresholds and directions of ``bnn.quantize`` that make `count` of an integer; None where a channel neither only rises nor only falls.
+
+    Parameters
+    ----------
+    values : ndarray, int32, shape (n,)
+        Every value the integer takes, ascending.
+    count : ndarray, int, shape (n, ...)
+        How many levels above the lowest the code is, at each value.
+    top : int
+        The largest count.
+
+    Returns
+    -------
+    thresholds : ndarray, int32, shape (top, ...), leading axes of size 1 dropped
+    flip : ndarray, int8
+    """
+    rising, falling = np.all(np.diff(count, axis=0) >= 0, axis=0), np.all(np.diff(count, axis=0) <= 0, axis=0)
+    if not np.all(rising | falling):
+        return None
+    thresholds = []
+    for level in range(1, top + 1):
+        reached = count >= level
+        any_reached = reached.any(0)
+        first, last = np.argmax(reached, axis=0), len(values) - 1 - np.argmax(reached[::-1], axis=0)
+        rise = np.where(any_reached, np.where(first == 0, -NEVER, values[first]), NEVER)
+        fall = np.where(any_reached, np.where(last == len(values) - 1, NEVER, values[last]), -NEVER)
+        thresholds.append(np.where(rising, rise, fall))
+    flip = np.where(rising, 1, -1).astype(np.int8)
+    thresholds = np.stack(thresholds).astype(np.int32)
+    while thresholds.ndim > 2 and thresholds.shape[1] == 1:
+        thresholds, flip = thresholds[:, 0], flip[0]
+    return thresholds, flip
 
 
 class _Fold(Rewriter):
@@ -72,27 +107,14 @@ class _Fold(Rewriter):
         points = values.reshape(-1, *(1,) * len(shape))
         codes = np.broadcast_to(self.chains.evaluate(var, {root: points}), (len(values), *shape))
         count = (codes.astype(np.int32) - quantizer.attrs.lo) // quantizer.attrs.step
-        rising, falling = np.all(np.diff(count, axis=0) >= 0, axis=0), np.all(np.diff(count, axis=0) <= 0, axis=0)
-        if not np.all(rising | falling):
+        lo, step, top = quantizer.attrs.lo, quantizer.attrs.step, static_shape(quantizer.args[1])[0]
+        if (lo, step, top) == (-1, 1, 2) and not np.any(count == 1):
+            lo, step, top, count = -1, 2, 1, count // 2
+        found = integer_thresholds(values, count, top)
+        if found is None:
             self.ctx.warn(f"{self.ctx.onnx_name(var.name)}: the chain from the accumulator is not monotone in every channel; it stays in float.")
             return None
-        lo, step, top = quantizer.attrs.lo, quantizer.attrs.step, static_shape(quantizer.args[1])[0]
-        if (lo, step, top) == (-1, 1, 2):
-            zeros = int(np.any(count == 1, axis=0).sum())
-            if not zeros:
-                lo, step, top, count = -1, 2, 1, count // 2
-        thresholds = []
-        for level in range(1, top + 1):
-            reached = count >= level
-            any_reached = reached.any(0)
-            first, last = np.argmax(reached, axis=0), len(values) - 1 - np.argmax(reached[::-1], axis=0)
-            rise = np.where(any_reached, np.where(first == 0, -NEVER, values[first]), NEVER)
-            fall = np.where(any_reached, np.where(last == len(values) - 1, NEVER, values[last]), -NEVER)
-            thresholds.append(np.where(rising, rise, fall))
-        flip = np.where(rising, 1, -1).astype(np.int8)
-        thresholds = np.stack(thresholds).astype(np.int32)
-        while thresholds.ndim > 2 and thresholds.shape[1] == 1:
-            thresholds, flip = thresholds[:, 0], flip[0]
+        thresholds, flip = found
         return bnn.quantize(self.mapping[root], const(thresholds), const(flip), lo, step, step == 1 and quantizer.attrs.sign)
 
 

@@ -13,6 +13,7 @@ from bnncc.passes.context import PassContext
 from bnncc.passes.decide_sign_zero import decide_sign_zero
 from bnncc.passes.fold_padding import fold_padding
 from bnncc.passes.fold_pool import fold_pool
+from bnncc.passes.fold_sums import fold_sums
 from bnncc.passes.fold_take import fold_take
 from bnncc.passes.fold_thresholds import fold_thresholds
 from bnncc.passes.fuse_epilogue import fuse_epilogue
@@ -54,6 +55,7 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
             fold_pool,  # before thresholds, likewise
             fold_padding,
             fold_thresholds,
+            fold_sums,
             decide_sign_zero,  # after thresholds: these prove many zeros impossible
         ),
     ),

@@ -153,6 +153,16 @@ def _feeds_layer(graph: Graph, var: relax.Var) -> bool:
     return False
 
 
+def _joins_codes(chains: Chains, var: relax.Var, steps: dict[relax.Var, Steps]) -> bool:
+    """Tell whether a tensor is added to, or subtracted from, another one of evenly spaced levels: then both are codes, and their sum is one of integers."""
+    for user in chains.graph.users(var):
+        made = chains.graph.value(user)
+        if op_name(made) in ("relax.add", "relax.subtract") and not made.args[0].same_as(made.args[1]):
+            if all(a in steps and even_levels(steps[a].values) is not None for a in made.args):
+                return True
+    return False
+
+
 def _nearer_quantizer(chains: Chains, var: relax.Var) -> tuple[relax.Var, Quantizer] | None:
     """Return a quantizer of a tensor further down the chain, where the function of the root is none (a sign behind a PReLU that turns over)."""
     root = chains.root[var]
@@ -191,7 +201,7 @@ def _find(chains: Chains, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, 
         elif (nearer := _nearer_quantizer(chains, var)) is not None:
             result[var] = nearer
         else:
-            levels = even_levels(found.values) if dtype_of(var) == "float32" and _feeds_layer(graph, var) else None
+            levels = even_levels(found.values) if dtype_of(var) == "float32" and (_feeds_layer(graph, var) or _joins_codes(chains, var, steps)) else None
             if levels is not None:
                 few = level_quantizer(found, levels) if len(levels.values) <= _MOST_THRESHOLDS + 1 else None
                 result[var] = (chains.root[var], few or levels)
@@ -231,12 +241,13 @@ class _Recognise(Rewriter):
 
     def _rounded(self, var, value, levels: Levels, builder):
         """Keep the source's own rounding and turn each level into its code."""
-        real = result = builder.emit(value, f"{var.name}_real")
+        whole = builder.emit(value, f"{var.name}_real")
         if levels.offset:
-            result = builder.emit(op.subtract(real, const(levels.offset)), f"{var.name}_shifted")
-        inverse = np.float32(1 / np.float64(levels.scale))
-        result = op.multiply(result, const(inverse))
-        whole = builder.emit(op.round(builder.emit(result, f"{var.name}_steps")), f"{var.name}_whole")
+            whole = builder.emit(op.subtract(whole, const(levels.offset)), f"{var.name}_shifted")
+        if levels.offset or levels.scale != 1:  # else the levels are their own codes
+            inverse = np.float32(1 / np.float64(levels.scale))
+            steps = builder.emit(op.multiply(whole, const(inverse)), f"{var.name}_steps")
+            whole = builder.emit(op.round(steps), f"{var.name}_whole")
         bounded = builder.emit(op.clip(whole, int(levels.codes[0]), int(levels.codes[-1])), f"{var.name}_bounded")  # tells the range to what reads the codes
         code = builder.emit(op.astype(bounded, levels.dtype), f"{var.name}_code")
         view = self.ctx.tensors.get(var.name)

@@ -28,6 +28,7 @@ _UNKNOWN = np.nan
 
 _INCREASING = frozenset(f"relax.{n}" for n in "floor ceil round tanh sigmoid exp nn.relu clip astype".split())
 _LEVELS = frozenset(f"relax.{n}" for n in "sign round floor ceil astype bnn.quantize".split())
+_CLIPS = frozenset(("relax.clip", "relax.maximum", "relax.minimum"))
 _COMPARISONS = {
     "relax.greater": (np.greater,),
     "relax.less_equal": (np.greater,),
@@ -114,6 +115,7 @@ class StepAnalysis:
         self.chains, self.root = chains, root
         flat = (1,) * len(static_shape(root))
         self._unbounded: set[relax.Var] = set()
+        self._bounded: set[relax.Var] = set()  # clips of unbounded roundings
         self._states: dict[relax.Var, _Pieces | None] = {root: _Pieces(np.zeros((0, *flat), np.float32), np.ones((1, *flat)))}
 
     def steps_of(self, var: relax.Var) -> Steps | None:
@@ -156,11 +158,14 @@ class StepAnalysis:
         op = op_name(call)
         if op in _COMPARISONS:
             return self._with_changes(breaks, self._comparison(call, moving))
-        if op in _LEVELS and (op != "relax.astype" or dtype_of(var).startswith(("int", "uint"))):
+        clipped = op in _CLIPS and any(a in self._unbounded for a in call.args)
+        if clipped or op in _LEVELS and (op != "relax.astype" or dtype_of(var).startswith(("int", "uint"))):
             levels = self._levels(var, op, call)
             if levels is None:  # an unbounded rounding; monotone all the same
                 self._unbounded.add(var)
                 return breaks
+            if clipped:
+                self._bounded.add(var)
             return self._with_changes(breaks, [lambda x: self._at(var, x) >= levels], len(levels)) if len(levels) else breaks
         if op == "relax.astype" and dtype_of(var) == "bool":
             return self._with_changes(breaks, [lambda x: self._at(call.args[0], x) >= 0, lambda x: self._at(call.args[0], x) > 0])
@@ -189,7 +194,7 @@ class StepAnalysis:
             low, high = float(np.min(reached)), float(np.max(reached))
             if not high - low < _MAX_BREAKS:
                 return None
-            levels = np.arange(low + 1, high + 1)
+            levels = np.union1d(np.arange(np.floor(low) + 1, np.floor(high) + 1), [high] if high > low else [])  # a clip may end between two
         return np.asarray(levels, np.float32).reshape(-1, 1, *(1,) * len(static_shape(self.root)))
 
     def _with_changes(self, breaks, tests, count: int = 1):
@@ -223,6 +228,8 @@ class StepAnalysis:
         op = op_name(call)
         if op in _COMPARISONS or op.startswith("relax.logical") or op in ("relax.sign", "relax.bnn.quantize"):
             return self._of_comparison(d, len(call.args), op)
+        if var in self._bounded:
+            return np.where(np.isnan(d[min(d)]), _UNKNOWN, 0)
         if op in _INCREASING:
             rounded = op in _LEVELS and not dtype_of(var).startswith("float") or op in ("relax.round", "relax.floor", "relax.ceil")
             return np.where(np.isnan(d[0]), _UNKNOWN, 0) if rounded and var not in self._unbounded else d[0]

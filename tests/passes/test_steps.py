@@ -186,6 +186,22 @@ def test_rounding_to_many_levels_is_a_step_function_and_no_quantizer(levels):
     assert len(s.breaks) == levels - 1 and quantizer_of(s) is None
 
 
+ROUNDED_THEN_CLIPPED = {
+    "clip": (lambda x: op.clip(op.round(affine(x)), -8, 7), lambda x: np.clip(np.round(numpy_affine(x)), -8, 7)),
+    "bounds between two levels": (lambda x: op.clip(op.round(x), -2.5, 1.5), lambda x: np.clip(np.round(x), f32(-2.5), f32(1.5))),
+    "maximum and minimum": (
+        lambda x: op.minimum(op.maximum(op.floor(x), const(f32(-3))), const(f32(4))),
+        lambda x: np.minimum(np.maximum(np.floor(x), f32(-3)), f32(4)),
+    ),
+    "one level": (lambda x: op.clip(op.round(x), 2, 2), lambda x: np.full_like(x, 2)),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED_THEN_CLIPPED)
+def test_an_unbounded_rounding_that_is_clipped_is_a_step_function(name):
+    exact(*ROUNDED_THEN_CLIPPED[name])
+
+
 def test_more_levels_than_anybody_packs_are_not_followed():
     assert steps(lambda x: op.round(op.multiply(op.clip(x, 0, 1), const(f32(4000))))) is None
 
