@@ -19,7 +19,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from catalog import Family, families, find_family
+from catalog import EXPORTERS, Family, families, find_family
 
 LIMIT = 200_000
 """Bytes that a committed file may have."""
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="FAMILY")
     chosen = [find_family(name) for name in parser.parse_args().names] or families()
     for family in chosen:
-        if not (family.folder / "network.py").is_file():
+        if not set(family.exporters) & set(EXPORTERS) or not (family.folder / "network.py").is_file():
             continue  # another tool exports it
         network = build(family)
         for exporter in family.exporters:
