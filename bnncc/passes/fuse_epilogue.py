@@ -2,7 +2,8 @@
 
 Groups are made in one walk and their order stays a topological one: an operator joins the latest of the groups it reads, if that group computes a tensor of the
 same shape; what it reads from anywhere else is older, so nothing can become cyclic. A tensor that another group reads becomes an output of its own, so a
-residual sum leaves its kernel once as float32 for the next shortcut and once as bits for the next convolution::
+residual sum leaves its kernel once as float32 for the next shortcut and once as bits for the next convolution. An anchor whose result meets a scale that is
+computed after it (a channel gate: pool, dense, sigmoid) moves behind that scale, so that its own epilogue multiplies::
 
     n = bnn.packed_conv2d(p, w)
     f = astype(n, "float32")                  @R.function(private=True)
@@ -50,13 +51,43 @@ class _Fuse:
         self.functions = relax.BlockBuilder(mod)
 
     def run(self) -> tvm.IRModule:
-        for b in self.graph.bindings:
+        for b in self._behind_their_scales():
             self._place(b)
         bindings, mapping = [], {}
         for group in self.groups:
             self._emit(group, bindings, mapping)
         outputs = [mapping.get(o, o) if isinstance(o, relax.Var) else o for o in self.graph.outputs]
         return replace_function(self.functions.get(), self.name, self.graph, bindings, outputs)
+
+    def _behind_their_scales(self) -> list:
+        """Return the bindings with each anchor, and the chain of elementwise operators on it, moved in front of where the chain first meets a broadcast scale.
+
+        Every member of the chain has one reader, the next member, so nothing between reads what moves; the order stays a topological one.
+        """
+        order = {b.var: b for b in self.graph.bindings}
+        for anchor in self.graph.bindings:
+            if not isinstance(anchor.value, relax.Call) or isinstance(anchor.var.ty, relax.TupleType) or not is_anchor(anchor.value):
+                continue
+            place = {var: i for i, var in enumerate(order)}
+            chain = [anchor.var]
+            while (reader := self._only_reader(chain[-1], order)) is not None:
+                late = [v for v in used_vars(reader.value) if place.get(v, -1) > place[anchor.var] and v not in chain]
+                if any(np.prod(static_shape(v)) < np.prod(_space(reader)) for v in late):
+                    before = [v for v in order if place[v] < place[reader.var] and v not in chain]
+                    after = [v for v in order if place[v] >= place[reader.var]]
+                    order = {v: order[v] for v in (*before, *chain, *after)}
+                    break
+                chain.append(reader.var)
+        return list(order.values())
+
+    def _only_reader(self, var, bindings):
+        """Return the elementwise operator that alone reads `var` and computes a tensor of its shape, or None."""
+        users = self.graph.users(var)
+        if self.graph.is_output(var) or len(users) != 1 or users[0] not in bindings:
+            return None
+        reader = bindings[users[0]]
+        elementwise = op_name(reader.value) in EPILOGUE_OPS and not isinstance(reader.var.ty, relax.TupleType)
+        return reader if elementwise and _space(reader) == static_shape(var) else None
 
     def _place(self, b):
         name = op_name(b.value)

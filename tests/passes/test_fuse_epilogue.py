@@ -181,3 +181,34 @@ def test_a_module_keeps_its_other_functions():
     mod = module(lambda x: op.negative(x), MAP)
     mod["other"] = mod["main"].with_attr("global_symbol", "other")
     assert "other" in [g.name_hint for g in fuse_epilogue(mod, PassContext()).get_global_vars()]
+
+
+def gated(words, features):
+    """A convolution of `words`, then a gate that is made of `features`, then their product: the order in which Keras writes them."""
+    y = emit(scaled(emit(conv(words))))
+    gate = emit(op.sigmoid(emit(op.nn.avg_pool2d(features, (5, 5), layout="NHWC"))))
+    return emit(packed(emit(op.multiply(y, gate))))
+
+
+def test_a_gate_that_is_computed_behind_the_convolution_multiplies_in_its_epilogue():
+    found = groups(fused(gated, WORDS, MAP))
+    assert found[-1] == ["bnn.packed_conv2d", "astype", "multiply", "multiply", "bnn.quantize", "bnn.pack"]
+    assert all("bnn.packed_conv2d" not in group for group in found[:-1])
+
+
+def test_a_convolution_that_its_own_gate_reads_stays_in_front_of_it():
+    def squeezed(words):
+        y = emit(scaled(emit(conv(words))))
+        gate = emit(op.sigmoid(emit(op.nn.avg_pool2d(y, (5, 5), layout="NHWC"))))
+        return emit(op.multiply(y, gate))
+
+    assert groups(fused(squeezed, WORDS))[0] == ["bnn.packed_conv2d", "astype", "multiply"]
+
+
+def test_a_shortcut_of_the_same_shape_moves_no_convolution():
+    def added(words, features):
+        y = emit(scaled(emit(conv(words))))
+        shortcut = emit(op.nn.relu(features))
+        return emit(op.add(y, shortcut))
+
+    assert groups(fused(added, WORDS, MAP))[0][0] == "bnn.packed_conv2d"
