@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from bnncc.compiler import CompiledArtifact, compile
 from bnncc.passes.context import LayerRow
 from bnncc.passes.lower_groups import lower_groups
 from bnncc.report.inspect_text import print_report
-from bnncc.report.steps import PackedMap, Step, packed_maps, steps_of
+from bnncc.report.steps import FeatureMap, PackedMap, Step, feature_maps, packed_maps, steps_of
 from bnncc.targets import Variant
 
 __all__ = ["InspectReport", "LayerEntry", "Memory", "inspect_model"]
@@ -106,6 +107,8 @@ class InspectReport:
     memory : Memory
     packed : list of PackedMap
         Feature maps that live in words.
+    maps : list of FeatureMap
+        What lies in memory between kernels, of any type.
     steps : list of Step
         Kernel calls, in order of execution.
     sign_zeros : dict of str to int
@@ -122,6 +125,7 @@ class InspectReport:
     layers: list[LayerEntry]
     memory: Memory
     packed: list[PackedMap]
+    maps: list[FeatureMap]
     steps: list[Step]
     sign_zeros: dict[str, int]
     warnings: list[str]
@@ -202,15 +206,20 @@ def inspect_model(
         layers=[LayerEntry.of(row) for row in artifact.context.layers],
         memory=_memory(lowered, program, chosen),
         packed=packed_maps(artifact.fused, artifact.context),
+        maps=feature_maps(artifact.fused, artifact.context),
         steps=steps_of(artifact.fused, artifact.context, [(call.kernel, notes[call.kernel]) for call in program.calls]),
-        sign_zeros={_onnx_name(artifact, name): channels for name, channels in artifact.context.sign_zeros.items()},
+        sign_zeros=_sign_zeros(artifact),
         warnings=_unique(artifact),
     )
 
 
-def _onnx_name(artifact: CompiledArtifact, name: str) -> str:
-    """Return the ONNX tensor behind a quantizer that was moved in front of a pool: the pooled bits keep the name."""
-    return artifact.context.onnx_name(name.removesuffix("_unpooled"))
+def _sign_zeros(artifact: CompiledArtifact) -> dict[str, int]:
+    """Return channels by ONNX tensor: what was moved in front of a pool, or cut into slices, counts for the tensor whose name it keeps."""
+    found: dict[str, int] = {}
+    for name, channels in artifact.context.sign_zeros.items():
+        whole = artifact.context.onnx_name(re.sub(r"(_slice(_\d+)?)?(_unpooled)?$", "", name))
+        found[whole] = found.get(whole, 0) + channels
+    return found
 
 
 def _described(specs) -> list[dict]:

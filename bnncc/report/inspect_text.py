@@ -107,6 +107,8 @@ def _sentences(report: InspectReport) -> list[str]:
         f"(no plan for this order needs less than {size(memory.lower_bound_bytes)}), "
         f"{len(report.steps)} kernel calls."
     )
+    if report.maps:
+        said.append(_between_kernels(report.maps))
     if report.packed:
         held, real = (sum(getattr(m, name) for m in report.packed) for name in ("nbytes", "float_bytes"))
         largest = max(report.packed, key=lambda m: m.float_bytes)
@@ -127,3 +129,16 @@ def _sentences(report: InspectReport) -> list[str]:
     else:
         said.append("Nothing beside the layers runs in float.")
     return said
+
+
+def _between_kernels(maps) -> str:
+    """Tell of what type the tensors in the workspace are, and name those that are no bits."""
+    kinds = []
+    for kind in ("bits", "integers", "float"):
+        of_kind = [m.nbytes for m in maps if m.kind == kind]
+        if of_kind:
+            kinds.append(f"{len(of_kind)} of {kind} (largest {size(max(of_kind))})")
+    others = sorted((m for m in maps if m.kind != "bits"), key=lambda m: -m.nbytes)
+    named = ", ".join(f"{m.tensor} {m.dtype}[{shape(m.shape)}] {size(m.nbytes)}" for m in others[:8])
+    named += f" and {len(others) - 8} smaller" if len(others) > 8 else ""
+    return f"Tensors between kernels: {', '.join(kinds)}." + (f" Not bits: {named}." if others else "")

@@ -14,7 +14,7 @@ from bnncc.ops import dtype_of, static_shape
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Graph, op_name
 
-__all__ = ["Operator", "PackedMap", "Step", "packed_maps", "steps_of"]
+__all__ = ["FeatureMap", "Operator", "PackedMap", "Step", "feature_maps", "packed_maps", "steps_of"]
 
 _LAYERS = frozenset("relax.nn.conv2d relax.matmul relax.bnn.packed_conv2d relax.bnn.packed_dense".split())
 _UNCOUNTED = frozenset("relax.reshape relax.astype".split())  # neither computes a new number
@@ -80,6 +80,29 @@ class PackedMap:
     float_bytes: int
 
 
+@dataclass(frozen=True)
+class FeatureMap:
+    """A tensor that one kernel writes and another reads.
+
+    Parameters
+    ----------
+    tensor : str
+        The ONNX tensor; where there is none, the compiler's own name.
+    kind : str
+        ``bits`` (words), ``integers`` or ``float``.
+    dtype : str
+    shape : tuple of int
+        As it lies in memory.
+    nbytes : int
+    """
+
+    tensor: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
 def steps_of(fused: tvm.IRModule, ctx: PassContext, kernels: Sequence[tuple[str, str]]) -> list[Step]:
     """Return the kernel calls of ``main``.
 
@@ -134,4 +157,19 @@ def packed_maps(fused: tvm.IRModule, ctx: PassContext) -> list[PackedMap]:
         pixels = int(np.prod(shape[:-1], dtype=np.int64))
         nbytes = pixels * shape[-1] * held.word_bits // 8
         maps.append(PackedMap(ctx.onnx_name(b.var.name), int(held.channels), int(held.planes), shape, nbytes, 4 * pixels * held.channels))
+    return maps
+
+
+def feature_maps(fused: tvm.IRModule, ctx: PassContext) -> list[FeatureMap]:
+    """Return what lies in memory between the kernels of ``main``, in order of computation: neither inputs nor outputs, views of a tensor not counted again."""
+    graph, maps = Graph(fused), []
+    for b in graph.bindings:
+        made = b.value.tuple_value if isinstance(b.value, tvm.ir.TupleGetItem) else b.var
+        call = graph.value(made)
+        computed = isinstance(call, relax.Call) and isinstance(call.op, tvm.ir.GlobalVar)
+        if not computed or not isinstance(b.var.ty, relax.TensorType) or not graph.users(b.var):
+            continue
+        dtype, shape = dtype_of(b.var), static_shape(b.var)
+        kind = "bits" if dtype.startswith("uint") else "float" if dtype.startswith("float") else "integers"
+        maps.append(FeatureMap(ctx.onnx_name(b.var.name), kind, dtype, shape, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize))
     return maps

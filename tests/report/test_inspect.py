@@ -52,6 +52,16 @@ def test_multiply_accumulates_and_weights_are_those_of_the_model(report):
     assert (totals["layers"], totals["bit_layers"]) == (4, 3)
 
 
+def test_what_lies_between_kernels_is_told_with_its_type(report):
+    kinds = [(m.kind, m.dtype) for m in report.maps]
+    assert ("bits", "uint64") in kinds and all(kind == "bits" or dtype == "float32" for kind, dtype in kinds)
+    outputs = {t["name"] for t in report.outputs}
+    assert not outputs & {m.tensor for m in report.maps}
+    assert all(m.nbytes == np.prod(m.shape) * np.dtype(m.dtype).itemsize for m in report.maps)
+    largest = max((m for m in report.maps if m.kind == "float"), key=lambda m: m.nbytes)
+    assert largest.tensor in " ".join(text_of(report).split())
+
+
 def test_memory_is_what_the_compiled_library_has(report, tmp_path):
     metadata = compiled().save(tmp_path / "out")
     (variant,) = metadata["variants"]
