@@ -19,6 +19,7 @@ from bnncc.passes.fold_thresholds import fold_thresholds
 from bnncc.passes.fuse_epilogue import fuse_epilogue
 from bnncc.passes.lower_dequantize import lower_dequantize
 from bnncc.passes.lower_integers import lower_integers
+from bnncc.passes.lower_planes import lower_planes
 from bnncc.passes.materialize_padding import materialize_padding
 from bnncc.passes.pack_bits import pack_bits
 from bnncc.passes.recognise_binary import recognise_binary
@@ -59,7 +60,16 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
             decide_sign_zero,  # after thresholds: these prove many zeros impossible
         ),
     ),
-    ("pack", (pack_bits, lower_integers, lower_dequantize, materialize_padding)),
+    (
+        "pack",
+        (
+            pack_bits,
+            lower_planes,
+            lower_integers,  # what neither bits nor planes took
+            lower_dequantize,
+            materialize_padding,
+        ),
+    ),
     ("fuse", (fuse_epilogue,)),
 )
 

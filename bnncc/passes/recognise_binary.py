@@ -167,6 +167,7 @@ class _Recognise(Rewriter):
 
     def _scaled(self, var, acc, codes, signs, builder):
         acc = builder.emit(acc, f"{var.name}_acc")
+        self.ctx.accumulators[acc.name] = len(self.ctx.layers) - 1
         real = builder.emit(op.astype(acc, "float32"), f"{var.name}_acc_f32")
         if codes.offset:
             window = signs.signs.reshape(len(signs.signs), -1).sum(1, dtype=np.int64)

@@ -14,7 +14,9 @@ __all__ = ["verify_phase", "PHASES"]
 
 _LOGICAL = frozenset(f"relax.bnn.{n}" for n in "quantize dequantize conv2d dense max_pool2d logic pad".split())
 _PACKED = frozenset(
-    f"relax.bnn.{n}" for n in "pack unpack packed_conv2d packed_dense packed_max_pool2d packed_logic packed_pad gather_channels quantize conv2d dense pad".split()
+    f"relax.bnn.{n}"
+    for n in "pack unpack packed_conv2d packed_dense plane_conv2d plane_dense packed_max_pool2d packed_logic packed_pad gather_channels".split()
+    + "quantize conv2d dense pad".split()
 )
 
 PHASES = {

@@ -16,7 +16,7 @@ from bnncc.passes.rewrite import Graph, op_name
 
 __all__ = ["FeatureMap", "Operator", "PackedMap", "Step", "feature_maps", "packed_maps", "steps_of"]
 
-_LAYERS = frozenset("relax.nn.conv2d relax.matmul relax.bnn.packed_conv2d relax.bnn.packed_dense".split())
+_LAYERS = frozenset("relax.nn.conv2d relax.matmul relax.bnn.packed_conv2d relax.bnn.packed_dense relax.bnn.plane_conv2d relax.bnn.plane_dense".split())
 _UNCOUNTED = frozenset("relax.reshape relax.astype".split())  # neither computes a new number
 
 

@@ -15,7 +15,7 @@ from bnncc.schedules.elementwise import ELEMENTWISE
 from bnncc.schedules.fallback import legalized
 from bnncc.schedules.group import Group, Tensor, read_group
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.x86 import contract_float, contract_int8, packed
+from bnncc.schedules.x86 import contract_float, contract_int8, packed, planes
 from bnncc.targets import Variant
 
 __all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "build_kernel", "is_anchor"]
@@ -23,6 +23,8 @@ __all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "build_kernel", "is_anchor"]
 _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
     "relax.bnn.packed_conv2d": packed.packed_conv2d,
     "relax.bnn.packed_dense": packed.packed_dense,
+    "relax.bnn.plane_conv2d": planes.plane_conv2d,
+    "relax.bnn.plane_dense": planes.plane_dense,
     "relax.bnn.conv2d": contract_int8.conv2d,
     "relax.bnn.dense": contract_int8.dense,
     "relax.bnn.pad": movement.code_pad,
@@ -89,7 +91,7 @@ def is_anchor(call: relax.Call) -> bool:
 
 def _takes(group: Group, node: Tensor) -> bool:
     """Tell whether a single operator is of the form that its schedule takes; where not, Relax's legalization does."""
-    if node.op in ("relax.nn.conv2d", "relax.bnn.packed_conv2d", "relax.bnn.packed_dense"):
+    if node.op == "relax.nn.conv2d" or node.op.startswith(("relax.bnn.packed_conv2d", "relax.bnn.packed_dense", "relax.bnn.plane_")):
         return group.is_constant(node.args[1])
     if node.op in ("relax.bnn.conv2d", "relax.bnn.dense"):
         return group.is_constant(node.args[1]) and node.args[0].dtype == "int16"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,6 +27,7 @@ def write_contraction(
     read: Callable,
     fill: Callable = fill_tile,
     tile_bytes: int = _L1_BYTES // 2,
+    planes: tuple[int, int] = (1, 1),
 ) -> None:
     """Write a whole kernel around a contraction.
 
@@ -44,6 +46,9 @@ def write_contraction(
         Computes a tile; `fill_tile` or one of its signature.
     tile_bytes : int
         How large the local buffer may become.
+    planes : tuple of int
+        Planes of input and weights whose sums are kept apart: those of the input are rows of the tile, those of the weights follow one another as channels.
+        Where there is more than one in all, `read` gets a list, the planes of the weights within each of the input.
 
     Raises
     ------
@@ -55,20 +60,31 @@ def write_contraction(
     if builder.outputs.shape != anchor.shape:
         raise InternalError(f"the outputs of a group around {anchor.op} have shape {builder.outputs.shape}, the operator {anchor.shape}")
     body, evaluator = builder.body, builder.evaluator
-    stride = tile_stride(c)
+    stride, inputs = tile_stride(c), planes[0]
     rows = anchor.shape[-3] if len(anchor.shape) > 2 else 1
-    for shape, starts in _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes):
+    for shape, starts in _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes // inputs):
         with builder.lead_loops(anchor.shape[:-3]) as outer, evaluator.loop(rows // shape.rows, "y") as y, evaluator.loop(starts[1], "t") as t:
             first = starts[0] + t * shape.row_pixels
 
             def place(row, pixel, outer=outer, y=y, first=first, shape=shape):
                 return (*outer, y * shape.rows + row, first + pixel) if len(anchor.shape) > 2 else (first + pixel,)
 
-            tile = body.local(c.tile_dtype, shape.rows * shape.row_pixels * stride, "tile")
-            fill(body, c, shape, weights, tile, lambda row, pixel, *tap, place=place: load_x(place(row, pixel), *tap))
+            tile = body.local(c.tile_dtype, inputs * shape.rows * shape.row_pixels * stride, "tile")
+            if inputs == 1:
+                fill(body, c, shape, weights, tile, lambda row, pixel, *tap, place=place: load_x(place(row, pixel), *tap))
+            else:
+                taller = replace(shape, rows=inputs * shape.rows)
+                fill(body, c, taller, weights, tile, lambda row, pixel, _, *tap, place=place: load_x(place(row // inputs, pixel), row % inputs, *tap))
             with evaluator.loop(shape.rows, "row") as row, evaluator.loop(shape.row_pixels, "p") as p:
-                at = (row * shape.row_pixels + p) * stride
-                evaluator.define(anchor, lambda index, lanes, at=at, tile=tile: read(body.load(tile, at + index[-1], lanes), index, lanes))
+                at = [
+                    ((row * inputs + i) * shape.row_pixels + p) * stride + j * anchor.shape[-1] for i in range(inputs) for j in range(planes[1])
+                ]
+
+                def value(index, lanes, at=at, tile=tile):
+                    sums = [body.load(tile, first + index[-1], lanes) for first in at]
+                    return read(sums if len(sums) > 1 else sums[0], index, lanes)
+
+                evaluator.define(anchor, value)
                 builder.outputs.write(evaluator, place(row, p))
 
 

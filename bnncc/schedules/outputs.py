@@ -67,9 +67,15 @@ class Outputs:
     def _planes(evaluator, node, index, lanes) -> list:
         """Return, plane by plane, where a bit is 1: the thresholds not reached, without the detour over codes where the codes are thresholds'."""
         codes, planes = node.args[0], int(node.attrs.planes)
-        if codes.op == "relax.bnn.quantize" and codes.args[1].shape[0] == planes:
+        if not int(node.attrs.step) and codes.op == "relax.bnn.quantize" and codes.args[1].shape[0] == planes:
             return [tirx.Not(reached) for reached in evaluator.thresholds_reached(codes, index, lanes)]
         value = evaluator.value(codes, index, lanes)
+        if int(node.attrs.step):
+            # in 8 bits whatever wraps around leaves the digits as they are
+            shift, step = const(-int(node.attrs.lo) % 256, "uint8", lanes), int(node.attrs.step)
+            value = evaluator.body.keep(tirx.Cast(f"uint8x{lanes}" if lanes > 1 else "uint8", value) + shift, "uint8", lanes, "digits")
+            digits = (tirx.bitwise_and(value, const(step << plane, "uint8", lanes)) for plane in range(planes))
+            return [tirx.EQ(digit, const(0, "uint8", lanes)) for digit in digits]
         return [tirx.LT(value, const(plane, "int8", lanes)) for plane in range(planes)]
 
     def _collect(self, evaluator, node, plane, negative, lead, lanes, run, block, offset, words) -> None:

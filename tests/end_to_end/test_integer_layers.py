@@ -54,3 +54,44 @@ def test_integer_layers_are_exact(activations, weight_max, groups, pool, tmp_pat
     assert [row.integer for row in artifact.report.layers] == [True, True, False]
     bits = int(activations[1] - activations[0]).bit_length()
     assert artifact.report.layers[1].reason.startswith(f"{bits}-bit input, ")
+
+
+def plane_network(low: int, high: int, odd: bool, values: list[int], groups: int) -> onnx.ModelProto:
+    """Return two layers of 32 channels on codes, `odd` ones where they lie at half steps, and a float layer behind them."""
+    rng = np.random.default_rng(len(values))
+    nodes, constants = [], {"scale": SCALE, "low": np.float32(low), "high": np.float32(high), "half": np.float32(0.5)}
+
+    def node(kind, *inputs, **attributes):
+        nodes.append(helper.make_node(kind, list(inputs), [f"t{len(nodes)}"], f"n{len(nodes)}", **attributes))
+        return nodes[-1].output[0]
+
+    def quantized(x):
+        level = node("Round", node("Clip", node("Div", x, "scale"), "low", "high"))
+        return node("Mul", node("Add", level, "half") if odd else level, "scale")
+
+    def weights(name, *shape):
+        constants[name] = rng.choice(np.array(values, np.float32), shape) * STEP
+        return name
+
+    x = quantized("x")
+    x = quantized(node("Conv", x, weights("w1", 32, 32 // groups, 3, 3), pads=[1, 1, 1, 1], group=groups))
+    x = quantized(node("Conv", x, weights("w2", 32, 32 // groups, 3, 3), pads=[2, 0, 2, 2], strides=[1, 2], dilations=[2, 1], group=groups))
+    x = node("Conv", x, weights("w3", 5, 32, 1, 1))
+    image, output = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 32, 7, 8]), helper.make_tensor_value_info(x, TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "planes", [image], [output], [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    "low, high, odd, values, groups, planes",
+    [(0, 3, False, [-1, 1], 1, "2 x 1"), (0, 3, False, [-1, 0, 1], 1, "2 x 2"), (-2, 1, True, [-1, 1], 2, "2 x 1"), (-2, 1, False, [-3, -1, 1, 3], 1, "2 x 2")],
+)
+def test_layers_of_few_bits_run_on_planes_and_are_exact(low, high, odd, values, groups, planes, tmp_path):
+    model = plane_network(low, high, odd, values, groups)
+    x = np.random.default_rng(1).normal(0, 2 * SCALE, (1, 32, 7, 8)).astype(np.float32)
+    (expected,) = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    artifact = bnncc.compile(model, target="x86-64")
+    artifact.save(tmp_path / "out")
+    np.testing.assert_array_equal(np.asarray(bnncc.load(tmp_path / "out")(x)), expected)
+    assert [row.bits for row in artifact.report.layers] == [True, True, False]
+    assert artifact.report.layers[1].reason.endswith(f"{planes} bit planes, xor + popcount")

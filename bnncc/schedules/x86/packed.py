@@ -15,10 +15,10 @@ from bnncc.schedules.x86.lookup import lookup
 from bnncc.schedules.x86.popcount import popcount
 from bnncc.schedules.x86.sliced import sliced
 
-__all__ = ["packed_conv2d", "packed_dense"]
+__all__ = ["border_of", "choose_formulation", "packed_conv2d", "packed_dense"]
 
 
-def _choose(builder: Builder, shape: BinaryShape) -> Formulation:
+def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
     """Return the best formulation that this machine and shape allow."""
     return sliced(shape, builder.variant) or lookup(shape, builder.variant) or popcount(shape, builder.variant)
 
@@ -26,7 +26,7 @@ def _choose(builder: Builder, shape: BinaryShape) -> Formulation:
 def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, at, border) -> Kernel:
     """Write the kernel; ``at(place, group, kh, kw, word)`` is the index into a plane of the input."""
     x, w = anchor.args[:2]
-    chosen = _choose(builder, shape)
+    chosen = choose_formulation(builder, shape)
     c = chosen.contraction
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
     weights = builder.replace(w, size, c.weight_dtype, chosen.arrange)
@@ -68,6 +68,20 @@ def _planes(builder: Builder, anchor: Tensor):
     return body.keep(count, "int32", 1, "planes")
 
 
+def border_of(builder: Builder, tensors: tuple):
+    """Return ``border(index, lanes)``, what a border table adds at a place, from the table and the classes of rows and columns; None without them."""
+    if not tensors:
+        return None
+    table, rows, columns = tensors
+
+    def border(index, lanes):
+        row = builder.evaluator.value(rows, (index[1],), 1)
+        column = builder.evaluator.value(columns, (index[2],), 1)
+        return builder.evaluator.value(table, (row, column, index[3]), lanes)
+
+    return border
+
+
 def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``bnn.packed_conv2d`` and its epilogue."""
     x, w = anchor.args[:2]
@@ -80,15 +94,7 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
         n, y, pixel = place
         return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * words + k)
 
-    border = None
-    if len(anchor.args) == 5:
-        table, rows, columns = anchor.args[2:]
-
-        def border(index, lanes):
-            row = builder.evaluator.value(rows, (index[1],), 1)
-            column = builder.evaluator.value(columns, (index[2],), 1)
-            return builder.evaluator.value(table, (row, column, index[3]), lanes)
-
+    border = border_of(builder, anchor.args[2:])
     if outputs == channels == groups > 1 and int(attrs.planes) == 1:
         return packed_depthwise_conv2d(builder, anchor, border)
     pixels = anchor.shape[1] * anchor.shape[2]

@@ -1,0 +1,112 @@
+"""LowerPlanes: layers on small integers whose codes and weights take few bits run as popcounts of bit planes, where that is expected to be quicker.
+
+The codes are packed by whoever makes them (the pack joins its epilogue, so no tensor of codes is stored), once for all layers that read them alike. What
+is left stays for LowerIntegers::
+
+    n = bnn.conv2d(c, w, padding=1)     ->     p = bnn.pack(c, planes=2, lo=0, step=1)
+                                               x = bnn.packed_pad(p, fill, padding=1)
+                                               n = bnn.plane_conv2d(x, words, bias)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from bnncc.ops import bnn, is_bnn, static_shape
+from bnncc.ops.geometry import border_classes
+from bnncc.ops.pack import PackAttrs, pack_reference
+from bnncc.passes.bit_planes import CodePlanes, WeightPlanes, code_planes, planes_pay, weight_planes
+from bnncc.passes.code_range import code_range
+from bnncc.passes.context import PassContext
+from bnncc.passes.rewrite import Builder, Rewriter, const, constant
+
+__all__ = ["lower_planes"]
+
+_LARGEST_SUM = (1 << 31) - 1
+
+
+class _Lower(Rewriter):
+    def __init__(self, mod, ctx: PassContext):
+        super().__init__(mod)
+        self.ctx = ctx
+        self.bits = ctx.options.word_bits
+        self.packed: dict[tuple, relax.Var] = {}
+
+    def rewrite(self, var, value, builder: Builder):
+        if not is_bnn(value, "conv2d") and not is_bnn(value, "dense"):
+            return None
+        weights = constant(value.args[1])
+        groups = int(value.attrs.groups) if is_bnn(value, "conv2d") else 1
+        codes = code_planes(code_range(self.graph.value(var).args[0], self.graph.value))
+        planes = weight_planes(weights)
+        taps = int(np.prod(weights.shape[1:-1]))
+        reused = int(np.prod(static_shape(var)[:-1])) > 1
+        bias = self._bias(codes, planes, weights)
+        pairs = codes.count * len(planes.scales)
+        if not planes_pay(pairs, weights.shape[-1], len(weights) // groups, reused) or np.abs(bias).max() > _LARGEST_SUM // 2:
+            self._tell(var, False, f"integer arithmetic, as {codes.count} x {len(planes.scales)} bit planes would cost more")
+            return None
+        self._tell(var, True, f"{codes.count} x {len(planes.scales)} bit planes, xor + popcount", len(planes.scales) * len(weights) * taps * weights.shape[-1] // 8)
+        words = const(pack_reference(PackAttrs(weights.shape[-1], 1, self.bits), planes.signs.reshape(-1, *weights.shape[1:])))
+        x = self._pack(value.args[0], codes, groups, builder)
+        channels, scales = static_shape(value.args[0])[-1], {"input_scales": codes.scales, "weight_scales": planes.scales}
+        if is_bnn(value, "dense"):
+            return bnn.plane_dense(x, words, const(bias.astype(np.int32)), channels=channels, **scales)
+        attrs, border = value.attrs, ()
+        if any(int(p) for p in attrs.padding):
+            code = int(attrs.pad_code) if codes.holds(int(attrs.pad_code)) else codes.lo
+            if code != attrs.pad_code:
+                border = self._border(value, weights, code - int(attrs.pad_code))
+            fill = pack_reference(self._attrs(channels, codes, groups), np.full(channels, code, np.int32))
+            x = builder.emit(bnn.packed_pad(x, const(fill), attrs.padding), f"{var.name}_padded")
+        conv = {"strides": attrs.strides, "dilation": attrs.dilation, "groups": groups}
+        return bnn.plane_conv2d(x, words, const(bias.astype(np.int32)), *border, channels=channels, **conv, **scales)
+
+    @staticmethod
+    def _bias(codes: CodePlanes, planes: WeightPlanes, weights) -> np.ndarray:
+        """Return what is left of twice the sums where no bit differs (ops/plane_conv2d.py), int64 (Co,)."""
+        flat = weights.reshape(len(weights), -1).astype(np.int64)
+        return flat.shape[1] * sum(codes.scales) * sum(planes.scales) // 2 + codes.offset * flat.sum(1)
+
+    def _attrs(self, channels: int, codes: CodePlanes, groups: int) -> PackAttrs:
+        return PackAttrs(channels, groups, self.bits, codes.count, codes.lo, codes.step)
+
+    def _pack(self, x, codes: CodePlanes, groups: int, builder):
+        """Return the planes of a tensor of codes, the same for all layers that read them alike."""
+        channels = static_shape(x)[-1]
+        whole = channels // groups % self.bits == 0
+        key = (x, codes, 1 if whole else groups)
+        if key not in self.packed:
+            made = bnn.pack(x, channels, key[2], self.bits, codes.count, codes.lo, codes.step)
+            self.packed[key] = builder.emit(made, f"{x.name}_planes")
+        return self.packed[key]
+
+    @staticmethod
+    def _border(value, weights, excess: int):
+        """Return what takes the padded taps, whose code is `excess` more than it should be, out of the sums again."""
+        attrs, shape = value.attrs, static_shape(value.args[0])
+        top, left, bottom, right = (int(p) for p in attrs.padding)
+        rows, outside_rows = border_classes(shape[1], weights.shape[1], attrs.strides[0], attrs.dilation[0], top, bottom)
+        cols, outside_cols = border_classes(shape[2], weights.shape[2], attrs.strides[1], attrs.dilation[1], left, right)
+        outside = outside_rows[:, None, :, None] | outside_cols[None, :, None, :]
+        border = -excess * np.einsum("rcij,oij->rco", outside.astype(np.int32), weights.sum(3, dtype=np.int32))
+        return const(border.astype(np.int32)), const(rows), const(cols)
+
+    def _tell(self, var, bits: bool, how: str, weight_bytes: int | None = None) -> None:
+        """Put what was chosen into the layer's row of the report."""
+        index = self.ctx.accumulators.get(var.name)
+        if index is None:
+            return
+        row = self.ctx.layers[index]
+        widths = row.reason.split(": ")[0]
+        size = row.weight_bytes if weight_bytes is None else weight_bytes
+        self.ctx.layers[index] = replace(row, bits=bits, integer=not bits, reason=f"{widths}: {how}", weight_bytes=size)
+
+
+def lower_planes(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
+    """Give layers of few bits their planes and popcounts; the rest stays."""
+    return _Lower(mod, ctx).run()
