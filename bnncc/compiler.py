@@ -16,6 +16,7 @@ from bnncc.frontend import ImportedModel, import_onnx
 from bnncc.passes.context import SIGN_ZERO, LayerRow, Options, PassContext, TensorView
 from bnncc.passes.lower_groups import lower_groups
 from bnncc.passes.pipeline import run_pipeline
+from bnncc.passes.step_work import step_work
 from bnncc.targets import Target, find_target
 
 __all__ = ["compile", "CompiledArtifact", "Report", "prepare"]
@@ -95,6 +96,7 @@ class CompiledArtifact:
             "warnings": self.warnings,
             "sign_zero": self.context.options.sign_zero,
             "kernel_notes": notes,
+            "steps": [asdict(step) for step in step_work(self.fused, self.context)],
         }
         return emit_library(
             lowered,

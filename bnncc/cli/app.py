@@ -11,6 +11,7 @@ from bnncc.cli import failure
 from bnncc.cli.benchmark import benchmark
 from bnncc.cli.compile import compile_model
 from bnncc.cli.inspect import inspect
+from bnncc.cli.profile import profile
 from bnncc.cli.run import run
 from bnncc.cli.targets import targets
 from bnncc.cli.verify import verify
@@ -53,6 +54,7 @@ for _name, _command in {
     "run": run,
     "verify": verify,
     "benchmark": benchmark,
+    "profile": profile,
     "targets": targets,
 }.items():
     app.command(_name)(failure.told(_command))

@@ -177,7 +177,13 @@ def emit_library(
             "triple": target.variants[0].tvm_target["mtriple"],
             "features": features_of(target.variants),
             "variants": [
-                {"name": v.name, "cpu_features": list(v.cpu_features), "tvm_target": v.tvm_target, "entries": _arenas(entries, v.name)}
+                {
+                    "name": v.name,
+                    "cpu_features": list(v.cpu_features),
+                    "tvm_target": v.tvm_target,
+                    "entries": _arenas(entries, v.name),
+                    "steps": [call.kernel for call in programs[v.name]["main"].calls],
+                }
                 for v in target.variants
             ],
             "inputs": _describe(inputs),

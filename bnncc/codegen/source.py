@@ -91,14 +91,16 @@ def _address(buffer: Buffer, inputs: Sequence[str], outputs: Sequence[str], body
     return f"w + {body.arena.offsets[buffer]}"
 
 
-def _lines(body: Body, inputs: Sequence[str], outputs: Sequence[str], name: str) -> list[str]:
-    """Return the C statements of a body."""
+def _lines(body: Body, inputs: Sequence[str], outputs: Sequence[str], name: str, observed: bool) -> list[str]:
+    """Return the C statements of a body; where it is observed, each kernel call is followed by one of ``after``."""
     lines = []
     for step, call in enumerate(body.program.calls):
         kernel = body.kernels[call.kernel]
         addresses = [_address(buffer, inputs, outputs, body, name) for buffer in (*call.reads, *call.writes)]
         addresses += [f"w + {body.arena.offsets[(step, number)]}" for number in range(len(kernel.scratch))]
         lines.append(f"{kernel.symbol}({', '.join(addresses)}); /* {_comment(call.kernel)} */")
+        if observed:
+            lines.append(f"if (after) after(context, {step});")
     for source, index in body.program.copies:
         lines.append(f"memcpy({outputs[index]}, {_address(source, inputs, outputs, body, name)}, {source.nbytes});")
     return lines
@@ -119,10 +121,11 @@ def _entry(name: str, entry: str, symbol: str, bodies: Mapping[str, Body], input
         sources, sinks = [f"in[{i}]" for i in range(len(program.inputs))], [f"out[{i}]" for i in range(len(program.outputs))]
     return {
         "function": symbol,
+        "observed": entry == "main",
         "workspace_bytes": max(body.arena.nbytes for body in bodies.values()),
         "parameters": parameters,
         "members": sources + sinks,
-        "bodies": [{"function": f"{symbol}_{variant}", "lines": _lines(body, sources, sinks, name)} for variant, body in bodies.items()],
+        "bodies": [{"function": f"{symbol}_{variant}", "lines": _lines(body, sources, sinks, name, entry == "main")} for variant, body in bodies.items()],
     }
 
 
@@ -207,7 +210,7 @@ def write_sources(
         "alignment": ALIGNMENT,
         "constants_bytes": len(constants),
         "constants_file": CONSTANTS_FILE,
-        "exports": [*symbols.values(), f"{name}_error", f"{name}_variant", f"{name}_has_feature"],
+        "exports": [*symbols.values(), f"{name}_profile", f"{name}_error", f"{name}_variant", f"{name}_has_feature"],
     }
 
     def render(template: str, file: str) -> Path:

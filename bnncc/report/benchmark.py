@@ -17,7 +17,7 @@ from bnncc import __version__
 from bnncc.errors import BnnccError, InputError, ModelFormatError
 from bnncc.runtime import CompiledModel, TensorSpec, load
 
-__all__ = ["BenchmarkReport", "Latency", "benchmark"]
+__all__ = ["BenchmarkReport", "Latency", "benchmark", "duration", "processor", "random_array"]
 
 SAMPLE_SECONDS = 1e-3  # a sample lasts at least this long, so that the clock's resolution and the loop around the calls do not count
 WARM_UP_SECONDS = 0.1
@@ -86,8 +86,8 @@ class BenchmarkReport:
         table = Table("", "median", "fastest", "middle half", box=None, pad_edge=False)
         for title, latency in (("bnncc", self.bnncc), ("onnxruntime", self.onnxruntime)):
             if latency:
-                low, high = map(_duration, latency.quartiles)
-                table.add_row(title, _duration(latency.median), _duration(latency.fastest), f"{low} .. {high}")
+                low, high = map(duration, latency.quartiles)
+                table.add_row(title, duration(latency.median), duration(latency.fastest), f"{low} .. {high}")
         console.print(table)
         if self.ratio:
             faster = f"is {self.ratio:.2f} times as fast as" if self.ratio >= 1 else f"takes {1 / self.ratio:.2f} times as long as"
@@ -135,7 +135,7 @@ def benchmark(
     """
     model = load(folder)
     rng = np.random.default_rng(seed)
-    inputs = {spec.name: _random_array(spec, rng) for spec in model.inputs}
+    inputs = {spec.name: random_array(spec, rng) for spec in model.inputs}
     calls = [lambda: model(inputs)]
     versions = {"bnncc": __version__, "python": platform.python_version(), "numpy": np.__version__}
     differences = {}
@@ -164,12 +164,12 @@ def benchmark(
         onnxruntime=theirs[0] if theirs else None,
         ratio=theirs[0].median / ours.median if theirs else None,
         differences=differences,
-        machine={"processor": _processor(), "cores": os.cpu_count() or 1, "system": platform.platform(terse=True)},
+        machine={"processor": processor(), "cores": os.cpu_count() or 1, "system": platform.platform(terse=True)},
         versions=versions,
     )
 
 
-def _random_array(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
+def random_array(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
     """Return normally distributed reals, or for another element type 0 and 1, which every use of integers takes."""
     dtype = np.dtype(spec.dtype)
     values = rng.standard_normal(spec.shape) if dtype.kind == "f" else rng.integers(0, 2, spec.shape)
@@ -241,7 +241,8 @@ def _measure(calls: Sequence[Callable], repeat: int, progress: Callable[[str, in
     return samples, counts
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name as the system tells it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.machine())
@@ -249,7 +250,8 @@ def _processor() -> str:
         return platform.machine()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time with three digits and a fitting unit."""
     for scale, unit in ((1, "s"), (1e3, "ms")):
         if seconds * scale >= 1:
             return f"{seconds * scale:.3g} {unit}"

@@ -13,6 +13,7 @@ from bnncc.errors import InternalError
 from bnncc.ops import dtype_of, static_shape
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Graph, op_name
+from bnncc.passes.step_work import kernel_calls
 
 __all__ = ["FeatureMap", "Operator", "PackedMap", "Step", "feature_maps", "packed_maps", "steps_of"]
 
@@ -119,13 +120,11 @@ def steps_of(fused: tvm.IRModule, ctx: PassContext, kernels: Sequence[tuple[str,
     InternalError
         There are more or fewer kernels than calls.
     """
-    graph = Graph(fused)
-    calls = [b for b in graph.bindings if isinstance(b.value, relax.Call) and isinstance(b.value.op, tvm.ir.GlobalVar)]
+    calls = kernel_calls(fused)
     if len(calls) != len(kernels):
         raise InternalError(f"{len(calls)} groups became {len(kernels)} kernel calls; each should become one.")
     steps = []
-    for b, (kernel, note) in zip(calls, kernels, strict=True):
-        written = graph.users(b.var) if isinstance(b.var.ty, relax.TupleType) else [b.var]
+    for (b, written), (kernel, note) in zip(calls, kernels, strict=True):
         names = tuple(ctx.onnx_name(v.name) for v in written)
         shapes, dtypes = tuple(static_shape(v) for v in written), tuple(dtype_of(v) for v in written)
         steps.append(Step(kernel, note, names, shapes, dtypes, _operators(fused, b.value.op.name_hint)))

@@ -59,7 +59,7 @@ def test_the_library_has_no_foreign_symbol_and_nothing_writable(tmp_path):
     undefined = [line.split()[-1] for line in run("nm", "-D", "--undefined-only").splitlines()]
     assert [symbol for symbol in undefined if not ALLOWED_SYMBOLS.fullmatch(symbol)] == []
     defined = {line.split()[-1] for line in run("nm", "-D", "--defined-only").splitlines()}
-    assert defined == {"net_run", "net_error", "net_variant", "net_has_feature", "net_entry_tail_run"}
+    assert defined == {"net_run", "net_profile", "net_error", "net_variant", "net_has_feature", "net_entry_tail_run"}
     sections = run("readelf", "-SW")
     assert re.search(r" \.text ", sections)
     assert not re.search(r" \.(data|bss|tdata|tbss) ", sections)

@@ -16,7 +16,7 @@ from tvm.script import tirx as T
 
 from bnncc.codegen.emit import emit_library
 from bnncc.errors import InputError, LibraryError, ModelFormatError
-from bnncc.report.benchmark import BenchmarkReport, Latency, _duration, _measure, _random_array, benchmark
+from bnncc.report.benchmark import BenchmarkReport, Latency, duration, _measure, random_array, benchmark
 from bnncc.runtime import TensorSpec
 from bnncc.targets import find_target
 
@@ -126,7 +126,7 @@ def test_text_without_comparison_names_no_onnxruntime():
 
 @pytest.mark.parametrize(("seconds", "text"), [(2.5, "2.5 s"), (0.0125, "12.5 ms"), (1e-3, "1 ms"), (3.04e-6, "3.04 µs")])
 def test_durations_have_a_fitting_unit(seconds, text):
-    assert _duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_short_calls_are_grouped_and_long_ones_are_not():
@@ -136,7 +136,7 @@ def test_short_calls_are_grouped_and_long_ones_are_not():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool"])
 def test_random_arrays_have_the_shape_and_type_of_the_input(dtype):
-    array = _random_array(TensorSpec("x", (5, 40), dtype), np.random.default_rng(0))
+    array = random_array(TensorSpec("x", (5, 40), dtype), np.random.default_rng(0))
     assert array.shape == (5, 40) and array.dtype == dtype and len(np.unique(array)) >= 2
 
 

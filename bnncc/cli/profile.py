@@ -1,0 +1,28 @@
+"""``bnncc profile``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bnncc.cli import console
+from bnncc.cli.options import Folder, Json
+
+__all__ = ["profile"]
+
+
+def profile(
+    folder: Folder,
+    repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Calls of the network.")] = 30,
+    as_json: Json = False,
+) -> None:
+    """Show the time of each step of a compiled model, and the share of what this machine could reach."""
+    from bnncc.report.profile import profile as measure
+
+    with console.progress() as progress:
+        report = measure(folder, repeat=repeat, progress=progress)
+    if as_json:
+        console.print_json(report.to_json())
+    else:
+        report.to_text(console.stdout())

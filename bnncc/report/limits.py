@@ -1,0 +1,93 @@
+"""What the machine at hand can do at most: measured rates of each formulation's least instructions, and of copying."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnncc.errors import ToolchainError
+from bnncc.toolchain import find_compiler
+
+__all__ = ["Limit", "Meter"]
+
+# By code variant and formulation (the first word of a kernel's note): the number of the mix in measure.c, and the multiply-accumulates of one step of it.
+_MIXES = {
+    "v3": {"float": (0, 8), "popcount": (1, 256), "lookup": (2, 128), "sliced": (3, 512), "pairs": (4, 16)},
+    "v4": {"float": (5, 16), "popcount": (6, 512), "sliced": (7, 1024), "pairs": (8, 32)},
+}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The least time in seconds that a step can take on this machine, and what sets it."""
+
+    seconds: float
+    reason: str
+
+
+class Meter:
+    """Runs the measurements of ``measure.c``, each once.
+
+    Parameters
+    ----------
+    triple : str
+        Of the machine at hand.
+
+    Raises
+    ------
+    ToolchainError
+        There is no C compiler, or it fails.
+    """
+
+    def __init__(self, triple: str):
+        with tempfile.TemporaryDirectory(prefix="bnncc-") as folder:
+            library = Path(folder) / "measure.so"
+            command = [*find_compiler(triple), "-std=c99", "-O2", "-fPIC", "-shared", "-o", str(library), str(Path(__file__).with_name("measure.c"))]
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+            if done.returncode:
+                raise ToolchainError(f"The C compiler failed to build the profiler's clock (exit {done.returncode}): {done.stderr.strip()[-500:]}")
+            self._library = ctypes.CDLL(str(library))
+        self._library.mix_ns.restype = self._library.copy_ns.restype = ctypes.c_double
+        self._library.mix_ns.argtypes, self._library.copy_ns.argtypes = [ctypes.c_int32], [ctypes.c_uint64]
+        self._library.record.restype = ctypes.c_int32
+        self._library.record.argtypes = [ctypes.c_void_p] * 5
+        self._mix_ns = functools.cache(self._library.mix_ns)
+        self._copy_ns = functools.cache(self._library.copy_ns)
+
+    def record(self, function: Callable, inputs: ctypes.Array, outputs: ctypes.Array, workspace: int, ns: ctypes.Array) -> int:
+        """Run a library's ``profile`` function once and write the nanoseconds of each step into `ns`; returns the function's code."""
+        return self._library.record(ctypes.cast(function, ctypes.c_void_p), inputs, outputs, workspace, ns)
+
+    def rate(self, variant: str, formulation: str) -> float | None:
+        """Return the multiply-accumulates a nanosecond that a formulation cannot pass here, None where that is not known."""
+        if formulation not in _MIXES.get(variant, {}):
+            return None
+        number, macs = _MIXES[variant][formulation]
+        spent = self._mix_ns(number)
+        return macs / spent if spent else None
+
+    def limit(self, variant: str, note: str, macs: int, moved_bytes: int) -> Limit | None:
+        """Return what bounds a step: arithmetic where it has a layer, else the copying of what it reads and writes.
+
+        Parameters
+        ----------
+        variant : str
+        note : str
+            Of its kernel; the first word names the formulation.
+        macs : int
+        moved_bytes : int
+        """
+        if macs:
+            formulation = note.partition(",")[0].split()[0]
+            rate = self.rate(variant, formulation)
+            return Limit(macs / rate * 1e-9, f"{formulation} {rate:.0f} GMAC/s") if rate else None
+        if moved_bytes < 2:
+            return None
+        half = 1 << max(5, (moved_bytes // 2).bit_length() - 1)  # copying reads one half and writes the other; a few sizes are measured
+        rate = 2 * half / self._copy_ns(half)
+        return Limit(moved_bytes / rate * 1e-9, f"memory {rate:.0f} GB/s")
