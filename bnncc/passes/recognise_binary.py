@@ -178,6 +178,8 @@ class _Recognise(Rewriter):
     def _why(codes, signs) -> str:
         if isinstance(signs, str):
             return f"{signs}; {codes}" if isinstance(codes, str) else signs
+        if abs(int(signs.signs.sum(dtype=np.int64))) == signs.signs.size:
+            return f"a sum over windows: all weights are equal; {codes}"
         return f"weights are two-valued, but {codes}"
 
     @staticmethod

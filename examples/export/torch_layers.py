@@ -59,13 +59,13 @@ class SignConv(nn.Module):
     def __init__(self, c_in: int, c_out: int, kernel: int = 3):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(c_out, c_in, kernel, kernel) * 0.1)
-        self.padding = kernel // 2
+        self.padding, self.stride = kernel // 2, 1
 
     def binary_weight(self) -> Tensor:
         return torch.sign(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.binary_weight(), padding=self.padding)
+        return F.conv2d(x, self.binary_weight(), stride=self.stride, padding=self.padding)
 
 
 class MeanAbsConv(SignConv):

@@ -147,6 +147,12 @@ def test_a_real_input_stays_in_float_and_a_warning_says_so():
     assert len(ctx.warnings) == 1 and "stays float" in ctx.warnings[0]
 
 
+def test_a_box_filter_of_real_numbers_is_no_binary_layer_that_was_missed():
+    ctx = PassContext()
+    assert "all weights are equal" in why(module(lambda x: conv(x, np.full_like(W, 1 / 9)), (CODES[0], "float32")), ctx)
+    assert not ctx.warnings
+
+
 def test_real_filters_of_a_real_input_are_no_matter_of_warning():
     ctx = PassContext()
     why(module(lambda x: conv(x, rng.standard_normal(W.shape)), (CODES[0], "float32")), ctx)
