@@ -9,15 +9,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint clean c++ aarch64
+.PHONY: demo test test-all lint clean c++ aarch64 boards
 
 demo: $(INSTALLED)
 	@$(BIN)/python examples/digits/demo.py
 
-test: $(INSTALLED) c++ aarch64
+test: $(INSTALLED) c++ aarch64 boards
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
-test-all: $(INSTALLED) c++ aarch64
+test-all: $(INSTALLED) c++ aarch64 boards
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 lint: $(INSTALLED)
@@ -54,3 +54,9 @@ c++:  # the generated headers are tested from C++, too
 
 aarch64:  # what is compiled for 64-bit Arm is run under an emulator
 	$(call need,aarch64-linux-gnu-gcc --version && qemu-aarch64 --version,gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)
+
+boards:  # firmware is built and run under QEMU; without these packages its tests skip, so a plain user is not stopped
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { command -v arm-none-eabi-gcc && command -v qemu-system-arm && command -v qemu-system-riscv32 && command -v riscv64-unknown-elf-gcc; } >/dev/null; then \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends gcc-arm-none-eabi libnewlib-arm-none-eabi \
+	    qemu-system-arm qemu-system-misc gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf; } >/dev/null || echo "No cross compilers: tests of firmware skip." >&2; \
+	fi

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import tvm
 
-from bnncc.codegen import emit_library
+from bnncc.codegen import emit_c, emit_library
 from bnncc.codegen.names import c_identifier
 from bnncc.errors import InputError
 from bnncc.frontend import ImportedModel, import_onnx
@@ -65,6 +65,12 @@ class CompiledArtifact:
         """What a user should know, from import to packing."""
         return [*self.model.warnings, *self.context.warnings]
 
+    def _origins(self) -> dict[str, str]:
+        """Return the ONNX node that each variable's value comes from, for comments."""
+        known = {var: f"{node.op_type} {node.name}" for var, node in self.context.nodes.items()}
+        outputs = {node.output: f"{node.op_type} {node.name}" for node in self.context.nodes.values()}
+        return {**{var: outputs[view.onnx] for var, view in self.context.tensors.items() if view.onnx in outputs}, **known}
+
     def lower(self, entries: tuple[str, ...] = ("main",)) -> tuple[dict[str, tvm.IRModule], dict[str, dict[str, str]]]:
         """Generate the kernels of every variant; returns the lowered modules and what each kernel is, by variant name."""
         lowered, notes = {}, {}
@@ -98,6 +104,17 @@ class CompiledArtifact:
             "kernel_notes": notes,
             "steps": [asdict(step) for step in step_work(self.fused, self.context)],
         }
+        if self.target.variants[0].is_source:
+            return emit_c(
+                lowered[self.target.variants[0].name],
+                name=self.name,
+                target=self.target,
+                inputs=self.model.inputs,
+                outputs=self.model.outputs,
+                origins=self._origins(),
+                metadata=metadata,
+                out=Path(folder),
+            )
         return emit_library(
             lowered,
             name=self.name,

@@ -34,10 +34,11 @@ MAY_IMPORT = {
     "passes": {"errors", "spec", "ops", "targets", "schedules"},
     "frontend": {"errors", "spec", "ops"},
     "codegen": {"errors", "spec", "toolchain", "ops", "targets", "runtime"},
+    "boards": {"errors", "spec", "targets", "codegen"},
     "tuning": {"errors", "ops", "targets", "schedules", "passes", "codegen"},
     "compiler": {"errors", "spec", "ops", "targets", "schedules", "passes", "frontend", "codegen", "tuning"},
     "report": {"errors", "spec", "toolchain", "ops", "targets", "schedules", "passes", "frontend", "codegen", "runtime", "compiler"},
-    "cli": {"errors", "spec", "targets", "runtime", "compiler", "report"},
+    "cli": {"errors", "spec", "targets", "runtime", "compiler", "report", "boards"},
 }
 """Layer to the layers it may import besides itself. Everybody may import `bnncc` itself for its version: that imports no more than errors."""
 
@@ -52,6 +53,7 @@ FOREIGN = {
     "passes": {"onnx", "onnxruntime", "typer", "rich"},
     "codegen": {"onnx", "onnxruntime", "typer", "rich"},
     "frontend": {"typer", "rich"},
+    "boards": {"tvm", "tvm_ffi", "onnx", "onnxruntime", "typer", "rich"},
     "compiler": {"onnxruntime", "typer", "rich"},
     "report": {"typer"},
     "cli": {"tvm", "tvm_ffi", "onnxruntime"},

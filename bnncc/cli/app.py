@@ -12,6 +12,7 @@ from bnncc.cli.benchmark import benchmark
 from bnncc.cli.compile import compile_model
 from bnncc.cli.inspect import inspect
 from bnncc.cli.profile import profile
+from bnncc.cli.project import project
 from bnncc.cli.run import run
 from bnncc.cli.targets import targets
 from bnncc.cli.verify import verify
@@ -51,6 +52,7 @@ def options(
 for _name, _command in {
     "inspect": inspect,
     "compile": compile_model,
+    "project": project,
     "run": run,
     "verify": verify,
     "benchmark": benchmark,

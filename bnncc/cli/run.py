@@ -22,11 +22,34 @@ def run(
         Path, typer.Option("--output", metavar="Y.npy", help="Where the output goes; several go into a .npz.", show_default=False)
     ],
 ) -> None:
-    """Run a compiled model on arrays from .npy files."""
+    """Run a compiled model, or a firmware project under QEMU, on arrays from .npy files."""
     from bnncc.cli.arrays import read_inputs, write_outputs
+    from bnncc.boards import is_project, run_project
     from bnncc.runtime import load
 
-    outputs = load(folder)(read_inputs(inputs))
+    if is_project(folder):
+        outputs = _stacked(run_project(folder, _samples(folder, read_inputs(inputs))))
+    else:
+        outputs = load(folder)(read_inputs(inputs))
     write_outputs(output, outputs)
     for name, array in outputs.items() if isinstance(outputs, dict) else [(output, outputs)]:
         print(f"{name}  {array.dtype}  {'x'.join(map(str, array.shape))}")
+
+
+def _samples(folder: Path, arrays) -> list[dict]:
+    """Cut the arrays into the samples of a firmware project."""
+    import json
+
+    from bnncc.report.samples import samples_of
+    from bnncc.spec import TensorSpec
+
+    metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
+    return samples_of(arrays, [TensorSpec(t["name"], tuple(t["shape"]), t["dtype"]) for t in metadata["inputs"]])
+
+
+def _stacked(results: list[dict]):
+    """Join the samples' outputs along the first axis; one output is an array, several are a dict."""
+    import numpy as np
+
+    joined = {name: np.concatenate([r[name] for r in results]) if results[0][name].ndim else np.stack([r[name] for r in results]) for name in results[0]}
+    return next(iter(joined.values())) if len(joined) == 1 else joined

@@ -27,17 +27,20 @@ class Lifetime:
         Size in bytes.
     first, last : int
         The steps (kernel calls) that write it first and use it last.
+    alignment : int
+        Of its offset, in bytes; the same for all of a plan.
     """
 
     key: object
     nbytes: int
     first: int
     last: int
+    alignment: int = ALIGNMENT
 
     @property
     def padded(self) -> int:
         """Size in bytes, rounded up to the alignment."""
-        return -(-self.nbytes // ALIGNMENT) * ALIGNMENT
+        return -(-self.nbytes // self.alignment) * self.alignment
 
     def meets(self, other: Lifetime) -> bool:
         """Tell whether both are alive at some step."""
@@ -117,7 +120,7 @@ def plan_arena(lifetimes: Sequence[Lifetime]) -> Arena:
     Returns
     -------
     Arena
-        The smallest plan found; the same for the same lifetimes. Offsets are multiples of `ALIGNMENT`.
+        The smallest plan found; the same for the same lifetimes. Offsets are multiples of the alignment.
 
     Notes
     -----

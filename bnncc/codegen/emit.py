@@ -53,7 +53,7 @@ def _compile_all(
     return kernels
 
 
-def plan_program(program: Program, kernels: Mapping[str, CompiledKernel | LoweredKernel]) -> Arena:
+def plan_program(program: Program, kernels: Mapping[str, CompiledKernel | LoweredKernel], alignment: int = ALIGNMENT) -> Arena:
     """Plan the arena of a program: its intermediate tensors by `Buffer`, a kernel's scratch by (step, number)."""
     spans: dict = {}
     scratch = []
@@ -61,11 +61,11 @@ def plan_program(program: Program, kernels: Mapping[str, CompiledKernel | Lowere
         for buffer in (*call.writes, *call.reads):
             if buffer.kind == "temp":
                 spans.setdefault(buffer, [step, step])[1] = step
-        scratch += [Lifetime((step, number), nbytes, step, step) for number, nbytes in enumerate(kernels[call.kernel].scratch)]
+        scratch += [Lifetime((step, number), nbytes, step, step, alignment) for number, nbytes in enumerate(kernels[call.kernel].scratch)]
     for source, _ in program.copies:
         if source.kind == "temp":
             spans[source][1] = len(program.calls)
-    return plan_arena([*(Lifetime(buffer, buffer.nbytes, first, last) for buffer, (first, last) in spans.items()), *scratch])
+    return plan_arena([*(Lifetime(buffer, buffer.nbytes, first, last, alignment) for buffer, (first, last) in spans.items()), *scratch])
 
 
 def _plan_entries(

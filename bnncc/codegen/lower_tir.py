@@ -103,7 +103,7 @@ def _serial(loop: tirx.For) -> tirx.For:
     return loop
 
 
-def _scratch_buffers(body: tirx.Stmt) -> list[tirx.Buffer]:
+def _scratch_buffers(body: tirx.Stmt, stack_bytes: int) -> list[tirx.Buffer]:
     """Choose the allocations that leave the stack: the largest first, until the rest fits."""
     found: list[tirx.Buffer] = []
     tvm_ffi.structural_walk(body, (tirx.AllocBuffer, lambda node: found.append(node.buffer)))
@@ -111,12 +111,12 @@ def _scratch_buffers(body: tirx.Stmt) -> list[tirx.Buffer]:
     total = 0
     for index, buffer in enumerate(found):
         total += buffer_bytes(buffer)
-        if total > STACK_BYTES:
+        if total > stack_bytes:
             return found[index:]
     return []
 
 
-def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target) -> LoweredKernel:
+def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target, stack_bytes: int = STACK_BYTES) -> LoweredKernel:
     """Lower a scheduled PrimFunc until only loops over flat buffers and raw pointers are left.
 
     Parameters
@@ -127,6 +127,8 @@ def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target) ->
         Name of the function in the object code.
     target : tvm.target.Target
         What the intrinsics are lowered for.
+    stack_bytes : int
+        Local buffers may take so much of the stack; the largest beyond it become scratch.
 
     Raises
     ------
@@ -153,7 +155,7 @@ def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target) ->
         module = step(module)
     func = module[symbol]
 
-    scratch = _scratch_buffers(func.body)
+    scratch = _scratch_buffers(func.body, stack_bytes)
     pointers = {buffer: tirx.Var(f"{buffer.name}_p", PointerType(PrimType(str(buffer.ty.dtype)))) for buffer in (*func.params, *scratch)}
     # where the allocation stood, the buffer is declared over its pointer
     body = tvm_ffi.structural_map(

@@ -40,11 +40,12 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel call: the name of the PrimFunc in the module, what it reads and what it writes."""
+    """One kernel call: the name of the PrimFunc in the module, what it reads and writes, and the Relax variables that name its results."""
 
     kernel: str
     reads: tuple[Buffer, ...]
     writes: tuple[Buffer, ...]
+    results: tuple[str, ...] = ()
 
 
 @dataclass
@@ -94,6 +95,7 @@ class _Reader:
         self.program = Program(name)
         self.values: dict[relax.Var, Buffer | tuple] = {}
         self.temps = 0
+        self.names: dict[Buffer, list[str]] = {}
 
     def temp(self, nbytes: int) -> Buffer:
         self.temps += 1
@@ -139,7 +141,9 @@ class _Reader:
         for binding in [item for block in body.blocks for item in block.bindings] if isinstance(body, relax.SeqExpr) else []:
             value = binding.value
             is_call = isinstance(value, relax.Call) and value.op == _CALL_TIR
-            self.values[binding.var] = self.call(value) if is_call else self.value(value)
+            self.values[binding.var] = found = self.call(value) if is_call else self.value(value)
+            if isinstance(found, Buffer):
+                self.names.setdefault(found, []).append(binding.var.name)
         result = body.body if isinstance(body, relax.SeqExpr) else body
         several = not isinstance(result.ty, relax.TensorType)
         types = result.ty.fields if several else [result.ty]
@@ -157,7 +161,8 @@ class _Reader:
             else:
                 self.program.copies.append((placed.get(buffer, buffer), index))
         self.program.calls = [
-            Call(call.kernel, tuple(placed.get(b, b) for b in call.reads), tuple(placed.get(b, b) for b in call.writes))
+            Call(call.kernel, tuple(placed.get(b, b) for b in call.reads), tuple(placed.get(b, b) for b in call.writes),
+                tuple(name for b in call.writes for name in self.names.get(b, [])))
             for call in self.program.calls
         ]
 

@@ -78,7 +78,7 @@ def gather_channels(builder: Builder, anchor: Tensor) -> Kernel:
     table = builder.replace(index_param, out.words * (1 + _RUN * bits), "int32", lambda array: _runs(array, layouts, out))
     pixels = anchor.size // anchor.shape[-1]
     first = 0
-    for lanes in (_PIXELS, 1):
+    for lanes in (1,) if builder.variant.is_scalar else (_PIXELS, 1):
         count = (pixels - first) // lanes
         if count:
             with builder.body.loop(count, "pixel") as block:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 
 from bnncc.errors import TargetError
-from bnncc.targets import arm, x86
+from bnncc.targets import arm, cortex_m, x86
 from bnncc.targets.manifest import Target, Variant
 
 __all__ = ["Target", "Variant", "find_target", "target_names"]
 
-_TARGETS = {t.name: t for t in (*x86.TARGETS, *arm.TARGETS)}
+_TARGETS = {t.name: t for t in (*x86.TARGETS, *arm.TARGETS, *cortex_m.TARGETS)}
 
 
 def target_names() -> list[str]:

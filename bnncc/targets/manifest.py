@@ -30,6 +30,8 @@ class Variant:
     instructions : frozenset of str
         Those that a schedule is chosen by and LLVM does not find by itself: ``pshufb`` and ``pmaddwd`` of x86, its ``vpopcnt`` and ``vpternlog`` on
         512 bits; ``cnt`` (popcount of bytes) and ``bsl`` (bitwise select) of NEON.
+    c_options : tuple of str
+        Options of GCC for this processor; only where the output is C, the TVM target's kind is ``c`` then.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Variant:
     word_bits: int = 64
     cpu_features: tuple[str, ...] = ()
     instructions: frozenset[str] = frozenset()
+    c_options: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.name.isidentifier():
@@ -49,6 +52,16 @@ class Variant:
             raise InternalError(f"variant {self.name}: {self.vector_bits} bits hold no whole number of words")
         if not {"kind", "mtriple"} <= set(self.tvm_target):
             raise InternalError(f"variant {self.name}: the TVM target needs kind and mtriple")
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether a register holds one word only, so that kernels are written without vectors."""
+        return self.vector_bits == self.word_bits
+
+    @property
+    def is_source(self) -> bool:
+        """Whether the output is C for a compiler that the user runs, and not machine code."""
+        return self.tvm_target["kind"] == "c"
 
     def lanes(self, dtype_bits: int) -> int:
         """Return how many elements of `dtype_bits` bits a vector register holds."""

@@ -78,7 +78,7 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
 
     def load_x(place, _plane, g, kh, kw, k):
         first = at(place, g, kh, kw, 2 * k)
-        if depth % 2 == 0:
+        if depth % 2 == 0 and lanes > 1:
             return tirx.call_intrin("int32", "tirx.reinterpret", builder.evaluator.value(x, first, 2))
         # the last element has no neighbour; whatever is read instead meets a weight of 0
         second = at(place, g, kh, kw, tirx.min(2 * k + 1, depth - 1))

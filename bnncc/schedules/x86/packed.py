@@ -20,6 +20,8 @@ __all__ = ["border_of", "choose_formulation", "packed_conv2d", "packed_dense"]
 
 def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
     """Return the best formulation that this machine and shape allow."""
+    if builder.variant.is_scalar:
+        return popcount(shape, builder.variant)
     return sliced(shape, builder.variant) or lookup(shape, builder.variant) or popcount(shape, builder.variant)
 
 

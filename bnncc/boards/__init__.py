@@ -1,0 +1,9 @@
+"""Boards: manifests (one JSON file each), firmware projects around generated C, and running them under QEMU."""
+
+from __future__ import annotations
+
+from bnncc.boards.manifest import Board, Region, board_names, find_board
+from bnncc.boards.project import write_project
+from bnncc.boards.runner import is_project, run_project
+
+__all__ = ["Board", "Region", "board_names", "find_board", "is_project", "run_project", "write_project"]

@@ -1,0 +1,45 @@
+"""``bnncc project``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnncc.cli import console
+from bnncc.cli.options import Json, Model, Name, Shapes, SignZero, SignZeroOption, parse_name, parse_shapes
+
+__all__ = ["project"]
+
+
+def project(
+    model: Model,
+    board: Annotated[str, typer.Option("--board", help="Board to write firmware for; `bnncc targets` lists them.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the project goes.")] = Path("proj"),
+    shape: Shapes = [],  # noqa: B006  Typer copies it
+    name: Name = None,
+    sign_zero: SignZeroOption = SignZero.exact,
+    as_json: Json = False,
+) -> None:
+    """Compile a model into a firmware project for a microcontroller board."""
+    shapes, name = parse_shapes(shape), parse_name(name)
+    from bnncc.boards import find_board, write_project
+
+    chosen = find_board(board)
+    import bnncc.compiler
+
+    with console.progress() as report, tempfile.TemporaryDirectory(prefix="bnncc-") as folder:
+        artifact = bnncc.compiler.compile(model, target=chosen.target, shapes=shapes, name=name, sign_zero=sign_zero.value, progress=report)
+        artifact.save(Path(folder) / "c")
+        metadata = write_project(chosen, Path(folder) / "c", output)
+    console.warn(artifact.warnings)
+    if as_json:
+        console.print_json(metadata)
+        return
+    ram = ", ".join(f"{part} {size:,}" for part, size in metadata["ram"].items())
+    print(f"{output}: firmware for {chosen.name} ({chosen.description})")
+    print(f"RAM {sum(metadata['ram'].values()):,} of {chosen.ram.length:,} bytes: {ram}; constants in flash {metadata['constants_bytes']:,} bytes")
+    where = f"`bnncc run {output} --input X.npy --output Y.npy` runs it in QEMU" if chosen.emulator else "`make` builds it; not run here"
+    print(where)

@@ -1,0 +1,181 @@
+"""A lowered module to a folder with one C99 file, its header and its metadata: no runtime, no heap, no mutable data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tvm
+
+from bnncc import __version__
+from bnncc.codegen.emit import _describe, _specs, plan_program
+from bnncc.codegen.lower_tir import LoweredKernel, lower_kernel
+from bnncc.codegen.names import c_identifiers, c_type
+from bnncc.codegen.output import C_FORMAT, METADATA_FILE, output_folder
+from bnncc.codegen.print_c import print_function
+from bnncc.codegen.program import Buffer, Program, read_entries
+from bnncc.codegen.source import _comment, _environment, _tensors
+from bnncc.spec import TensorSpec
+from bnncc.targets import Target
+
+__all__ = ["C_ALIGNMENT", "C_STACK_BYTES", "emit_c"]
+
+C_ALIGNMENT = 8
+"""Of the workspace and what lies in it, in bytes: the widest element."""
+
+C_STACK_BYTES = 512
+"""Local buffers of one kernel on the stack; larger ones lie in the arena, where the header counts them."""
+
+_PER_LINE = 16
+
+
+def _array(array: np.ndarray, name: str) -> str:
+    """Return the definition of a constant array."""
+    flat = array.reshape(-1)
+    if flat.dtype.kind == "f":
+        items = ["INFINITY" if v == np.inf else "-INFINITY" if v == -np.inf else f"{str(v) if any(c in str(v) for c in '.e') else f'{v}.0'}f" for v in flat]
+    elif flat.dtype.kind == "u":
+        items = [f"{v:#x}{'u' if flat.dtype.itemsize >= 4 else ''}" for v in flat.tolist()]
+    else:
+        items = ["INT32_MIN" if flat.dtype == np.int32 and v == -(1 << 31) else str(int(v)) for v in flat.tolist()]
+    lines = [", ".join(items[i : i + _PER_LINE]) for i in range(0, len(items), _PER_LINE)]
+    body = ",\n    ".join(lines)
+    return f"static const {c_type(str(flat.dtype))} {name}[{max(1, len(items))}] = {{\n    {body}}};"
+
+
+def _constants(program: Program) -> tuple[list[str], list[str], int]:
+    """Return the name of each constant, the definitions (each content once), and their size in bytes."""
+    known: dict[tuple, str] = {}
+    names, definitions, nbytes = [], [], 0
+    for array in program.constants:
+        key = (str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest())
+        if key not in known:
+            known[key] = f"constant_{len(known)}"
+            definitions.append(_array(array, known[key]))
+            nbytes += array.nbytes
+        names.append(known[key])
+    return names, definitions, nbytes
+
+
+def _calls(program: Program, kernels: Mapping[str, LoweredKernel], functions: Mapping[str, str], arena, names: Sequence[str], ins, outs, origins) -> list[str]:
+    lines = []
+    for step, call in enumerate(program.calls):
+        kernel = kernels[call.kernel]
+        pointers = kernel.module[kernel.symbol].params
+        arguments = []
+        for buffer, pointer in zip((*call.reads, *call.writes), pointers):
+            kind = c_type(str(pointer.ty.element_type.dtype))
+            const = "const " if buffer in call.reads else ""
+            arguments.append(_address(buffer, f"{const}{kind} *", arena, names, ins, outs))
+        for number, pointer in enumerate(pointers[len(arguments) :]):
+            arguments.append(f"({c_type(str(pointer.ty.element_type.dtype))} *)(void *)(w + {arena.offsets[(step, number)]})")
+        origin = "; ".join(dict.fromkeys(origins[name] for name in call.results if name in origins))
+        lines += [f"/* {_comment(origin)} */"] if origin else []
+        lines.append(f"{functions[call.kernel]}({', '.join(arguments)});")
+    for source, index in program.copies:
+        lines.append(f"memcpy({outs[index]}, {_address(source, 'const void *', arena, names, ins, outs)}, {source.nbytes});")
+    return lines
+
+
+def _address(buffer: Buffer, pointer: str, arena, names: Sequence[str], ins: Sequence[str], outs: Sequence[str]) -> str:
+    if buffer.kind == "input":
+        return f"({pointer}){ins[buffer.index]}"
+    if buffer.kind == "output":
+        return f"({pointer}){outs[buffer.index]}"
+    if buffer.kind == "constant":
+        return f"({pointer}){names[buffer.index]}"
+    return f"({pointer})(const void *)(w + {arena.offsets[buffer]})" if pointer.startswith("const") else f"({pointer})(void *)(w + {arena.offsets[buffer]})"
+
+
+def _functions(program: Program, lowered: tvm.IRModule, origins: Mapping[str, str]) -> tuple[dict[str, LoweredKernel], dict[str, str], list[str]]:
+    """Return kernels, C names and texts of the kernels that a program calls, each with a comment that names the layers it computes."""
+    target = tvm.target.Target({"kind": "c"})
+    first: dict[str, object] = {}
+    layers: dict[str, list[str]] = {}
+    for call in program.calls:
+        first.setdefault(call.kernel, call)
+        layers.setdefault(call.kernel, []).extend(origins[name] for name in call.results if name in origins)
+    hints = [f"layer_{number}_{(layers[name] or ['movement'])[0].split()[0].lower()}" for number, name in enumerate(first)]
+    functions = dict(zip(first, c_identifiers(hints), strict=True))
+    kernels, texts = {}, []
+    for name, call in first.items():
+        kernels[name] = lower_kernel(lowered[name], name, target, C_STACK_BYTES)
+        text = print_function(kernels[name], functions[name], len(call.reads))
+        where = "; ".join(dict.fromkeys(layers[name])) or "moves data between layers"
+        texts.append(f"/* {_comment(where)} */\n{text}")
+    return kernels, functions, texts
+
+
+def emit_c(
+    lowered: tvm.IRModule,
+    *,
+    name: str,
+    target: Target,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    origins: Mapping[str, str],
+    metadata: Mapping,
+    out: Path,
+) -> dict:
+    """Write NAME.c, NAME.h and metadata.json.
+
+    Parameters
+    ----------
+    lowered : tvm.IRModule
+        ``main`` of kernel calls only, and scalar PrimFuncs.
+    name : str
+        C identifier that prefixes all public names.
+    target : Target
+        Of one variant that `is_source`.
+    inputs, outputs : sequence of TensorSpec
+    origins : mapping of str to str
+        Relax variable to the ONNX node that its value comes from.
+    metadata : mapping
+        What else to keep, as JSON, under ``model``.
+    out : Path
+        Folder to write; made if there is none, replaced if it holds an earlier output.
+
+    Returns
+    -------
+    dict
+        The content of metadata.json.
+
+    Raises
+    ------
+    OutputError
+        The folder holds other content or cannot be written.
+    UnsupportedOperator
+        A kernel has no form in C.
+    """
+    variant = target.variants[0]
+    program = read_entries(lowered)["main"]
+    inputs, outputs = _specs(inputs, program.inputs, "input"), _specs(outputs, program.outputs, "output")
+    kernels, functions, texts = _functions(program, lowered, origins)
+    arena = plan_program(program, kernels, C_ALIGNMENT)
+    names, definitions, constant_bytes = _constants(program)
+    c_inputs, c_outputs = _tensors(inputs), _tensors(outputs)
+    ins, outs = [f"in->{t['member']}" for t in c_inputs], [f"out->{t['member']}" for t in c_outputs]
+    text = "\n".join(texts)
+    context = {
+        **{"name": name, "macro": name.upper(), "version": __version__, "target": target.name},
+        **{"inputs": c_inputs, "outputs": c_outputs, "constants": definitions, "functions": texts},
+        "calls": _calls(program, kernels, functions, arena, names, ins, outs, origins),
+        **{"popcount32": "popcount32(" in text, "popcount64": "popcount64(" in text},
+        **{"workspace_bytes": arena.nbytes, "alignment": C_ALIGNMENT},
+    }
+    result = {
+        **{"format": C_FORMAT, "format_version": 1, "name": name, "target": target.name, "c_options": list(variant.c_options)},
+        **{"inputs": _describe(inputs), "outputs": _describe(outputs), "workspace_bytes": arena.nbytes, "workspace_align": C_ALIGNMENT},
+        **{"workspace_lower_bound_bytes": arena.lower_bound, "constants_bytes": constant_bytes},
+        "files": [f"{name}.c", f"{name}.h", METADATA_FILE],
+        "model": dict(metadata),
+    }
+    environment = _environment()
+    with output_folder(Path(out)) as staging:
+        for template, file in (("model.c.j2", f"{name}.c"), ("model.h.j2", f"{name}.h")):
+            (staging / file).write_text(environment.get_template(template).render(context), encoding="utf-8")
+        (staging / METADATA_FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result

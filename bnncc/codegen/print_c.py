@@ -1,0 +1,243 @@
+"""A lowered PrimFunc as a C99 function: a walk over the loops, stores and expressions that the lowering leaves.
+
+TVM's own ``c`` target is not used: its code includes TVM's headers and does not compile without warnings.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tvm
+from tvm import tirx
+
+from bnncc.codegen.lower_tir import LoweredKernel
+from bnncc.codegen.names import c_identifier, c_type
+from bnncc.errors import InternalError, UnsupportedOperator
+
+__all__ = ["print_function"]
+
+_BINARY = {
+    **{tirx.Add: "+", tirx.Sub: "-", tirx.Mul: "*", tirx.Div: "/", tirx.Mod: "%"},
+    **{tirx.EQ: "==", tirx.NE: "!=", tirx.LT: "<", tirx.LE: "<=", tirx.GT: ">", tirx.GE: ">=", tirx.And: "&&", tirx.Or: "||"},
+    **{tirx.BitwiseAnd: "&", tirx.BitwiseOr: "|", tirx.BitwiseXor: "^", tirx.LShift: "<<", tirx.RShift: ">>"},
+}
+_FUNCTIONS = {  # LLVM's intrinsics in C99, for float32
+    **{name: f"{name}f" for name in ("fabs", "floor", "ceil", "sqrt", "exp", "log", "pow", "trunc", "rint", "nearbyint")},
+    "roundeven": "rintf",  # the rounding mode is to nearest, ties to even
+    **{name: f"{name}f" for name in ("tanh", "round")},
+}
+_MATH = {f"tirx.{name}": f"{name}f" for name in ("exp", "log", "sqrt", "tanh", "floor", "ceil", "pow", "fabs", "erf", "sin", "cos", "nearbyint", "trunc", "round")}
+
+
+def _dtype(expr) -> str:
+    return str(expr.ty.dtype)
+
+
+def _constant(value: int | float, dtype: str) -> str:
+    if dtype.startswith("float"):
+        if math.isinf(value):
+            return "(-INFINITY)" if value < 0 else "INFINITY"
+        if math.isnan(value):
+            return "NAN"
+        text = repr(float(np.float32(value))) if dtype == "float64" else str(np.float32(value))
+        text = text if any(c in text for c in ".e") else f"{text}.0"
+        text = text if dtype == "float64" else f"{text}f"
+        return f"({text})" if value < 0 else text
+    if dtype == "bool":
+        return str(int(value))
+    if dtype == "int32" and value == -(1 << 31):
+        return "INT32_MIN"
+    suffix = {"uint32": "u", "int64": "LL", "uint64": "ULL"}.get(dtype, "")
+    text = f"{int(value)}{suffix}"
+    if value > 9999 and dtype.startswith("uint"):
+        text = f"{int(value):#x}{suffix}"
+    return f"({text})" if value < 0 else text
+
+
+class _Printer:
+    def __init__(self, function: str):
+        self.function = function
+        self.lines: list[str] = []
+        self.depth = 1
+        self.names: dict = {}
+        self.taken: set[str] = set()
+        self.used: set[str] = set()
+
+    def name(self, var, hint: str | None = None) -> str:
+        if var not in self.names:
+            base = unique = c_identifier(hint or var.name)
+            number = 1
+            while unique in self.taken:
+                number += 1
+                unique = f"{base}_{number}"
+            self.taken.add(unique)
+            self.names[var] = unique
+        self.used.add(self.names[var])
+        return self.names[var]
+
+    def emit(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text)
+
+    def expr(self, e) -> str:
+        if isinstance(e, tirx.Var):
+            return self.name(e)
+        if isinstance(e, tvm.ir.Call) and e.op.name == "tirx.buffer_data":
+            return self.name(e.args[0])
+        if isinstance(e, tvm.ir.Call) and e.op.name == "tirx.address_of":
+            return f"&{self.expr(e.args[0])}"
+        dtype = _dtype(e)
+        if isinstance(e, tirx.IntImm | tirx.FloatImm):
+            return _constant(e.value, dtype)
+        if isinstance(e, tvm.ir.TensorLoad):
+            return f"{self.name(e.source)}[{self.bare(e.indices[0])}]"
+        if isinstance(e, tirx.LShift) and dtype == "int32":  # shifting a negative number is undefined in C
+            return f"((int32_t)((uint32_t){self.expr(e.a)} << {self.expr(e.b)}))"
+        for kind, sign in _BINARY.items():
+            if isinstance(e, kind):
+                return self._narrow(f"({self.expr(e.a)} {sign} {self.expr(e.b)})", dtype)
+        if isinstance(e, tirx.BitwiseNot):
+            return self._narrow(f"(~{self.expr(e.a)})", dtype)
+        if isinstance(e, tirx.Not):
+            return f"(!{self.expr(e.a)})"
+        if isinstance(e, tirx.Min | tirx.Max):
+            a, b = self.expr(e.a), self.expr(e.b)
+            return f"({a} {'<' if isinstance(e, tirx.Min) else '>'} {b} ? {a} : {b})"
+        if isinstance(e, tirx.Select):
+            return f"({self.expr(e.condition)} ? {self.expr(e.true_value)} : {self.expr(e.false_value)})"
+        if isinstance(e, tirx.Cast):
+            if dtype == "bool":
+                return f"({self.expr(e.value)} != 0)"
+            return f"({c_type(dtype)}){self.expr(e.value)}"
+        if isinstance(e, tvm.ir.Call):
+            return self._call(e, dtype)
+        raise InternalError(f"{type(e).__name__} has no form in C: {e}")
+
+    def bare(self, e) -> str:
+        """Return an expression without the parentheses around it."""
+        text = self.expr(e)
+        if not text.startswith("("):
+            return text
+        level = 0
+        for i, char in enumerate(text):
+            level += {"(": 1, ")": -1}.get(char, 0)
+            if level == 0:
+                return text[1:-1] if i == len(text) - 1 else text
+        return text
+
+    @staticmethod
+    def _narrow(text: str, dtype: str) -> str:
+        """C computes in int; what TensorIR wraps at 8 or 16 bits is cast back."""
+        return f"(({c_type(dtype)}){text})" if dtype in ("int8", "uint8", "int16", "uint16") else text
+
+    def _call(self, e, dtype: str) -> str:
+        name = e.op.name.removeprefix("tirx.")
+        args = list(e.args)
+        if name == "popcount":
+            bits = {"uint64": "popcount64"}.get(_dtype(args[0]), "popcount32")
+            return f"{bits}({self.bare(args[0])})"
+        if name == "if_then_else":
+            return f"({self.expr(args[0])} ? {self.expr(args[1])} : {self.expr(args[2])})"
+        if name == "reinterpret" and _dtype(args[0]) == dtype:
+            return self.expr(args[0])
+        if name in ("call_llvm_pure_intrin", "call_llvm_intrin"):
+            intrinsic = tvm.get_global_func("target.llvm_get_intrinsic_name")(int(args[0].value)).removeprefix("llvm.")
+            if intrinsic == "arithmetic.fence":  # -ffp-contract=off says the same
+                return self.expr(args[1])
+            if intrinsic in _FUNCTIONS and dtype == "float32":
+                return f"{_FUNCTIONS[intrinsic]}({', '.join(self.bare(arg) for arg in args[1:])})"
+            name = f"llvm.{intrinsic}"
+        if name == "call_pure_extern":  # what TVM lowers float functions to
+            name = str(args.pop(0).value)
+            if name in _MATH.values():
+                return f"{name}({', '.join(self.bare(arg) for arg in args)})"
+        if e.op.name in _MATH and dtype == "float32":
+            return f"{_MATH[e.op.name]}({', '.join(self.bare(arg) for arg in args)})"
+        raise UnsupportedOperator(f"The kernel {self.function} computes {name} in {dtype}, which has no form in C yet. Compile this model for x86-64.")
+
+    def stmt(self, s) -> None:
+        if isinstance(s, tirx.SeqStmt):
+            for item in s.seq:
+                self.stmt(item)
+        elif isinstance(s, tirx.AllocBuffer):
+            size = math.prod(int(dim) for dim in s.buffer.ty.shape)
+            self.emit(f"{c_type(str(s.buffer.ty.dtype))} {self.name(s.buffer)}[{size}];")
+        elif isinstance(s, tirx.DeclBuffer):
+            used = set(self.used)
+            self.names[s.buffer] = self.expr(s.data)
+            self.used = used  # a declaration is no use
+        elif isinstance(s, tirx.BufferStore):
+            self.emit(f"{self.name(s.buffer)}[{self.bare(s.indices[0])}] = {self.bare(s.value)};")
+        elif isinstance(s, tirx.Bind):
+            value = self.bare(s.value)
+            if isinstance(s.var.ty, tvm.ir.PointerType):
+                self.emit(f"const {c_type(str(s.var.ty.element_type.dtype))} *{self.name(s.var)} = {value};")
+            else:
+                self.emit(f"const {c_type(_dtype(s.var))} {self.name(s.var)} = {value};")
+        elif isinstance(s, tirx.For):
+            self._loop(s)
+        elif isinstance(s, tirx.IfThenElse):
+            self._branch(s)
+        elif isinstance(s, tirx.AttrStmt):
+            self.stmt(s.body)
+        elif isinstance(s, tirx.Evaluate):
+            if not isinstance(s.value, tirx.IntImm):
+                self.emit(f"{self.bare(s.value)};")
+        else:
+            raise InternalError(f"{self.function}: the statement {type(s).__name__} has no form in C")
+
+    def _block(self, head: str, body) -> None:
+        self.emit(f"{head} {{")
+        self.depth += 1
+        self.stmt(body)
+        self.depth -= 1
+
+    def _loop(self, s: tirx.For) -> None:
+        start, extent = s.min, s.extent
+        end = self.expr(extent) if isinstance(start, tirx.IntImm) and int(start) == 0 else f"{self.expr(start)} + {self.expr(extent)}"
+        var, kind = self.name(s.loop_var), c_type(_dtype(s.loop_var))
+        self._block(f"for ({kind} {var} = {self.bare(start)}; {var} < {end}; ++{var})", s.body)
+        self.emit("}")
+
+    def _branch(self, s: tirx.IfThenElse) -> None:
+        self._block(f"if ({self.bare(s.condition)})", s.then_case)
+        if s.else_case is not None:
+            self.emit("} else {")
+            self.depth += 1
+            self.stmt(s.else_case)
+            self.depth -= 1
+        self.emit("}")
+
+
+def print_function(kernel: LoweredKernel, function: str, reads: int) -> str:
+    """Return the C text of a kernel.
+
+    Parameters
+    ----------
+    kernel : LoweredKernel
+        Of scalar code: no vectors.
+    function : str
+        Name of the static C function.
+    reads : int
+        How many of its first parameters it only reads.
+
+    Raises
+    ------
+    UnsupportedOperator
+        It uses an intrinsic that C has not.
+    InternalError
+        It holds a vector or a node that the lowering should have replaced.
+    """
+    func = kernel.module[kernel.symbol]
+    printer = _Printer(function)
+    parameters: list[str] = []
+    for position, param in enumerate(func.params):
+        const = "const " if position < reads else ""
+        element = c_type(str(param.ty.element_type.dtype))
+        name = printer.name(param, param.name.removesuffix("_p"))
+        parameters.append(f"{const}{element} *restrict {name}")
+    names = [printer.names[param] for param in func.params]
+    printer.used.clear()
+    printer.stmt(func.body)
+    unused = [f"    (void){name};" for name in names if name not in printer.used]
+    return "\n".join([f"static void {function}({', '.join(parameters) or 'void'})", "{", *printer.lines, *unused, "}"])

@@ -1,0 +1,28 @@
+"""Microcontrollers: one manifest a core. Kernels are scalar C99 over words of 32 bits; the compiler options are those of GCC."""
+
+from __future__ import annotations
+
+from bnncc.targets.manifest import Target, Variant
+
+__all__ = ["TARGETS"]
+
+
+def _core(name: str, triple: str, description: str, *options: str) -> Target:
+    variant = Variant(name.replace("-", "_"), {"kind": "c", "mtriple": triple}, 32, 13, word_bits=32, c_options=options)
+    return Target(name, description, (variant,))
+
+
+def _arm(name: str, description: str, *options: str) -> Target:
+    return _core(name, "arm-none-eabi", description, "-mthumb", *options)
+
+
+TARGETS = (
+    _arm("cortex-m0", "ARMv6-M, no floating point", "-mcpu=cortex-m0"),
+    _arm("cortex-m0plus", "ARMv6-M, no floating point (RP2040)", "-mcpu=cortex-m0plus"),
+    _arm("cortex-m3", "ARMv7-M, no floating point", "-mcpu=cortex-m3"),
+    _arm("cortex-m4", "ARMv7E-M with single-precision floating point", "-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
+    _arm("cortex-m7", "ARMv7E-M with single-precision floating point", "-mcpu=cortex-m7", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"),
+    _arm("cortex-m33", "ARMv8-M mainline with single-precision floating point", "-mcpu=cortex-m33", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"),
+    _arm("cortex-m55", "ARMv8.1-M; scalar code, Helium is not used", "-mcpu=cortex-m55", "-mfloat-abi=hard"),
+    _core("riscv32imc", "riscv32-unknown-elf", "RISC-V 32 with multiplication and compressed code, no floating point", "-march=rv32imc", "-mabi=ilp32"),
+)

@@ -1,0 +1,142 @@
+"""Firmware projects: the C compiles without warnings, and QEMU's boards compute what the x86 library computes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bnncc
+from bnncc.boards import Region, board_names, find_board, run_project, write_project
+from bnncc.boards.project import ram_of
+from bnncc.errors import LibraryError, TargetError
+
+MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
+BOARDS = {"microbit": "tfc_1w1a", "mps2-an385": "tfc_1w1a", "riscv32-virt": "tfc_1w1a", "mps2-an386": "gtsrb_bnn_30"}
+WARNINGS = ("-Wall", "-Wextra", "-Werror", "-std=c99", "-pedantic", "-O1", "-c", "-o", "/dev/null")
+
+
+def model(name: str) -> Path:
+    """Return a model from the shared folder, or skip."""
+    path = MODELS / f"{name}.onnx"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here")
+    return path
+
+
+def need(*programs: str) -> None:
+    """Skip where a program is not installed."""
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Return a function that compiles a model to C once."""
+    known = {}
+
+    def c_of(name: str, target: str) -> Path:
+        if (name, target) not in known:
+            known[name, target] = tmp_path_factory.mktemp("c") / "out"
+            bnncc.compile(model(name), target=target).save(known[name, target])
+        return known[name, target]
+
+    return c_of
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "arm-none-eabi-gcc"])
+def test_generated_c_compiles_without_warnings(compiled, compiler):
+    need(compiler)
+    out = compiled("tfc_1w1a", "cortex-m0")
+    done = subprocess.run([compiler, *WARNINGS, str(out / "tfc_1w1a.c")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_generated_c_has_no_mutable_data_and_names_the_node_that_ends_each_layer(compiled, tmp_path):
+    need("arm-none-eabi-gcc", "arm-none-eabi-size")
+    out = compiled("tfc_1w1a", "cortex-m0")
+    made = tmp_path / "model.o"
+    subprocess.run(["arm-none-eabi-gcc", "-mcpu=cortex-m0", "-mthumb", "-std=c99", "-Os", "-c", str(out / "tfc_1w1a.c"), "-o", str(made)], check=True)
+    data, bss = subprocess.run(["arm-none-eabi-size", str(made)], capture_output=True, text=True, check=True).stdout.splitlines()[1].split()[1:3]
+    assert (data, bss) == ("0", "0")
+    text = (out / "tfc_1w1a.c").read_text()
+    assert [name for name in ("BipolarQuant_11", "BipolarQuant_19", "BipolarQuant_27", "BipolarQuant_35", "Add_46") if name not in text] == []
+
+
+@pytest.mark.parametrize("board", sorted(BOARDS))
+def test_a_board_computes_what_x86_computes(compiled, tmp_path, board):
+    chosen, name = find_board(board), BOARDS[board]
+    need("make", chosen.emulator[0], "riscv64-unknown-elf-gcc" if board.startswith("riscv") else "arm-none-eabi-gcc")
+    write_project(chosen, compiled(name, chosen.target), tmp_path / "proj")
+    reference = bnncc.compile(model(name), target="x86-64-v2")
+    reference.save(tmp_path / "x86")
+    (spec,) = reference.model.inputs
+    images = [np.random.default_rng(seed).random(spec.shape).astype(spec.dtype) * 255 for seed in range(3)]
+    found = run_project(tmp_path / "proj", [{spec.name: image} for image in images])
+    library = bnncc.load(tmp_path / "x86")
+    for image, outputs in zip(images, found, strict=True):
+        found_here, wanted = next(iter(outputs.values())), library(image)
+        if name == "tfc_1w1a":  # binary throughout
+            np.testing.assert_array_equal(found_here, wanted)
+        else:  # a softmax: newlib's expf and glibc's differ in the last bit; a wrong bit of a layer before it would show in the third digit
+            np.testing.assert_allclose(found_here, wanted, rtol=1e-6)
+
+
+def test_a_model_too_large_for_the_ram_is_refused_before_anything_is_written(compiled, tmp_path):
+    board = dataclasses.replace(find_board("microbit"), ram=Region(0x20000000, 4096))
+    with pytest.raises(TargetError, match=r"5,336 bytes of RAM .* 1,240 more than the 4,096 of microbit"):
+        write_project(board, compiled("tfc_1w1a", "cortex-m0"), tmp_path / "proj")
+    assert not (tmp_path / "proj").exists()
+
+
+def test_a_model_too_large_for_the_flash_is_refused_before_anything_is_written(compiled, tmp_path):
+    board = dataclasses.replace(find_board("microbit"), flash=Region(0, 8192))
+    with pytest.raises(TargetError, match="more than the flash of microbit"):
+        write_project(board, compiled("tfc_1w1a", "cortex-m0"), tmp_path / "proj")
+    assert not (tmp_path / "proj").exists()
+
+
+def test_a_firmware_that_faults_is_told_with_its_registers(compiled, tmp_path):
+    need("make", "qemu-system-arm", "arm-none-eabi-gcc")
+    write_project(find_board("mps2-an385"), compiled("tfc_1w1a", "cortex-m3"), tmp_path / "proj")
+    main = tmp_path / "proj" / "main.c"
+    main.write_text(main.read_text().replace("for (;;) {", '__asm__ volatile("udf #0");\n    for (;;) {', 1))
+    with pytest.raises(TargetError, match=r"exit 99(.|\n)*the firmware faulted\nCFSR 00010000"):
+        run_project(tmp_path / "proj", [])
+
+
+def test_a_firmware_that_hangs_is_stopped(compiled, tmp_path):
+    need("make", "qemu-system-arm", "arm-none-eabi-gcc")
+    write_project(find_board("mps2-an385"), compiled("tfc_1w1a", "cortex-m3"), tmp_path / "proj")
+    main = tmp_path / "proj" / "main.c"
+    main.write_text(main.read_text().replace("for (;;) {", "for (;;) {}\n    for (;;) {", 1))
+    with pytest.raises(TargetError, match="did not finish .* the firmware hangs"):
+        run_project(tmp_path / "proj", [], timeout=5.0)
+
+
+def test_ram_is_arena_input_output_and_stack(compiled):
+    metadata = json.loads((compiled("tfc_1w1a", "cortex-m0") / "metadata.json").read_text())
+    parts = ram_of(metadata, find_board("microbit"))
+    assert (parts["input"], parts["output"], parts["stack"]) == (784 * 4, 10 * 4, 2048)
+    assert metadata["workspace_lower_bound_bytes"] <= parts["arena"] <= 1.1 * metadata["workspace_lower_bound_bytes"]
+
+
+def test_every_manifest_is_sound():
+    for name in board_names():
+        assert find_board(name).name == name
+
+
+def test_a_mistyped_board_is_told_the_nearest():
+    with pytest.raises(TargetError, match="Did you mean 'mps2-an386'"):
+        find_board("mps2-an368")
+
+
+def test_a_folder_that_is_no_project_is_refused(tmp_path):
+    with pytest.raises(LibraryError, match="no firmware project"):
+        run_project(tmp_path, [])
