@@ -10,6 +10,10 @@ all answered by that. What is pulled out of the layer is exact: with x = s * cod
 
 Two-valued filters on codes of -1, 0, +1 run on packed bits. Filters that are small integers times c, and codes of more levels, make the same sums, exact as well, in
 integer arithmetic, where their result becomes codes again. Numbers that leave the network keep the source's float sums, rounding and all.
+
+On two-valued codes filters of few uneven values run on bits as sums of sign planes (planes.py). With w = b + sum_p a_p * sign_p that is
+``sum(x * w) = s * (sum_p a_p * sum(code * sign_p) + b * sum(code)) + o * sum(w)``, sums over the taps inside the image: padding is a code of 0, and
+what the offset o adds is a constant, at the border another one than inside.
 """
 
 from __future__ import annotations
@@ -22,9 +26,11 @@ from tvm import relax
 from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
+from bnncc.ops.geometry import windows
 from bnncc.passes.code_range import CodeRange, code_range
 from bnncc.passes.context import LayerRow, PassContext
 from bnncc.passes.integers import IntegerFilters, integer_filters
+from bnncc.passes.planes import filter_planes
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
 
 __all__ = ["recognise_binary", "two_valued", "TOLERANCE"]
@@ -94,10 +100,17 @@ class _Recognise(Rewriter):
         codes = self._codes(value.args[0], builder)
         signs = two_valued(filters)
         made = self._integers(var, codes, signs, filters)
-        if isinstance(codes, str) or isinstance(made, str):
+        if isinstance(codes, str):
             return self._report(var, value, False, self._why(codes, made), weight.nbytes, detail)
         padding, pad_code = tuple(int(p) for p in value.attrs.padding), (0.0 - codes.offset) / codes.scale
-        if any(padding) and not codes.holds(pad_code):
+        held = not any(padding) or codes.holds(pad_code)
+        if isinstance(made, str) or not held:
+            planes = self._planes(var, value, codes, filters, detail, builder)
+            if planes is not None:
+                return planes
+        if isinstance(made, str):
+            return self._report(var, value, False, self._why(codes, made), weight.nbytes, detail)
+        if not held:
             held = "bits do" if codes.range.fits_bits else "they do"
             reason = f"padding with 0 is {pad_code:g} on the scale of the codes, which {held} not hold"
             return self._report(var, value, False, reason, weight.nbytes, detail)
@@ -117,6 +130,10 @@ class _Recognise(Rewriter):
         filters = np.ascontiguousarray(weight.T)
         codes, signs = self._codes(value.args[0], builder), two_valued(filters)
         made = self._integers(var, codes, signs, filters)
+        if isinstance(made, str) and not isinstance(codes, str):
+            planes = self._planes(var, value, codes, filters, "", builder)
+            if planes is not None:
+                return planes
         if isinstance(codes, str) or isinstance(made, str):
             return self._report(var, value, False, self._why(codes, made), weight.nbytes, "")
         if isinstance(made, IntegerFilters):
@@ -124,6 +141,37 @@ class _Recognise(Rewriter):
             return self._scaled(var, bnn.dense(codes.var, const(made.integers)), codes, _Signs(made.integers, made.scale), builder)
         self._report(var, value, True, self._kind(codes, signs), signs.signs.size // 8, "")
         return self._scaled(var, bnn.dense(codes.var, const(signs.signs)), codes, signs, builder)
+
+    def _planes(self, var, value, codes, filters, detail, builder):
+        """Return the layer as a sum of binary ones, reported; None where its codes are not two-valued or its filters take too many values."""
+        planes = filter_planes(filters) if codes.range.fits_bits and codes.range.levels == 2 else None
+        if planes is None:
+            return None
+
+        def contract(weights, name):
+            if op_name(value) == "relax.matmul":
+                acc = bnn.dense(codes.var, const(weights))
+            else:
+                acc = bnn.conv2d(codes.var, const(weights), value.attrs.strides, value.attrs.padding, value.attrs.dilation, value.attrs.groups, 0)
+            return builder.emit(op.astype(builder.emit(acc, f"{var.name}_{name}"), "float32"), f"{var.name}_{name}_f32")
+
+        def scaled(sums, factor):
+            return builder.emit(op.multiply(sums, const(_uniform(factor * np.float32(codes.scale)))), f"{var.name}_scaled")
+
+        terms = [scaled(contract(s, f"plane{i}"), a) for i, (s, a) in enumerate(zip(planes.signs, planes.scales, strict=True))]
+        if planes.offset.any():  # one window sum serves all channels of a group
+            groups = 1 if op_name(value) == "relax.matmul" else int(value.attrs.groups)
+            ones = np.ones((1 if groups == 1 else len(filters), *filters.shape[1:]), np.int8)
+            terms.append(scaled(contract(ones, "window"), planes.offset))
+        if codes.offset:
+            terms.append(const(_offset_sums(value, codes.offset, filters)))
+        result = terms[0]
+        for term in terms[1:-1]:
+            result = builder.emit(op.add(result, term), f"{var.name}_sum")
+        few = f"weights are two-valued ({'b - a and b + a' if planes.offset.any() else '-a and +a'})"
+        kind = few if len(planes.signs) == 1 else f"weights are sums of {len(planes.signs)} sign planes"
+        self._report(var, value, True, f"two-valued input, {kind}", len(planes.signs) * filters.size // 8, detail)
+        return op.add(result, terms[-1]) if len(terms) > 1 else result
 
     def _codes(self, x, builder):
         made = builder.values.get(x)
@@ -210,6 +258,19 @@ class _Codes:
         """Tell whether `code` is one that the layer's arithmetic takes."""
         limits = np.iinfo(dtype_of(self.var))
         return code in (-1, 0, 1) if self.range.fits_bits else code == int(code) and limits.min <= code <= limits.max
+
+
+def _offset_sums(value, offset: float, filters: np.ndarray) -> np.ndarray:
+    """Return what an input that is `offset` everywhere, 0 in the padding, adds: (Co,), or (OH, OW, Co) where the border differs from the inside."""
+    if op_name(value) == "relax.matmul":
+        return (filters.sum(1, dtype=np.float64) * offset).astype(np.float32)
+    attrs = value.attrs
+    top, left, bottom, right = (int(p) for p in attrs.padding)
+    _, height, width, _ = static_shape(value.args[0])
+    inside = np.pad(np.ones((1, height, width, 1)), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    taps = windows(inside, filters.shape[1:3], attrs.strides, attrs.dilation)[0, :, :, 0]
+    sums = np.einsum("yxij,oij->yxo", taps, filters.sum(3, dtype=np.float64)) * offset
+    return (sums if any((top, left, bottom, right)) else sums[0, 0]).astype(np.float32)
 
 
 def _makes_codes(var, value) -> bool:

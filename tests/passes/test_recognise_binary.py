@@ -7,7 +7,7 @@ from tvm.relax import op
 from tvm.script import ir as I
 from tvm.script import relax as R
 
-from bnncc.ops import bnn
+from bnncc.ops import bnn, is_bnn
 from bnncc.passes.context import NodeInfo, PassContext
 from bnncc.passes.recognise_binary import TOLERANCE, recognise_binary, two_valued
 from bnncc.passes.rewrite import Graph, const
@@ -127,6 +127,11 @@ def test_a_filter_of_one_weight_is_two_valued():
     assert found.signs.ravel().tolist() == [1, -1, 1] and found.scale.tolist() == [3, 2, 0]
 
 
+def count_bits(mod):
+    """Count the binary convolutions that a layer becomes."""
+    return sum(is_bnn(b.value, "conv2d") for b in Graph(recognise_binary(mod, PassContext())).bindings)
+
+
 NO_SIGNS = {
     "real numbers": (rng.standard_normal((3, 3, 4, 6)), "weights are not two-valued (output channel 0: 36 distinct values)"),
     "three values": (W * (rng.random(W.shape) < 0.7), "weights are not two-valued (output channel 0: ternary: -c, 0, +c)"),
@@ -136,9 +141,13 @@ NO_SIGNS = {
 
 
 @pytest.mark.parametrize("name", NO_SIGNS)
-def test_filters_of_other_values_stay_in_float(name):
+def test_filters_of_other_values_are_no_signs(name):
     weights, reason = NO_SIGNS[name]
-    assert reason in why(layer(weights))
+    assert reason in two_valued(np.moveaxis(np.asarray(weights, np.float32), 3, 0))
+    if name == "real numbers":
+        assert reason in why(layer(weights))
+    else:  # three values are two planes of signs
+        assert count_bits(layer(weights)) == 2
 
 
 def test_a_real_input_stays_in_float_and_a_warning_says_so():
@@ -175,8 +184,10 @@ def test_codes_of_other_values_stay_in_float(scale, offset, reason):
 
 
 @pytest.mark.parametrize("scale, offset, pad", [(1, 0.5, -0.5), (0.5, 1.5, -3)])
-def test_a_padding_that_is_no_code_stays_in_float(scale, offset, pad):
-    assert f"padding with 0 is {pad:g} on the scale of the codes" in why(layer(W, scale, offset, padding=(1, 1, 1, 1)))
+def test_a_padding_that_is_no_code_becomes_a_constant_at_the_border(scale, offset, pad):
+    mod = layer(W, scale, offset, padding=(1, 1, 1, 1))
+    assert (0 - offset) / scale == pad and count_bits(mod) == 1
+    rewritten(recognise_binary, mod)
     rewritten(recognise_binary, layer(W, scale, offset))  # without padding it does not matter
 
 

@@ -1,0 +1,66 @@
+"""Filters as sums of sign planes, and layers on them against the source's own sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import bnncc
+from bnncc.passes.planes import filter_planes
+
+
+def filled(levels, seed=0, shape=(6, 3, 3, 8)):
+    """Draw filters whose values are `levels` times a scale for each channel."""
+    rng = np.random.default_rng(seed)
+    scale = rng.uniform(0.5, 2, (shape[0], 1, 1, 1))
+    return (rng.choice(levels, shape) * scale).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "levels, planes, centred",
+    [((-1, 1), 1, True), ((-0.3, 0.9), 1, False), ((-1, 0, 1), 2, True), ((-0.37, 0, 0.61), 2, False), ((-1.3, -0.3, 0.3, 1.3), 2, True), ((0, 0.2, 0.9, 1.1), 2, False)],
+)
+def test_filters_are_the_sum_of_their_planes(levels, planes, centred):
+    filters = filled(levels)
+    found = filter_planes(filters)
+    assert len(found.signs) == planes and set(np.unique(found.signs)) == {-1, 1}
+    assert found.offset.any() != centred
+    total = sum(s * a[:, None, None, None] for s, a in zip(found.signs, found.scales)) + found.offset[:, None, None, None]
+    np.testing.assert_allclose(total, filters, atol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [(-1, -0.2, 0.3, 1), (-2, -1, 0, 1, 2), tuple(np.linspace(-1, 1, 30))])
+def test_filters_of_more_than_two_bases_have_no_planes(levels):
+    assert filter_planes(filled(levels)) is None
+
+
+def test_a_channel_of_one_value_is_all_offset():
+    filters = filled((-0.3, 0.9))
+    filters[2], filters[4] = 0, 0.5
+    found = filter_planes(filters)
+    assert found.scales[0][2] == found.scales[0][4] == found.offset[2] == 0 and found.offset[4] == 0.5
+
+
+@pytest.mark.parametrize("levels", [(-1, 1), (-0.25, 0.75), (-0.25, 0, 0.75)])
+@pytest.mark.parametrize("low, high", [(-1, 1), (0, 1), (-0.5, 1.5)])
+@pytest.mark.parametrize("pads, groups, stride", [((0, 0, 0, 0), 1, 1), ((1, 1, 1, 1), 1, 1), ((0, 0, 1, 1), 2, 2), ((2, 0, 1, 0), 2, 1)])
+def test_a_layer_of_uneven_values_gives_the_sums_of_the_source(levels, low, high, pads, groups, stride, tmp_path):
+    rng = np.random.default_rng(1)
+    weights = rng.choice(levels, (6, 8 // groups, 3, 3)).astype(np.float32)  # dyadic numbers: the reference's own sums are exact
+    nodes = [
+        helper.make_node("GreaterOrEqual", ["x", "zero"], ["c"]),
+        helper.make_node("Where", ["c", "high", "low"], ["v"]),
+        helper.make_node("Conv", ["v", "w"], ["y"], "conv", pads=list(pads), group=groups, strides=[stride] * 2),
+    ]
+    constants = {"zero": np.float32(0), "high": np.float32(high), "low": np.float32(low), "w": weights}
+    image, output = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 8, 7, 6]), ("y", None)))
+    graph = helper.make_graph(nodes, "uneven", [image], [output], [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    x = rng.standard_normal((1, 8, 7, 6)).astype(np.float32)
+    (expected,) = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    artifact = bnncc.compile(model, target="native")
+    artifact.save(tmp_path / "out")
+    np.testing.assert_array_equal(np.asarray(bnncc.load(tmp_path / "out")(x)), expected)
+    assert [row.bits for row in artifact.report.layers] == [True]
