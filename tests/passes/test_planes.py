@@ -20,7 +20,10 @@ def filled(levels, seed=0, shape=(6, 3, 3, 8)):
 
 @pytest.mark.parametrize(
     "levels, planes, centred",
-    [((-1, 1), 1, True), ((-0.3, 0.9), 1, False), ((-1, 0, 1), 2, True), ((-0.37, 0, 0.61), 2, False), ((-1.3, -0.3, 0.3, 1.3), 2, True), ((0, 0.2, 0.9, 1.1), 2, False)],
+    [
+        ((-1, 1), 1, True), ((-0.3, 0.9), 1, False), ((-1, 0, 1), 2, True), ((-0.37, 0, 0.61), 2, False),
+        ((-1.3, -0.3, 0.3, 1.3), 2, True), ((0, 0.2, 0.9, 1.1), 2, False),
+    ],
 )
 def test_filters_are_the_sum_of_their_planes(levels, planes, centred):
     filters = filled(levels)
