@@ -8,6 +8,7 @@ from tvm.ir import GenericConst
 from tvm.relax import op as R
 
 from bnncc.frontend.conversion import Conversion, constant_of, converts
+from bnncc.frontend.transposed import sub_pixel_convolution
 from bnncc.frontend.windows import Window, window_of
 
 
@@ -56,7 +57,7 @@ def convert_conv(c: Conversion) -> relax.Expr:
 
 @converts("ConvTranspose")
 def convert_conv_transpose(c: Conversion) -> relax.Expr:
-    """conv2d_transpose, then the bias; output_shape and auto_pad become explicit padding."""
+    """Sub-pixel convolutions, or conv2d_transpose, then the bias; output_shape and auto_pad become explicit padding."""
     size, weight_shape = c.shape(c[0])[2:], c.shape(c[1])
     spatial = len(size)
     if spatial not in (1, 2):
@@ -79,6 +80,12 @@ def convert_conv_transpose(c: Conversion) -> relax.Expr:
             pads[i], pads[i + spatial] = (less, more) if auto == "SAME_UPPER" else (more, less)
     if spatial == 1:
         strides, dilations, extra, pads = [1, *strides], [1, *dilations], [0, *extra], [0, pads[0], 0, pads[1]]
+    weight = c.array(1)
+    if weight is not None and c.attributes.get("group", 1) == 1 and set(dilations) <= {1}:
+        image = weight.reshape(*weight_shape[:2], -1, weight_shape[-1])
+        y = sub_pixel_convolution(c, _image(c, c[0]), image, strides, pads, extra)
+        if y is not None:
+            return _signal(c, _add_bias(c, y), spatial + 2)
     y = R.nn.conv2d_transpose(
         _image(c, c[0]),
         _image(c, c[1]),

@@ -3,7 +3,7 @@
 Two accumulators rounded to int4 and added with saturation, then a sign: clip, offset, scale and comparison disappear in a threshold a channel. Proven, not assumed: the
 source's own operators are evaluated on every pair of codes; the result has to depend on the integer sum alone and to rise or fall with it. Else the chain stays::
 
-    x = bnn.dequantize(a, s, 0)                     i = add(astype(a, "int32"), astype(b, "int32"))
+    x = bnn.dequantize(a, s, 0)                     i = astype(add(a, b), "int32")
     y = bnn.dequantize(b, s, 0)           ->        q = bnn.quantize(i, integer thresholds, flip)
     z = add(x, y)
     q = bnn.quantize(z, thresholds, flip)
@@ -82,9 +82,16 @@ class _Fold(Rewriter):
         return np.arange(held.lo, held.hi + 1, max(held.step, 1))
 
     def _sum(self, root, terms, builder):
+        """Return the sum as int32; codes that need no more are added as int8, so that no cast of one of them leaves the kernel that makes it."""
         if root not in self.sums:
-            wide = [builder.emit(op.astype(self.mapping.get(t, t), "int32"), f"{t.name}_i32") for t in terms]
-            self.sums[root] = builder.emit(_SUMS[op_name(self.graph.value(root))][0](*wide), f"{root.name}_sum")
+            join, sign = _SUMS[op_name(self.graph.value(root))]
+            codes = [self.mapping.get(t, t) for t in terms]
+            first, second = (self._codes(t) for t in terms)
+            ends = [int(a) + sign * int(b) for a in (first[0], first[-1]) for b in (second[0], second[-1])]
+            if not {"int8"} == {dtype_of(t) for t in terms} or min(ends) < -128 or max(ends) > 127:
+                codes = [builder.emit(op.astype(c, "int32"), f"{t.name}_i32") for c, t in zip(codes, terms, strict=True)]
+            total = builder.emit(join(*codes), f"{root.name}_sum")
+            self.sums[root] = total if dtype_of(total) == "int32" else builder.emit(op.astype(total, "int32"), f"{root.name}_sum_i32")
         return self.sums[root]
 
 

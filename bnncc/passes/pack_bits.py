@@ -33,7 +33,7 @@ from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name, su
 
 __all__ = ["pack_bits"]
 
-_SPATIAL = ("relax.strided_slice", "relax.reshape", "relax.take", "relax.permute_dims", "relax.expand_dims", "relax.squeeze")
+_SPATIAL = ("relax.strided_slice", "relax.reshape", "relax.take", "relax.permute_dims", "relax.expand_dims", "relax.squeeze", "relax.image.resize2d")
 
 
 @dataclass(frozen=True)
@@ -246,6 +246,11 @@ class _Pack(Rewriter):
                 return self._gather([x], [w], np.stack([np.zeros_like(picked), picked], axis=1), builder)
         if name == "relax.strided_slice":
             return self._slice(var, old, builder, x, w, shape)
+        if name == "relax.image.resize2d":
+            if old.attrs.method != "nearest_neighbor" or str(old.attrs.layout) != "NHWC":
+                return None
+            self.words[var] = w
+            return relax.Call(old.op, [x, old.args[1]], old.attrs)
         if name == "relax.permute_dims" and int(old.attrs.axes[-1]) % len(shape) == last:
             self.words[var] = w
             return relax.Call(old.op, [x], old.attrs)

@@ -312,3 +312,17 @@ def test_codes_of_a_rounding_keep_their_zero_in_two_planes():
     build = lambda x: bnn.dense(op.astype(op.clip(op.round(x), -1, 1), "int8"), const(weights))  # noqa: E731
     after = rewritten(pack_bits, module(build, ((3, 8), "float32")))
     assert bindings(after, "bnn.packed_dense")[0].attrs.planes == 2
+
+
+@pytest.mark.parametrize("channels", [31, 64, 65])
+@pytest.mark.parametrize("ternary", [False, True])
+def test_a_nearest_resize_moves_words(channels, ternary):
+    def build(x):
+        emit = relax.BlockBuilder.current().emit
+        size = {"layout": "NHWC", "method": "nearest_neighbor", "coordinate_transformation_mode": "asymmetric", "rounding_method": "floor"}
+        wide = emit(op.image.resize2d(emit(binarized(x, ternary)), (6, 8), **size))
+        return bnn.conv2d(wide, weights(4, 3, 3, channels), padding=(1, 1, 1, 1))
+
+    after = packed(build, (1, 3, 4, channels))
+    (resize,) = bindings(after, "image.resize2d")
+    assert str(resize.ty.dtype) == "uint64"
