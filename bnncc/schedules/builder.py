@@ -45,7 +45,7 @@ class Builder:
             self.relayout[param] = as_mask(dtype)
         self.evaluator = Evaluator(self.group, self.body, self.buffers, set(flips))
         self._stored = {node: declare(node) for node in self.group.outputs}
-        self.outputs = Outputs(self.group, self._stored, self.lanes)
+        self.outputs = Outputs(self.group, self._stored, self.lanes * self.variant.epilogue_registers)
 
     @property
     def lanes(self) -> int:

@@ -26,7 +26,7 @@ class Outputs:
     buffers : dict
         Buffer of each output.
     lanes : int
-        Lanes of a vector of 32-bit elements.
+        Elements that are evaluated at once.
 
     Raises
     ------

@@ -18,9 +18,6 @@ from bnncc.schedules.statements import Statements, const, spread
 
 __all__ = ["Contraction", "TileShape", "arrange_weights", "blocks", "fill_tile", "pixel_tiles", "tile_stride"]
 
-# Straight-line steps in one loop body; more costs compile time and instruction cache and gains nothing.
-_UNROLLED_STEPS = 96
-
 
 @dataclass(frozen=True)
 class Contraction:
@@ -47,6 +44,8 @@ class Contraction:
         Accumulator vector to tile elements.
     planes : int or expression
         How often the whole sum is made, over one plane of the input after the other.
+    unrolled_steps : int
+        Straight-line steps in one loop body, at most; more costs compile time and instruction cache and gains nothing.
     """
 
     groups: int
@@ -61,6 +60,7 @@ class Contraction:
     step: Callable
     finish: Callable
     planes: object = 1
+    unrolled_steps: int = 96
 
     @property
     def group_vectors(self) -> int:
@@ -167,13 +167,13 @@ def _block(body, c: Contraction, shape: TileShape, row, pixel, width: int, vecto
             body.store(acc, slot, c.step(body.load(acc, slot, c.lanes), x, w), c.lanes)
 
     with body.loop(c.planes, "plane") as plane, body.loop(c.taps[0], "kh") as kh:
-        if steps * c.taps[1] * c.depth <= _UNROLLED_STEPS:
+        if steps * c.taps[1] * c.depth <= c.unrolled_steps:
             for kw in range(c.taps[1]):
                 for k in range(c.depth):
                     tap(plane, kh, kw, k)
         else:
             with body.loop(c.taps[1], "kw") as kw:
-                unroll = max(u for u in range(1, c.depth + 1) if c.depth % u == 0 and (u == 1 or u * steps <= _UNROLLED_STEPS))
+                unroll = max(u for u in range(1, c.depth + 1) if c.depth % u == 0 and (u == 1 or u * steps <= c.unrolled_steps))
                 with body.loop(c.depth // unroll, "k") as k:
                     for u in range(unroll):
                         tap(plane, kh, kw, k * unroll + u)

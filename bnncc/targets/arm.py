@@ -12,7 +12,7 @@ TRIPLE = "aarch64-linux-gnu"
 def _neon(mcpu: str, *cpu_features: str) -> Variant:
     name = mcpu.replace("-", "_")
     tvm_target = {"kind": "llvm", "mtriple": TRIPLE, "mcpu": mcpu, "mattr": ["+neon"]}
-    return Variant(name, tvm_target, 128, 32, cpu_features=cpu_features, instructions=frozenset({"cnt", "bsl"}))
+    return Variant(name, tvm_target, 128, 32, cpu_features=cpu_features, instructions=frozenset({"cnt", "bsl"}), epilogue_registers=4)
 
 
 # What a processor has beyond Armv8.0 and LLVM may use in these kernels: a library for it says so on a lesser one instead of crashing.

@@ -32,6 +32,8 @@ class Variant:
         512 bits; ``cnt`` (popcount of bytes) and ``bsl`` (bitwise select) of NEON.
     c_options : tuple of str
         Options of GCC for this processor; only where the output is C, the TVM target's kind is ``c`` then.
+    epilogue_registers : int
+        Vector registers of 32-bit elements that an epilogue evaluates side by side: where bits are gathered by summing bytes, more of them share a sum.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Variant:
     cpu_features: tuple[str, ...] = ()
     instructions: frozenset[str] = frozenset()
     c_options: tuple[str, ...] = ()
+    epilogue_registers: int = 1
 
     def __post_init__(self):
         if not self.name.isidentifier():

@@ -13,9 +13,11 @@ from tvm import relax
 
 from bnncc.codegen import lower_tir
 from bnncc.ops.interpreter import run_module
+from bnncc.runtime.emulator import Emulator
 from bnncc.schedules import Kernel, build_kernel
 from bnncc.targets import Variant
 from bnncc.targets.x86 import native_variant
+from bnncc.toolchain import find_compiler, is_native
 
 GUARD = 64
 """Bytes before and after each output that a kernel must leave alone."""
@@ -60,9 +62,37 @@ class CompiledGroup:
         # a library of a name that is loaded already would not be loaded again
         name = f"kernel{len(list(folder.iterdir()))}"
         lower_tir.build_object(lowered, target, str(folder / f"{name}.o"))
+        triple = variant.tvm_target["mtriple"]
+        if not is_native(triple):
+            self._function = self._emulated(folder / name, triple, lowered.scratch)
+            return
         subprocess.run(["gcc", "-shared", "-o", folder / f"{name}.so", folder / f"{name}.o", "-lm"], check=True)
         self._function = ctypes.CDLL(str(folder / f"{name}.so")).kernel
         self._function.restype = None
+
+    def _emulated(self, path: Path, triple: str, scratch: tuple[int, ...]):
+        """Return the kernel as a function of pointers that runs in an emulated process, which gets copies of what lies there."""
+        reads = len(self.kernel.func.params) - len(self.outputs)
+        sizes = [math.prod(shape) * np.dtype(dtype).itemsize + GUARD for shape, dtype in self.outputs]
+        arguments = [f"in[{i}]" for i in range(reads)] + [f"(char *)out[{i}] + {GUARD}" for i in range(len(sizes))]
+        arguments += [f"scratch{i}" for i in range(len(scratch))]
+        parameters = ", ".join(["void *"] * len(arguments))
+        buffers = "".join(f"static char scratch{i}[{size + 64}];\n" for i, size in enumerate(scratch))
+        clear = "".join(f"memset(out[{i}], 0xA5, {size + GUARD}); " for i, size in enumerate(sizes))
+        path.with_suffix(".c").write_text(
+            f"#include <string.h>\nvoid kernel({parameters});\n{buffers}int call(void **in, void **out) {{ {clear}kernel({', '.join(arguments)}); return 0; }}\n"
+        )
+        sources = [path.with_suffix(".c"), path.with_suffix(".o")]
+        subprocess.run([*find_compiler(triple), "-shared", "-fPIC", "-o", path.with_suffix(".so"), *sources, "-lm"], check=True)
+        call = Emulator(path.with_suffix(".so"), triple, 64).function("call", 0)
+        reads_types = [(math.prod(int(d) for d in p.ty.shape), str(p.ty.dtype)) for p in self.kernel.func.params[:reads]]
+
+        def run(*pointers):
+            inputs = [_at(p, count * np.dtype(dtype).itemsize) for p, (count, dtype) in zip(pointers, reads_types, strict=False)]
+            outputs = [_at(p.value - GUARD, size + GUARD) for p, size in zip(pointers[reads:], sizes, strict=False)]
+            assert call(inputs, outputs, None) == 0
+
+        return run
 
     def prepare(self, arrays) -> list[np.ndarray]:
         """Rearrange the constants as the kernel asks."""
@@ -85,6 +115,11 @@ class CompiledGroup:
         for array in guarded:
             assert (array[:GUARD] == 0xA5).all() and (array[-GUARD:] == 0xA5).all(), "the kernel wrote outside its output"
         return [array[GUARD:-GUARD].view(dtype).reshape(shape) for array, (shape, dtype) in zip(guarded, self.outputs, strict=True)]
+
+
+def _at(pointer, size: int) -> np.ndarray:
+    address = getattr(pointer, "value", pointer)
+    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
 
 
 def _output_types(function: relax.Function):
