@@ -32,7 +32,7 @@ def always(monkeypatch):
         chosen.append(shape)
         return sliced_formulation(shape, builder.variant)
 
-    monkeypatch.setattr(packed, "_choose", choose)
+    monkeypatch.setattr(packed, "choose_formulation", choose)
     yield chosen
     assert chosen, "the kernel was built without asking for a formulation"
 
