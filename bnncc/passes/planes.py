@@ -1,4 +1,4 @@
-"""Filters of few, uneven values as sums of sign planes: ``w = offset + sum_p scale_p * sign_p``, an offset and scales for each output channel.
+"""Few, uneven values as sums of sign planes: ``w = offset + sum_p scale_p * sign_p``; of filters an offset and scales for each output channel.
 
 Two values are one plane (AdaBin's b - a and b + a), three are two (TTQ's -wn, 0 and wp, and the ternary -c, 0, +c with an offset of 0), four are two where they
 are all sums of two bases (LQ-Net). Each plane is a binary layer; the offset multiplies the sum of the window.
@@ -10,10 +10,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["FilterPlanes", "filter_planes"]
+__all__ = ["FilterPlanes", "LevelPlanes", "filter_planes", "level_planes"]
 
 _TOLERANCE = 1e-5
 """Largest distance of two weights that count as one value, of the filter's largest."""
+
+
+@dataclass(frozen=True)
+class LevelPlanes:
+    """``levels[i] == offset + sum(scales[p] * signs[p, i])``; signs int8 of shape (planes, levels), numbers float64."""
+
+    signs: np.ndarray
+    scales: np.ndarray
+    offset: float
+
+
+def level_planes(levels: np.ndarray, tolerance: float) -> LevelPlanes | None:
+    """Split ascending levels into at most two signs and their scales; None where there are more than that can hold.
+
+    Four levels have to be all sums of two bases, up to `tolerance`; an offset below it is 0.
+    """
+    index, gaps = np.arange(len(levels)), np.diff(levels)
+    if len(levels) == 4 and abs(gaps[0] - gaps[2]) <= 2 * tolerance:
+        tests, bases = np.stack([index >= 2, index % 2 == 1]), np.array([levels[2] - levels[0], gaps[0]])
+    elif len(levels) <= 3:
+        tests, bases = np.arange(1, len(levels))[:, None] <= index, gaps
+    else:
+        return None
+    middle = float(levels[0] + levels[-1]) / 2  # all signs alike are an end, so the middle of the ends is the offset
+    return LevelPlanes(np.where(tests, 1, -1).astype(np.int8), bases / 2, middle if abs(middle) > tolerance else 0.0)
 
 
 @dataclass(frozen=True)
@@ -55,18 +80,13 @@ def filter_planes(filters: np.ndarray) -> FilterPlanes | None:
             return None
         index = np.searchsorted([g[-1] for g in groups], weights)
         levels = np.array([weights[index == i].mean() for i in range(len(groups))])
-        gaps = np.diff(levels)
-        if len(levels) == 4:
-            if abs(gaps[0] - gaps[2]) > 2 * tolerance:
-                return None
-            tests, bases = (index >= 2, index % 2 == 1), (levels[2] - levels[0], gaps[0])
-        else:
-            tests, bases = [index >= i for i in range(1, len(levels))], gaps
-        for plane, (test, base) in enumerate(zip(tests, bases, strict=True)):
-            signs[plane, channel] = np.where(test, 1, -1)
-            scales[plane, channel] = base / 2
-        middle = (levels[0] + levels[-1]) / 2  # all planes of one sign are an end, so the middle of the ends is the offset
-        offset[channel] = middle if abs(middle) > tolerance else 0
+        found = level_planes(levels, tolerance)
+        if found is None:
+            return None
+        for plane, (sign, scale) in enumerate(zip(found.signs, found.scales, strict=True)):
+            signs[plane, channel] = sign[index]
+            scales[plane, channel] = scale
+        offset[channel] = found.offset
     used = [p for p in range(2) if p == 0 or scales[p].any()]
     shaped = [np.ascontiguousarray(signs[p].reshape(filters.shape)) for p in used]
     return FilterPlanes(shaped, [scales[p].astype(np.float32) for p in used], offset.astype(np.float32))

@@ -98,6 +98,9 @@ class _Recognise(Rewriter):
             return self._report(var, value, False, "weights are computed at run time", 0, detail)
         filters = np.ascontiguousarray(weight.transpose(3, 0, 1, 2))  # HWIO to OHWI
         codes = self._codes(value.args[0], builder)
+        several = self._summed(value.args[0], builder) if isinstance(codes, str) else []
+        if several and (planes := self._planes(var, value, several, filters, detail, builder)) is not None:
+            return planes
         signs = two_valued(filters)
         made = self._integers(var, codes, signs, filters)
         if isinstance(codes, str):
@@ -105,7 +108,7 @@ class _Recognise(Rewriter):
         padding, pad_code = tuple(int(p) for p in value.attrs.padding), (0.0 - codes.offset) / codes.scale
         held = not any(padding) or codes.holds(pad_code)
         if isinstance(made, str) or not held:
-            planes = self._planes(var, value, codes, filters, detail, builder)
+            planes = self._planes(var, value, [codes], filters, detail, builder)
             if planes is not None:
                 return planes
         if isinstance(made, str):
@@ -129,9 +132,12 @@ class _Recognise(Rewriter):
             return self._report(var, value, False, "the second operand is no constant matrix", 0, "")
         filters = np.ascontiguousarray(weight.T)
         codes, signs = self._codes(value.args[0], builder), two_valued(filters)
+        several = self._summed(value.args[0], builder) if isinstance(codes, str) else []
+        if several and (planes := self._planes(var, value, several, filters, "", builder)) is not None:
+            return planes
         made = self._integers(var, codes, signs, filters)
         if isinstance(made, str) and not isinstance(codes, str):
-            planes = self._planes(var, value, codes, filters, "", builder)
+            planes = self._planes(var, value, [codes], filters, "", builder)
             if planes is not None:
                 return planes
         if isinstance(codes, str) or isinstance(made, str):
@@ -142,36 +148,47 @@ class _Recognise(Rewriter):
         self._report(var, value, True, self._kind(codes, signs), signs.signs.size // 8, "")
         return self._scaled(var, bnn.dense(codes.var, const(signs.signs)), codes, signs, builder)
 
-    def _planes(self, var, value, codes, filters, detail, builder):
-        """Return the layer as a sum of binary ones, reported; None where its codes are not two-valued or its filters take too many values."""
-        planes = filter_planes(filters) if codes.range.fits_bits and codes.range.levels == 2 else None
+    def _planes(self, var, value, inputs, filters, detail, builder):
+        """Return the layer on a sum of codes as a sum of binary ones, reported; None where codes are not two-valued or filters take too many values."""
+        planes = filter_planes(filters) if all(c.range.fits_bits and c.range.levels == 2 for c in inputs) else None
         if planes is None:
             return None
 
-        def contract(weights, name):
+        def term(codes, weights, scale, name):
             if op_name(value) == "relax.matmul":
                 acc = bnn.dense(codes.var, const(weights))
             else:
                 acc = bnn.conv2d(codes.var, const(weights), value.attrs.strides, value.attrs.padding, value.attrs.dilation, value.attrs.groups, 0)
-            return builder.emit(op.astype(builder.emit(acc, f"{var.name}_{name}"), "float32"), f"{var.name}_{name}_f32")
+            sums = builder.emit(op.astype(builder.emit(acc, f"{var.name}_{name}"), "float32"), f"{var.name}_{name}_f32")
+            return builder.emit(op.multiply(sums, const(_uniform(scale * np.float32(codes.scale)))), f"{var.name}_{name}_scaled")
 
-        def scaled(sums, factor):
-            return builder.emit(op.multiply(sums, const(_uniform(factor * np.float32(codes.scale)))), f"{var.name}_scaled")
-
-        terms = [scaled(contract(s, f"plane{i}"), a) for i, (s, a) in enumerate(zip(planes.signs, planes.scales, strict=True))]
-        if planes.offset.any():  # one window sum serves all channels of a group
+        terms = [term(codes, s, a, "plane") for codes in inputs for s, a in zip(planes.signs, planes.scales, strict=True)]
+        if planes.offset.any():  # one window sum serves all channels where there is one group
             groups = 1 if op_name(value) == "relax.matmul" else int(value.attrs.groups)
             ones = np.ones((1 if groups == 1 else len(filters), *filters.shape[1:]), np.int8)
-            terms.append(scaled(contract(ones, "window"), planes.offset))
-        if codes.offset:
-            terms.append(const(_offset_sums(value, codes.offset, filters)))
+            terms += [term(codes, ones, planes.offset, "window") for codes in inputs]
+        offset = sum(codes.offset for codes in inputs)
+        if offset:
+            terms.append(const(_offset_sums(value, offset, filters)))
+        self._report(var, value, True, self._planes_kind(inputs, planes), len(planes.signs) * filters.size // 8, detail)
         result = terms[0]
-        for term in terms[1:-1]:
-            result = builder.emit(op.add(result, term), f"{var.name}_sum")
-        few = f"weights are two-valued ({'b - a and b + a' if planes.offset.any() else '-a and +a'})"
-        kind = few if len(planes.signs) == 1 else f"weights are sums of {len(planes.signs)} sign planes"
-        self._report(var, value, True, f"two-valued input, {kind}", len(planes.signs) * filters.size // 8, detail)
+        for each in terms[1:-1]:
+            result = builder.emit(op.add(result, each), f"{var.name}_sum")
         return op.add(result, terms[-1]) if len(terms) > 1 else result
+
+    @staticmethod
+    def _planes_kind(inputs, planes) -> str:
+        few = f"weights are two-valued ({'b - a and b + a' if planes.offset.any() else '-a and +a'})"
+        weights = few if len(planes.signs) == 1 else f"weights are sums of {len(planes.signs)} sign planes"
+        return f"{'two-valued input' if len(inputs) == 1 else f'the input is a sum of {len(inputs)} signs'}, {weights}"
+
+    def _summed(self, x, builder) -> list[_Codes]:
+        """Return the codes that `x` is a sum of, else an empty list."""
+        made = builder.values.get(x)
+        if op_name(made) != "relax.add":
+            return []
+        found = [self._codes(a, builder) for a in made.args]
+        return [] if any(isinstance(c, str) for c in found) else found
 
     def _codes(self, x, builder):
         made = builder.values.get(x)

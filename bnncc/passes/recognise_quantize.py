@@ -11,6 +11,11 @@ Up to 8 levels are thresholds. A comparison a threshold and element costs more t
 the codes exactly, since only the levels themselves can arrive::
 
     y = multiply(round(clip(x)), s)     ->     c = astype(clip(round(multiply(y, 1 / s)), lo, hi), "int8");  y' = bnn.dequantize(c, s, 0)
+
+Three or four uneven levels in front of layers alone (ReBNet's residual signs, LQ-Net's learned bases) are a sum of two signs: the larger one is the
+middle threshold, the smaller one the parity of all three::
+
+    y = add(g1 * s1, g2 * s2)     ->     y = add(bnn.dequantize(q2, g1, o), bnn.dequantize(bnn.logic(q1, q2, q3, parity), g2, 0))
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from bnncc.ops import bnn, dtype_of, is_bnn
 from bnncc.passes.chains import Chains
 from bnncc.passes.context import PassContext
 from bnncc.passes.integers import Levels, even_levels
+from bnncc.passes.planes import LevelPlanes, level_planes
 from bnncc.passes.rewrite import Builder, Graph, Rewriter, const, op_name
 from bnncc.passes.steps import StepAnalysis, Steps, previous_float
 
@@ -33,6 +39,8 @@ __all__ = ["recognise_quantize", "Quantizer", "quantizer_of", "code_quantizer"]
 
 
 _MOST_THRESHOLDS = 7
+
+_LAYERS = ("relax.nn.conv2d", "relax.matmul")
 
 _MOVEMENT = frozenset(f"relax.{n}" for n in "reshape permute_dims strided_slice expand_dims squeeze take concat nn.pad nn.max_pool2d image.resize2d".split())
 
@@ -115,6 +123,28 @@ def code_quantizer(steps: Steps, lo: int, step: int, thresholds: int) -> Quantiz
     return q and replace(q, thresholds=np.stack([_channel_form(t) for t in q.thresholds]), flip=_channel_form(q.flip))
 
 
+@dataclass
+class _UnevenPlanes:
+    """Thresholds between uneven levels, and the signs that the levels are sums of."""
+
+    thresholds: Quantizer
+    planes: LevelPlanes
+
+
+def _uneven_planes(graph: Graph, var: relax.Var, steps: Steps) -> _UnevenPlanes | None:
+    """Return the signs that a tensor of uneven levels is a sum of, where layers alone read it; else None."""
+    users = graph.users(var)
+    if graph.is_output(var) or not users or any(graph.op(u) not in _LAYERS for u in users) or not np.isfinite(steps.values).all():
+        return None
+    levels = np.unique(steps.values).astype(np.float64)
+    planes = level_planes(levels, 1e-6 * np.abs(levels).max()) if len(levels) in (3, 4) else None
+    if planes is None:
+        return None
+    index = np.searchsorted(levels, steps.values.astype(np.float64))
+    thresholds = _by_direction(steps, index, len(levels), 0, 1, np.float32(1), np.float32(0))
+    return _UnevenPlanes(thresholds, planes) if thresholds is not None else None
+
+
 def _by_direction(steps, index, count, lo, step, scale, offset) -> Quantizer | None:
     rising = np.all(np.diff(index, axis=0) >= 0, axis=0)
     falling = np.all(np.diff(index, axis=0) <= 0, axis=0)
@@ -148,7 +178,7 @@ def _feeds_layer(graph: Graph, var: relax.Var) -> bool:
     """Tell whether a tensor reaches a convolution or matrix product through data movement and pools."""
     for user in graph.users(var):
         name = op_name(graph.value(user))
-        if name in ("relax.nn.conv2d", "relax.matmul") or name in _MOVEMENT and _feeds_layer(graph, user):
+        if name in _LAYERS or name in _MOVEMENT and _feeds_layer(graph, user):
             return True
     return False
 
@@ -176,7 +206,7 @@ def _nearer_quantizer(chains: Chains, var: relax.Var) -> tuple[relax.Var, Quanti
     return None
 
 
-def _find(chains: Chains, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Quantizer | Levels]]:
+def _find(chains: Chains, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Quantizer | Levels | _UnevenPlanes]]:
     """Return, for each tensor to replace, its root and quantizer."""
     graph = chains.graph
     analyses: dict[relax.Var, StepAnalysis] = {}
@@ -206,6 +236,10 @@ def _find(chains: Chains, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, 
                 few = level_quantizer(found, levels) if len(levels.values) <= _MOST_THRESHOLDS + 1 else None
                 result[var] = (chains.root[var], few or levels)
                 continue
+            uneven = _uneven_planes(graph, var, found) if dtype_of(var) == "float32" else None
+            if uneven is not None:
+                result[var] = (chains.root[var], uneven)
+                continue
             wanted.update(a for a in graph.value(var).args if a in steps)
             ctx.levels[var.name] = len(np.unique(found.values))
     return result
@@ -224,6 +258,8 @@ class _Recognise(Rewriter):
         root, q = self.found[var]
         if isinstance(q, Levels):
             return self._rounded(var, value, q, builder)
+        if isinstance(q, _UnevenPlanes):
+            return self._sum_of_signs(var, root, q, builder)
         thresholds = np.stack([_channel_form(t) for t in q.thresholds])
         code = bnn.quantize(self.mapping.get(root, root), const(thresholds), const(_channel_form(q.flip)), q.lo, q.step, q.step == 1 and self._is_sign(var, root))
         code = builder.emit(code, f"{var.name}_code")
@@ -234,6 +270,21 @@ class _Recognise(Rewriter):
         if dtype_of(var) == "bool":
             return op.greater(builder.emit(bnn.dequantize(code, const(scale), const(offset)), f"{var.name}_f32"), const(np.float32(0.5)))
         return bnn.dequantize(code, const(scale), const(offset))
+
+    def _sum_of_signs(self, var, root, q: _UnevenPlanes, builder):
+        """Build each sign from the comparisons with all thresholds, and the levels as their sum."""
+        x, flip = self.mapping.get(root, root), const(_channel_form(q.thresholds.flip))
+        tests = [builder.emit(bnn.quantize(x, const(_channel_form(t)[None]), flip), f"{var.name}_test") for t in q.thresholds.thresholds]
+        rows = np.arange(1 << len(tests))
+        level = len(tests) - sum(rows >> i & 1 for i in range(len(tests)))  # bit i of a row is set where test i fails
+        terms = []
+        for p, (signs, scale) in enumerate(zip(q.planes.signs, q.planes.scales, strict=True)):
+            changes = np.flatnonzero(np.diff(signs))
+            parity = bnn.logic(*tests, table=signs[level].tolist())
+            code = tests[changes[0]] if len(changes) == 1 else builder.emit(parity, f"{var.name}_plane")
+            offset = np.float32(q.planes.offset if p == 0 else 0)
+            terms.append(builder.emit(bnn.dequantize(code, const(np.float32(scale)), const(offset)), f"{var.name}_term"))
+        return op.add(*terms)
 
     def _is_sign(self, var, root) -> bool:
         """Tell whether a third level comes from a Sign, rather than from a rounding."""
