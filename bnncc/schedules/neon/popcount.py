@@ -9,6 +9,19 @@ Words of the activations are spread over the lanes, words of 8 output channels l
 
 Per 128 bits that is one exclusive or, one count, and one addition, as the two of the tree's last steps stand for four of the first. Any sum fits: a byte
 reaches 64, and a count 65535, beyond which the plain popcount on wider lanes is used.
+
+Millions of instructions for a whole 3x3 convolution with threshold and packing, C channels at H x H, counted under qemu (benchmarks/arm_instructions.py, code
+for the Cortex-A76); of Larq Compute Engine's hand-written assembly 4.20, 3.29, 3.11 and 3.22. Sliced takes more instructions, but fewer vector operations:
+
+=============  =====  ======  ======  =====
+shape          64@56  128@28  256@14  512@7
+=============  =====  ======  ======  =====
+tree           3.38   3.44    3.23    3.14
+sliced         8.23   4.24    3.68    3.60
+=============  =====  ======  ======  =====
+
+Cycles for 128 bits of the inner loop at 256@14 by llvm-mca 19, never timed: tree 1.63, sliced 1.16 on the Neoverse N1; 1.59, 1.10 on the N2; 0.81, 0.62 on
+the V2; 1.16, 0.86 on the Apple M1; 6.18, 5.89 on the Cortex-A55.
 """
 
 from __future__ import annotations
