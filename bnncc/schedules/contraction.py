@@ -61,6 +61,8 @@ def write_contraction(
         raise InternalError(f"the outputs of a group around {anchor.op} have shape {builder.outputs.shape}, the operator {anchor.shape}")
     body, evaluator = builder.body, builder.evaluator
     stride, inputs = tile_stride(c), planes[0]
+    if builder.variant.is_scalar:
+        tile_bytes = 0  # no cache that a larger tile would serve, and RAM is short
     rows = anchor.shape[-3] if len(anchor.shape) > 2 else 1
     for shape, starts in _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes // inputs):
         with builder.lead_loops(anchor.shape[:-3]) as outer, evaluator.loop(rows // shape.rows, "y") as y, evaluator.loop(starts[1], "t") as t:

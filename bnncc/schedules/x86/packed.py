@@ -9,6 +9,7 @@ from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.neon.popcount import popcount_tree
+from bnncc.schedules.scalar.tree import tree
 from bnncc.schedules.statements import const, spread
 from bnncc.schedules.windows import packed_depthwise_conv2d
 from bnncc.schedules.x86.formulation import BinaryShape, Formulation
@@ -22,7 +23,7 @@ __all__ = ["border_of", "choose_formulation", "packed_conv2d", "packed_dense"]
 def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
     """Return the best formulation that this machine and shape allow."""
     if builder.variant.is_scalar:
-        return popcount(shape, builder.variant)
+        return tree(shape)
     return next(found for choose in (sliced, lookup, popcount_tree, popcount) if (found := choose(shape, builder.variant)))
 
 

@@ -1,0 +1,110 @@
+"""Tree formulation (Harley-Seal) for processors without vectors and without a popcount instruction: full adders join eight words before one is counted.
+
+The words of a pixel stand in a queue; every output channel adds up its differences with the queue::
+
+    ones, twos, fours, eights = carry-save sum of ones, twos, fours and 8 differences      7 full adders of 5 operations
+    total += popcount(eights)                                                             once in 8 words
+
+    count = 8 total + 4 popcount(fours) + 2 popcount(twos) + popcount(ones)
+
+What is left of fewer than 8 words is counted word by word. The weights keep one bit a weight.
+"""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, tile_stride
+from bnncc.schedules.statements import Statements, const
+from bnncc.schedules.x86.formulation import BinaryShape, Formulation
+
+__all__ = ["tree"]
+
+_CHUNK = 8
+_WORD = "uint32"
+
+
+def _full_adder(body: Statements, a, b, c) -> tuple:
+    """Return sum and carry; where a and b are equal the carry is b, else c."""
+    ab, bc = body.bind(tirx.bitwise_xor(a, b), "u"), body.bind(tirx.bitwise_xor(b, c), "v")
+    carry = tirx.bitwise_xor(tirx.bitwise_and(bc, tirx.bitwise_not(ab)), c)
+    return body.bind(tirx.bitwise_xor(ab, c), "s"), body.bind(carry, "m")
+
+
+def _join(body: Statements, words: list, planes: list) -> object:
+    """Add words (a power of two of them) to the planes; return the carry out of the last plane."""
+    for i, plane in enumerate(planes):
+        carries = []
+        for a, b in zip(words[::2], words[1::2], strict=True):
+            plane, carry = _full_adder(body, a, b, plane)
+            carries.append(carry)
+        planes[i], words = plane, carries
+    (left,) = words
+    return left
+
+
+def _count(body: Statements, c: Contraction, queue, weights, base):
+    """Return the number of bits in which the queue and the weights from `base` on differ."""
+    chunks, rest = divmod(c.tap_count, _CHUNK)
+
+    def differ(at):
+        return tirx.bitwise_xor(body.load(queue, at), body.load(weights, base + at))
+
+    total = body.local(_WORD, 1, "total")
+    body.store(total, 0, const(0, _WORD))
+    if chunks:
+        kept = [body.local(_WORD, 1, name) for name in ("ones", "twos", "fours")]
+        for plane in kept:
+            body.store(plane, 0, const(0, _WORD))
+        with body.loop(chunks, "chunk") as chunk:
+            planes = [body.load(plane, 0) for plane in kept]
+            words = [body.bind(differ(chunk * _CHUNK + i), "x") for i in range(_CHUNK)]
+            eights = _join(body, words, planes)
+            for plane, value in zip(kept, planes, strict=True):
+                body.store(plane, 0, value)
+            body.store(total, 0, body.load(total, 0) + tirx.popcount(eights))
+        value = tirx.shift_left(body.load(total, 0), tirx.const(3, _WORD))
+        for i, plane in enumerate(kept):
+            value = value + tirx.shift_left(tirx.popcount(body.load(plane, 0)), tirx.const(i, _WORD))
+        body.store(total, 0, value)
+    if rest:
+        with body.loop(rest, "rest") as i:
+            body.store(total, 0, body.load(total, 0) + tirx.popcount(differ(chunks * _CHUNK + i)))
+    return tirx.Cast("int32", body.load(total, 0))
+
+
+def _fill(body: Statements, c: Contraction, shape: TileShape, weights, tile, load_x) -> None:
+    kh, kw = c.taps
+    once = isinstance(c.planes, int) and c.planes == 1
+    with body.loop(c.groups, "g") as g:
+        for row, pixel, _ in shape.each(body):
+            first = (row * shape.row_pixels + pixel) * tile_stride(c) + g * c.group_outputs
+            if not once:
+                with body.loop(c.group_outputs, "o") as o:
+                    body.store(tile, first + o, const(0, "int32"))
+            with body.loop(c.planes, "plane") as plane:
+                queue = body.local(_WORD, c.tap_count, "queue")
+                with body.loop(kh, "kh") as i, body.loop(kw, "kw") as j, body.loop(c.depth, "k") as k:
+                    body.store(queue, (i * kw + j) * c.depth + k, tirx.Cast(_WORD, load_x(row, pixel, plane, g, i, j, k)))
+                with body.loop(c.group_outputs, "o") as o:
+                    count = _count(body, c, queue, weights, (g * c.group_outputs + o) * c.tap_count)
+                    body.store(tile, first + o, count if once else count + body.load(tile, first + o))
+
+
+def tree(shape: BinaryShape) -> Formulation:
+    """Return the tree formulation of any binary contraction; words are of 32 bits at most."""
+    c = Contraction(
+        groups=shape.groups,
+        group_outputs=shape.outputs,
+        taps=shape.taps,
+        depth=shape.words,
+        lanes=1,
+        acc_dtype=_WORD,
+        weight_dtype=_WORD,
+        tile_dtype="int32",
+        vectors=1,
+        step=lambda acc, x, w: acc + tirx.popcount(tirx.bitwise_xor(x, w)),
+        finish=lambda acc: tirx.Cast("int32", acc),
+        planes=shape.planes,
+    )
+    return Formulation(c, 1, lambda array: arrange_weights(c, array), _fill, 0, f"carry-save tree of {_CHUNK} words of 32 bits")
