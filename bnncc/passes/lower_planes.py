@@ -43,14 +43,17 @@ class _Lower(Rewriter):
         groups = int(value.attrs.groups) if is_bnn(value, "conv2d") else 1
         codes = code_planes(code_range(self.graph.value(var).args[0], self.graph.value))
         planes = weight_planes(weights)
-        taps = int(np.prod(weights.shape[1:-1]))
         reused = int(np.prod(static_shape(var)[:-1])) > 1
         bias = self._bias(codes, planes, weights)
         pairs = codes.count * len(planes.scales)
-        if not planes_pay(pairs, weights.shape[-1], len(weights) // groups, reused) or np.abs(bias).max() > _LARGEST_SUM // 2:
+        if np.abs(bias).max() > _LARGEST_SUM // 2:
+            self._tell(var, False, "integer arithmetic, as the counts of bit planes, joined, could leave int32")
+            return None
+        if not planes_pay(pairs, weights.shape[-1], len(weights) // groups, reused):
             self._tell(var, False, f"integer arithmetic, as {codes.count} x {len(planes.scales)} bit planes would cost more")
             return None
-        self._tell(var, True, f"{codes.count} x {len(planes.scales)} bit planes, xor + popcount", len(planes.scales) * len(weights) * taps * weights.shape[-1] // 8)
+        nbytes = len(planes.scales) * weights.size // 8
+        self._tell(var, True, f"{codes.count} x {len(planes.scales)} bit planes, xor + popcount", nbytes)
         words = const(pack_reference(PackAttrs(weights.shape[-1], 1, self.bits), planes.signs.reshape(-1, *weights.shape[1:])))
         x = self._pack(value.args[0], codes, groups, builder)
         channels, scales = static_shape(value.args[0])[-1], {"input_scales": codes.scales, "weight_scales": planes.scales}
