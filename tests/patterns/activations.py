@@ -142,7 +142,7 @@ def qdq_8_bits(g: Graph, x: Tensor) -> str:
     return g.node("DequantizeLinear", g.node("QuantizeLinear", x.name, scale, zero), scale, zero)
 
 
-@activation("OpenVINO/NNCF style: QDQ pairs for k >= 2 bits", 0, (0.0, 0.5, 1.0, 1.5), packs=False, opset=10)
+@activation("OpenVINO/NNCF style: QDQ pairs for k >= 2 bits", 0, (0.0, 0.5, 1.0, 1.5), opset=10)
 def qdq_2_bits(g: Graph, x: Tensor) -> str:
     scale, zero = g.const(0.5), g.const(0, dtype="uint8")
     return g.node("DequantizeLinear", g.node("QuantizeLinear", g.clip(x.name, 0, 1.5), scale, zero), scale, zero)

@@ -72,12 +72,12 @@ def bipolar_quant_empty_domain(g: Graph, x: Tensor) -> str:
     return bipolar_quant(g, x.name, 1.0, "")
 
 
-@activation("Quant, 2 bits, empty domain, no rounding_mode", 0, (-1.0, -0.5, 0.0, 0.5), packs=False, opset=11, custom=True)
+@activation("Quant, 2 bits, empty domain, no rounding_mode", 0, (-1.0, -0.5, 0.0, 0.5), opset=11, custom=True)
 def quant_2_bits_empty_domain(g: Graph, x: Tensor) -> str:
     return quant(g, x.name, 0.5, 2, signed=1, domain="")
 
 
-@activation("Quant, 2 bits unsigned", 0, (0.0, 0.5, 1.0, 1.5), packs=False, opset=11, custom=True)
+@activation("Quant, 2 bits unsigned", 0, (0.0, 0.5, 1.0, 1.5), opset=11, custom=True)
 def quant_2_bits_unsigned(g: Graph, x: Tensor) -> str:
     return quant(g, x.name, 0.5, 2, signed=0, rounding_mode="ROUND")
 

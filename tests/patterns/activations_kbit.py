@@ -8,7 +8,7 @@ from .spelling import activation
 THIRDS = (0.0, 1 / 3, 2 / 3, 1.0)
 
 
-@activation("DoReFa k bits: Clip Mul Round Div", 0, THIRDS, packs=False, opset=11)
+@activation("DoReFa k bits: Clip Mul Round Div", 0, THIRDS, opset=11)
 def dorefa_2_bits(g: Graph, x: Tensor) -> str:
     scaled = g.node("Mul", g.clip(x.name, 0, 1), g.scalar(3))
     return g.node("Div", g.node("Round", scaled), g.scalar(3))
@@ -19,7 +19,7 @@ def dorefa_1_bit(g: Graph, x: Tensor) -> str:
     return g.node("Round", g.clip(x.name, 0, 1))
 
 
-@activation("DoReFa through tf2onnx: Min Max Mul Round Mul", 0, (0.0, 0.25, 0.5, 0.75), packs=False, opset=11)
+@activation("DoReFa through tf2onnx: Min Max Mul Round Mul", 0, (0.0, 0.25, 0.5, 0.75), opset=11)
 def dorefa_tf2onnx(g: Graph, x: Tensor) -> str:
     clipped = g.node("Max", g.node("Min", x.name, g.const(0.75)), g.const(0.0))
     return g.node("Mul", g.node("Round", g.node("Mul", clipped, g.const(4.0))), g.const(0.25))
@@ -34,7 +34,7 @@ def pact_2_bits(g: Graph, x: Tensor) -> str:
     return g.node("Div", g.node("Mul", steps, alpha), g.scalar(3))
 
 
-@activation("Max(Min()) for Clip, Mul(Reciprocal(a), n)", 0, (0.0, 0.5, 1.0, 1.5), packs=False, opset=11)
+@activation("Max(Min()) for Clip, Mul(Reciprocal(a), n)", 0, (0.0, 0.5, 1.0, 1.5), opset=11)
 def max_min_reciprocal(g: Graph, x: Tensor) -> str:
     alpha = g.const(1.5)
     clipped = g.node("Max", g.node("Min", x.name, alpha), g.const(0.0))
@@ -42,7 +42,7 @@ def max_min_reciprocal(g: Graph, x: Tensor) -> str:
     return g.node("Mul", g.node("Round", g.node("Mul", clipped, factor)), g.const(0.5))
 
 
-@activation("round half away: Sign(x)*Floor(Abs(x)+0.5)", 0, (-2.0, -1.0, 0.0, 1.0), packs=False)
+@activation("round half away: Sign(x)*Floor(Abs(x)+0.5)", 0, (-2.0, -1.0, 0.0, 1.0))
 def round_half_away(g: Graph, x: Tensor) -> str:
     clipped = g.clip(x.name, -2, 1)
     floor = g.node("Floor", g.node("Add", g.node("Abs", clipped), g.scalar(0.5)))
@@ -57,24 +57,24 @@ def _sum_of_comparisons(g: Graph, x: Tensor, thresholds: list[float]) -> str:
     return total
 
 
-@activation("sum of 3 comparisons", 2, (0.0, 1.0, 2.0, 3.0), packs=False)
+@activation("sum of 3 comparisons", 2, (0.0, 1.0, 2.0, 3.0))
 def three_comparisons(g: Graph, x: Tensor) -> str:
     return _sum_of_comparisons(g, x, [-0.75, 0.0, 0.75])
 
 
-@activation("sum of 7 comparisons", 4, tuple(float(i) for i in range(8)), packs=False)
+@activation("sum of 7 comparisons", 4, tuple(float(i) for i in range(8)))
 def seven_comparisons(g: Graph, x: Tensor) -> str:
     return _sum_of_comparisons(g, x, [-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5])
 
 
-@activation("(Sign+Sign)/2", 0, (-1.0, -0.5, 0.0, 0.5, 1.0), packs=False)
+@activation("(Sign+Sign)/2", 0, (-1.0, -0.5, 0.0, 0.5, 1.0))
 def two_signs(g: Graph, x: Tensor) -> str:
     low = g.node("Sign", g.node("Sub", x.name, g.scalar(0.5)))
     high = g.node("Sign", g.node("Add", x.name, g.scalar(0.5)))
     return g.node("Div", g.node("Add", low, high), g.scalar(2))
 
 
-@activation("LSQ's step s - s*g + s*g", 0, (0.0, 0.5, 1.0, 1.5), packs=False, opset=11)
+@activation("LSQ's step s - s*g + s*g", 0, (0.0, 0.5, 1.0, 1.5), opset=11)
 def lsq_step(g: Graph, x: Tensor) -> str:
     step, gradient = g.const(0.5), g.const(0.0078125)
     scaled = g.node("Mul", step, gradient)
@@ -83,7 +83,7 @@ def lsq_step(g: Graph, x: Tensor) -> str:
     return g.node("Mul", rounded, step)
 
 
-@activation("HWGQ: Relu, then thresholds by nested Where", 0, (0.0, 0.5, 1.0, 1.5), packs=False)
+@activation("HWGQ: Relu, then thresholds by nested Where", 0, (0.0, 0.5, 1.0, 1.5))
 def hwgq_where(g: Graph, x: Tensor) -> str:
     value, positive = g.scalar(0), g.node("Relu", x.name)
     for level, threshold in ((0.5, 0.25), (1.0, 0.75), (1.5, 1.25)):

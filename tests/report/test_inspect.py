@@ -110,7 +110,8 @@ def test_a_sign_moved_in_front_of_a_pool_keeps_its_onnx_name():
 
 
 def test_a_binary_looking_layer_left_in_float_is_a_warning():
-    stored = [numpy_helper.from_array(np.ones((4, 3, 1, 1), np.float32), "w")]
+    signs = np.where(np.arange(12) % 5 % 2, -1, 1).reshape(4, 3, 1, 1)
+    stored = [numpy_helper.from_array(signs.astype(np.float32), "w")]
     report = inspect_model(
         as_model([helper.make_node("Conv", ["x", "w"], ["y"], "lonely")], stored, (1, 3, 2, 2), (1, 4, 2, 2)), target="native"
     )
