@@ -1,4 +1,5 @@
-"""FuseEpilogue: an anchor (convolution, dense, pool, data movement) and the elementwise operators behind it become one group, one kernel.
+"""FuseEpilogue: an anchor (convolution, dense, pool, data movement) and the elementwise operators behind it become one group, one kernel; so does an average and
+what is computed in front of it alone.
 
 Groups are made in one walk and their order stays a topological one: an operator joins the latest of the groups it reads, if that group computes a tensor of the
 same shape; what it reads from anywhere else is older, so nothing can become cyclic. A tensor that another group reads becomes an output of its own, so a
@@ -98,10 +99,24 @@ class _Fuse:
                 return
             self.groups.append(_Group(_space(b)))
         elif isinstance(b.value, relax.Call) and not isinstance(b.var.ty, relax.TupleType) and is_anchor(b.value):
+            prologue = self._prologue(b) if name == "relax.mean" else None
+            if prologue is not None:
+                self.groups[prologue].shape = static_shape(b.var)
+                self._join(prologue, b)
+                return
             self.groups.append(_Group(static_shape(b.var)))
         else:
             self.groups.append(_Group(None))
         self._join(len(self.groups) - 1, b)
+
+    def _prologue(self, anchor) -> int | None:
+        """Return the group of elementwise operators that only `anchor`, which reads each element once, needs: evaluated there, no tensor of theirs is stored."""
+        index = self.group_of.get(anchor.value.args[0])
+        members = self.groups[index].bindings if index is not None else []
+        needed = {m.var for m in members} | {anchor.var}
+        plain = all(op_name(m.value) in EPILOGUE_OPS and not is_bnn(m.value, "pack") for m in members)
+        only = all(not self.graph.is_output(m.var) and all(u in needed for u in self.graph.users(m.var)) for m in members)
+        return index if members and plain and only else None
 
     def _join(self, index, b):
         self.groups[index].bindings.append(b)

@@ -195,7 +195,7 @@ class _Pack(Rewriter):
         gathered = rows.copy()
         for i, (x, w) in enumerate(zip(inputs, words, strict=True)):
             mine, made = rows[:, 0] == i, builder.values.get(x)
-            if is_bnn(made, "gather_channels"):
+            if is_bnn(made, "gather_channels") and self._may_go(x, made, builder):
                 known = list(zip(made.args[1:], made.attrs.in_channels, made.attrs.in_groups, strict=True))
                 gathered[mine] = constant(made.args[0])[rows[mine, 1]]
             else:
@@ -214,6 +214,11 @@ class _Pack(Rewriter):
             out_groups=groups * words[0].planes,
             word_bits=self.bits,
         )
+
+    @staticmethod
+    def _may_go(x, made, builder) -> bool:
+        """Tell whether reading what `x` was gathered from keeps no more memory alive than reading `x`, or not for longer."""
+        return builder.bindings[-1].var.same_as(x) or sum(static_shape(source)[-1] for source in made.args[1:]) <= static_shape(x)[-1]
 
     def _fill(self, w: _Words, code: int) -> np.ndarray:
         """Return the words of a pixel in which every channel is `code`; 0 is +1 in the first plane and -1 in the second."""

@@ -212,3 +212,20 @@ def test_a_shortcut_of_the_same_shape_moves_no_convolution():
         return emit(op.add(y, shortcut))
 
     assert groups(fused(added, WORDS, MAP))[0][0] == "bnn.packed_conv2d"
+
+
+def codes_of(words):
+    return op.astype(bnn.unpack(words, 40), "float32")
+
+
+def test_an_average_is_taken_of_what_is_computed_in_front_of_it_alone():
+    build = lambda words: op.mean(emit(op.multiply(emit(codes_of(words)), GAIN)), [1, 2], keepdims=True)  # noqa: E731
+    assert groups(fused(build, WORDS)) == [["bnn.unpack", "astype", "multiply", "mean"]]
+
+
+def test_an_average_of_what_others_read_too_has_a_group_of_its_own():
+    def build(words):
+        y = emit(op.multiply(emit(codes_of(words)), GAIN))
+        return op.mean(y, [1, 2], keepdims=True), emit(op.negative(y))
+
+    assert ["mean"] in groups(fused(build, WORDS))

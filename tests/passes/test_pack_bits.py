@@ -24,6 +24,9 @@ LOGICAL = {"bnn.conv2d", "bnn.dense", "bnn.max_pool2d", "bnn.logic", "bnn.pad"}
 rng = np.random.default_rng(5)
 
 
+emit = lambda expr: relax.BlockBuilder.current().emit(expr)  # noqa: E731
+
+
 def weights(*shape):
     return const(signs(rng, *shape))
 
@@ -326,3 +329,27 @@ def test_a_nearest_resize_moves_words(channels, ternary):
     after = packed(build, (1, 3, 4, channels))
     (resize,) = bindings(after, "image.resize2d")
     assert str(resize.ty.dtype) == "uint64"
+
+
+def test_a_shuffle_of_a_concatenation_is_one_gather():
+    order = const(np.random.default_rng(3).permutation(80).astype(np.int32))
+
+    def build(a, b):
+        both = op.concat([emit(binarized(a)), emit(binarized(b))], axis=1)
+        return bnn.dense(emit(op.take(emit(both), order, axis=1)), weights(5, 80))
+
+    (gather,) = bindings(packed(build, (2, 40), (2, 40)), "bnn.gather_channels")
+    assert len(gather.args) == 3  # the table, and the two tensors themselves
+
+
+def test_a_gather_that_would_keep_more_memory_alive_is_not_merged():
+    def build(x):
+        shuffled = emit(op.take(emit(binarized(x)), const(np.random.default_rng(3).permutation(256).astype(np.int32)), axis=1))
+        first, second = (emit(op.strided_slice(shuffled, [1], [i], [i + 128])) for i in (0, 128))
+        y = bnn.dense(first, weights(128, 128))
+        q = emit(binarized(emit(op.astype(emit(y), "float32"))))
+        order = const(np.random.default_rng(4).permutation(256).astype(np.int32))
+        return bnn.dense(emit(op.take(emit(op.concat([q, second], axis=1)), order, axis=1)), weights(5, 256))
+
+    last = bindings(packed(build, (2, 256)), "bnn.gather_channels")[-1]
+    assert [call.ty.shape[-1] for call in last.args[1:]] == [2, 2]  # not the four words that `second` was taken from

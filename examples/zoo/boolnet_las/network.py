@@ -1,0 +1,18 @@
+"""BoolNet (examples/zoo/boolnet) with local adaptive shifting: a depthwise 3x3 convolution on what BatchNorm made, added to it in front of the sign."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from layers import fit
+from torch import nn
+
+_SPEC = importlib.util.spec_from_file_location("zoo_boolnet_layers", Path(__file__).resolve().parents[1] / "boolnet" / "network.py")
+_BOOLNET = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_BOOLNET)
+
+
+def build() -> nn.Module:
+    """Return the network in eval mode, with random weights."""
+    return fit(_BOOLNET.BoolNet(shifting=True), (1, 3, 32, 32))
