@@ -1,4 +1,4 @@
-"""Dense prediction on large images: right, in a workspace of little more than the tensors that are alive at a time, by kernels that compile as fast as small ones."""
+"""Dense prediction on large images: right, in a workspace of little more than the tensors alive at a time."""
 
 from __future__ import annotations
 
