@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import bnncc
+from bnncc.boards import board_names
 from bnncc.cli.app import app
 from bnncc.targets import target_names
 
@@ -57,9 +58,9 @@ def test_targets_as_json_names_every_target():
     assert all(t["description"] and t["variants"] for t in listed)
 
 
-def test_targets_as_text_is_a_line_a_target_also_through_a_pipe():
+def test_targets_as_text_is_a_line_a_target_and_a_line_a_board_also_through_a_pipe():
     result = CliRunner().invoke(app, ["targets"], env={"COLUMNS": None})
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["target", *target_names()]
+    assert [line.split()[0] for line in result.stdout.splitlines() if line] == ["target", *target_names(), "board", *board_names()]
 
 
 def test_a_reader_that_goes_away_gets_no_traceback():

@@ -17,6 +17,7 @@ from bnncc.errors import InternalError
 from bnncc.runtime import load
 from bnncc.targets import Target, Variant, find_target, target_names
 from bnncc.targets.x86 import runs_here
+from bnncc.toolchain import is_native
 from codegen import modules
 
 # libc and libm only; memcpy copies outputs, the rest is what kernels may call
@@ -24,7 +25,8 @@ ALLOWED_SYMBOLS = re.compile(r"(mem(cpy|set|move)|(exp|log|pow|tanh|floor|ceil|r
 
 
 def runnable_targets() -> list[str]:
-    return [name for name in target_names() if runs_here(find_target(name).variants[0])]
+    first = {name: find_target(name).variants[0] for name in target_names()}
+    return [name for name, variant in first.items() if is_native(variant.tvm_target["mtriple"]) and runs_here(variant)]
 
 
 def images(seed: int = 0) -> np.ndarray:
