@@ -18,10 +18,9 @@ from tvm import relax
 
 from bnncc.codegen import lower_tir
 from bnncc.ops import bnn
-from bnncc.schedules import build_kernel
+from bnncc.schedules import build_kernel, packed
+from bnncc.schedules.formulations.sliced import sliced_formulation
 from bnncc.schedules.neon.popcount import popcount_tree
-from bnncc.schedules.x86 import packed
-from bnncc.schedules.x86.sliced import sliced_formulation
 from bnncc.targets import find_target
 from bnncc.toolchain import find_compiler, find_emulator
 
@@ -88,7 +87,7 @@ def main() -> None:
             for name, formulation in FORMULATIONS.items():
                 packed.choose_formulation = lambda builder, shape, formulation=formulation: formulation(shape, builder.variant)
                 total, vector, _ = count(convolution(channels, size), target, plugin, folder)
-                mark = "yes" if choices[0].name.startswith(("popcount tree" if name == "tree" else name)) else ""
+                mark = "yes" if choices[0].name.startswith("popcount tree" if name == "tree" else name) else ""
                 print(f"| {name} | {channels}@{size} | {total / 1e6:.2f} | {total / words:.2f} | {vector / words:.2f} | {mark} |", flush=True)
 
 

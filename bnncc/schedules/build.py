@@ -9,13 +9,12 @@ from tvm.ir import GenericConst
 
 from bnncc.errors import InternalError
 from bnncc.ops import dtype_of, static_shape
-from bnncc.schedules import gather, movement, windows
+from bnncc.schedules import contract_float, contract_int8, gather, movement, packed, planes, windows
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.elementwise import ELEMENTWISE
 from bnncc.schedules.fallback import legalized
 from bnncc.schedules.group import Group, Tensor, read_group
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.x86 import contract_float, contract_int8, packed, planes
 from bnncc.targets import Variant
 
 __all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "build_kernel", "is_anchor"]

@@ -7,14 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
-
-from bnncc.schedules import build_kernel
-from bnncc.schedules.neon.popcount import popcount_tree
-from bnncc.schedules.x86 import packed
-from bnncc.schedules.x86.sliced import sliced_formulation
-from bnncc.targets import find_target
 from group_runner import assembly, check_exact
 from test_popcount_kernels import conv_bits
+
+from bnncc.schedules import build_kernel, packed
+from bnncc.schedules.formulations.sliced import sliced_formulation
+from bnncc.schedules.neon.popcount import popcount_tree
+from bnncc.targets import find_target
 
 NEON = find_target("cortex-a76").variants[0]
 FORMULATIONS = {"tree": popcount_tree, "sliced": sliced_formulation}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from group_runner import assembly, check_exact, group, words
 from tvm import relax
 from tvm.script import relax as R
 
@@ -11,11 +12,10 @@ from bnncc.errors import InternalError
 from bnncc.ops import bnn
 from bnncc.ops.pack import PackAttrs, pack_reference, tail_mask, words_per_group
 from bnncc.schedules import build_kernel
-from bnncc.schedules.x86.formulation import BinaryShape
+from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.x86.lookup import lookup
 from bnncc.targets import Variant
 from bnncc.targets.x86 import V2, V3, V4, runs_here
-from group_runner import assembly, check_exact, group, words
 
 # The 512-bit schedule in code that any AVX2 machine runs: LLVM splits the vectors.
 WIDE = Variant("wide", V3.tvm_target, 512, 32, cpu_features=V4.cpu_features, instructions=frozenset({"vpopcnt", "pmaddwd"}))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from group_runner import assembly, check_exact, group, words
+from test_popcount_kernels import conv_bits, two_planes
 from tvm import relax
 
 from bnncc.ops import bnn
 from bnncc.ops.pack import tail_mask
-from bnncc.schedules import build_kernel
-from bnncc.schedules.x86 import packed
-from bnncc.schedules.x86.formulation import BinaryShape
-from bnncc.schedules.x86.sliced import sliced, sliced_formulation
-from bnncc.schedules.x86.sliced_table import LAST_ROWS, case_place, queue_words, table, triples
+from bnncc.schedules import build_kernel, packed
+from bnncc.schedules.formulations.formulation import BinaryShape
+from bnncc.schedules.formulations.sliced import sliced, sliced_formulation
+from bnncc.schedules.formulations.sliced_table import LAST_ROWS, case_place, queue_words, table, triples
 from bnncc.targets import Variant
 from bnncc.targets.x86 import V2, V3, V4, runs_here
-from group_runner import assembly, check_exact, group, words
-from test_popcount_kernels import conv_bits, two_planes
 
 HERE = V3 if runs_here(V3) else V2
 # Vectors of 512 bits, whose rows are longer than a case byte reaches, in code that any AVX2 machine runs: LLVM splits the vectors.

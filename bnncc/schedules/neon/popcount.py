@@ -28,8 +28,8 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile
-from bnncc.schedules.x86.formulation import BinaryShape, Formulation
+from bnncc.schedules.formulations.formulation import BinaryShape, Formulation, register_tiled
+from bnncc.schedules.register_tile import Contraction
 from bnncc.targets import Variant
 
 __all__ = ["popcount_tree"]
@@ -39,8 +39,6 @@ _CHANNELS = 8
 # 14 accumulators and the weights of one vector fill 18 of 32 registers; with an eighth pixel LLVM spills. A second word in the same straight line made LLVM hoist its loads and spill;
 # words of one tap a pixel leave it nothing to hoist.
 _WIDEST, _VECTORS = 7, 2
-
-_TILE_BYTES = 16 * 1024
 
 
 def popcount_tree(shape: BinaryShape, variant: Variant) -> Formulation | None:
@@ -65,13 +63,7 @@ def popcount_tree(shape: BinaryShape, variant: Variant) -> Formulation | None:
         unrolled_steps=_WIDEST * _VECTORS * shape.taps[1] if shape.words == 1 else 1,
     )
 
-    def fill(body, c, tile_shape, weights, tile, load_x):
-        if shape.word == lane:
-            return fill_tile(body, c, tile_shape, weights, tile, load_x)
-        return fill_tile(body, c, tile_shape, weights, tile, lambda *at: tirx.Cast(lane, load_x(*at)))
-
-    name = f"popcount tree, {shape.word} words, tile {_WIDEST} pixels x {vectors} vectors of {_CHANNELS} channels"
-    return Formulation(c, _WIDEST, lambda array: arrange_weights(c, array), fill, _TILE_BYTES, name)
+    return register_tiled(shape, c, _WIDEST, "popcount tree")
 
 
 def _step(acc, x, w):

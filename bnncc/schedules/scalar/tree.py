@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from tvm import tirx
 
+from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, tile_stride
 from bnncc.schedules.statements import Statements, const
-from bnncc.schedules.x86.formulation import BinaryShape, Formulation
 
 __all__ = ["tree"]
 

@@ -30,9 +30,9 @@ from contextlib import contextmanager
 import numpy as np
 from tvm import tirx
 
+from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, tile_stride
 from bnncc.schedules.statements import Statements, const
-from bnncc.schedules.x86.formulation import BinaryShape, Formulation
 from bnncc.targets import Variant
 
 __all__ = ["lookup"]

@@ -10,11 +10,11 @@ from tvm import tirx
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.contraction import write_contraction
+from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.packed import border_of, choose_formulation
 from bnncc.schedules.statements import const
-from bnncc.schedules.x86.formulation import BinaryShape
-from bnncc.schedules.x86.packed import border_of, choose_formulation
 
 __all__ = ["plane_conv2d", "plane_dense"]
 

@@ -32,11 +32,11 @@ from collections.abc import Callable
 import numpy as np
 from tvm import tirx
 
+from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
+from bnncc.schedules.formulations.sliced_table import LAST_BIT, LAST_PIECES, LAST_ROWS, case_place, queue_words, table, triples
+from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
 from bnncc.schedules.register_tile import Contraction, TileShape, tile_stride
 from bnncc.schedules.statements import Statements, const, spread
-from bnncc.schedules.x86.formulation import BinaryShape, Formulation
-from bnncc.schedules.x86.sliced_table import LAST_BIT, LAST_PIECES, LAST_ROWS, case_place, queue_words, table, triples
-from bnncc.schedules.x86.vertical import VerticalCounter, transpose_planes
 from bnncc.targets import Variant
 
 __all__ = ["sliced", "sliced_formulation"]

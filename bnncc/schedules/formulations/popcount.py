@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile
-from bnncc.schedules.x86.formulation import BinaryShape, Formulation
+from bnncc.schedules.formulations.formulation import BinaryShape, Formulation, register_tiled
+from bnncc.schedules.register_tile import Contraction
 from bnncc.targets import Variant
 
 __all__ = ["popcount"]
-
-_TILE_BYTES = 16 * 1024
 
 
 def popcount(shape: BinaryShape, variant: Variant) -> Formulation:
@@ -37,10 +35,4 @@ def popcount(shape: BinaryShape, variant: Variant) -> Formulation:
         planes=shape.planes,
     )
 
-    def fill(body, c, tile_shape, weights, tile, load_x):
-        if shape.word == lane:
-            return fill_tile(body, c, tile_shape, weights, tile, load_x)
-        return fill_tile(body, c, tile_shape, weights, tile, lambda *at: tirx.Cast(lane, load_x(*at)))
-
-    name = f"popcount, {shape.word} words, tile {widest} pixels x {vectors} vectors of {lanes} channels"
-    return Formulation(c, widest, lambda array: arrange_weights(c, array), fill, _TILE_BYTES, name)
+    return register_tiled(shape, c, widest, "popcount")

@@ -6,16 +6,16 @@ from tvm import tirx
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.contraction import write_contraction
+from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
+from bnncc.schedules.formulations.popcount import popcount
+from bnncc.schedules.formulations.sliced import sliced
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.neon.popcount import popcount_tree
 from bnncc.schedules.scalar.tree import tree
 from bnncc.schedules.statements import const, spread
 from bnncc.schedules.windows import packed_depthwise_conv2d
-from bnncc.schedules.x86.formulation import BinaryShape, Formulation
 from bnncc.schedules.x86.lookup import lookup
-from bnncc.schedules.x86.popcount import popcount
-from bnncc.schedules.x86.sliced import sliced
 
 __all__ = ["border_of", "choose_formulation", "packed_conv2d", "packed_dense"]
 

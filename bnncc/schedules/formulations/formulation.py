@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from tvm import tirx
 
-from bnncc.schedules.register_tile import Contraction
+from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile
 
-__all__ = ["BinaryShape", "Formulation"]
+__all__ = ["BinaryShape", "Formulation", "register_tiled"]
+
+_TILE_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
@@ -73,3 +76,25 @@ class Formulation:
     fill: Callable
     tile_bytes: int
     name: str
+
+
+def register_tiled(shape: BinaryShape, c: Contraction, widest: int, name: str) -> Formulation:
+    """Return the formulation whose words of the input are widened to those of the weights and go through `fill_tile`.
+
+    Parameters
+    ----------
+    shape : BinaryShape
+    c : Contraction
+    widest : int
+        Pixels of a register tile at most.
+    name : str
+        What is counted and how; the words and the tile are added to it.
+    """
+
+    def fill(body, c, tile_shape, weights, tile, load_x):
+        if shape.word == c.weight_dtype:
+            return fill_tile(body, c, tile_shape, weights, tile, load_x)
+        return fill_tile(body, c, tile_shape, weights, tile, lambda *at: tirx.Cast(c.weight_dtype, load_x(*at)))
+
+    note = f"{name}, {shape.word} words, tile {widest} pixels x {c.vectors} vectors of {c.lanes} channels"
+    return Formulation(c, widest, lambda array: arrange_weights(c, array), fill, _TILE_BYTES, note)
