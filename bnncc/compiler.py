@@ -11,7 +11,7 @@ import tvm
 
 from bnncc.codegen import emit_c, emit_library
 from bnncc.codegen.names import c_identifier
-from bnncc.errors import InputError
+from bnncc.errors import InputError, TargetError
 from bnncc.frontend import ImportedModel, import_onnx
 from bnncc.passes.context import SIGN_ZERO, LayerRow, Options, PassContext, TensorView
 from bnncc.passes.lower_groups import lower_groups
@@ -46,6 +46,8 @@ class CompiledArtifact:
     fused : IRModule
         The groups, the same for every variant of the target.
     context : PassContext
+    output_format : str
+        One of the target's formats; its first by default.
     """
 
     name: str
@@ -54,6 +56,7 @@ class CompiledArtifact:
     fused: tvm.IRModule
     context: PassContext
     progress: Progress | None = None
+    output_format: str = ""
 
     @property
     def report(self) -> Report:
@@ -104,7 +107,7 @@ class CompiledArtifact:
             "kernel_notes": notes,
             "steps": [asdict(step) for step in step_work(self.fused, self.context)],
         }
-        if self.target.variants[0].is_source:
+        if self.output_format == "c":
             return emit_c(
                 lowered[self.target.variants[0].name],
                 name=self.name,
@@ -157,6 +160,7 @@ def compile(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     name: str | None = None,
     sign_zero: str = "exact",
+    output_format: str | None = None,
     dump_ir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> CompiledArtifact:
@@ -173,6 +177,8 @@ def compile(
         Of the library; by default the file's.
     sign_zero : {"exact", "plus", "minus"}
         What a plain Sign of exactly 0 becomes.
+    output_format : str, optional
+        What `save` writes: ``so`` (a shared library) or ``c`` (C99, for microcontrollers); by default what the target makes.
     dump_ir : path, optional
         Folder for the module after each pass.
     progress : callable, optional
@@ -192,6 +198,11 @@ def compile(
     if sign_zero not in SIGN_ZERO:
         raise InputError(f"sign_zero is {sign_zero!r}; it is one of {', '.join(SIGN_ZERO)}.")
     chosen = find_target(target)
+    if output_format is not None and output_format not in chosen.formats:
+        raise TargetError(
+            f"The target {chosen.name} is written as {' or '.join(chosen.formats)}, not as {output_format}: C comes from the kernels of microcontrollers "
+            "(`--target cortex-m4`, for instance), libraries from those of processors under Linux. `bnncc targets` lists both."
+        )
     stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")
     imported, fused, ctx = prepare(
         model,
@@ -201,4 +212,4 @@ def compile(
         dump_ir=None if dump_ir is None else Path(dump_ir),
         progress=progress,
     )
-    return CompiledArtifact(c_identifier(name or stem), chosen, imported, fused, ctx, progress)
+    return CompiledArtifact(c_identifier(name or stem), chosen, imported, fused, ctx, progress, output_format or chosen.formats[0])

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import Json, Model, Name, Shapes, SignZero, SignZeroOption, TargetName, parse_name, parse_shapes
+from bnncc.cli.options import FormatOption, Json, Model, Name, Shapes, SignZero, SignZeroOption, TargetName, parse_name, parse_shapes
 
 __all__ = ["compile_model"]
 
@@ -22,16 +22,24 @@ def compile_model(
     shape: Shapes = [],  # noqa: B006  Typer copies it
     name: Name = None,
     sign_zero: SignZeroOption = SignZero.exact,
+    output_format: FormatOption = None,
     dump_ir: Annotated[Path, typer.Option(metavar="FOLDER", help="Write the module after each pass here.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """Compile a model into a shared library with a C header."""
+    """Compile a model into a shared library, or into C for a microcontroller, with a C header."""
     shapes, name = parse_shapes(shape), parse_name(name)
     import bnncc.compiler
 
     with console.progress() as report:
         artifact = bnncc.compiler.compile(
-            model, target=target, shapes=shapes, name=name, sign_zero=sign_zero.value, dump_ir=dump_ir, progress=report
+            model,
+            target=target,
+            shapes=shapes,
+            name=name,
+            sign_zero=sign_zero.value,
+            output_format=output_format and output_format.value,
+            dump_ir=dump_ir,
+            progress=report,
         )
         metadata = artifact.save(output)
     console.warn(artifact.warnings)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Folder", "Json", "Model", "Name", "Shapes", "SignZero", "SignZeroOption", "TargetName", "parse_name", "parse_shapes"]
+__all__ = ["Folder", "Format", "FormatOption", "Json", "Model", "Name", "Shapes", "SignZero", "SignZeroOption", "TargetName", "parse_name", "parse_shapes"]
 
 
 class SignZero(str, Enum):
@@ -20,9 +20,19 @@ class SignZero(str, Enum):
     minus = "minus"
 
 
+class Format(str, Enum):
+    """What a compiled model is written as."""
+
+    so = "so"
+    c = "c"
+
+
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX model.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A compiled model: what `compile -o FOLDER` wrote.", show_default=False)]
 TargetName = Annotated[str, typer.Option("--target", help="What to generate code for; `bnncc targets` lists them.")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="so: a shared library; c: C99, for microcontrollers. By default what the target makes.", show_default=False)
+]
 Shapes = Annotated[
     list[str],
     typer.Option("--shape", metavar="NAME=1,3,32,32", help="Fix the shape of an input; once an input.", show_default=False),

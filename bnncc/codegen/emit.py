@@ -19,22 +19,14 @@ from bnncc.codegen.lower_tir import LoweredKernel
 from bnncc.codegen.names import c_identifier
 from bnncc.codegen.output import FORMAT, METADATA_FILE, output_folder
 from bnncc.codegen.program import Program, read_entries
+from bnncc.codegen.signature import checked_specs, described
 from bnncc.codegen.source import Body, entry_symbols, features_of, write_sources
 from bnncc.errors import InternalError
-from bnncc.spec import TensorSpec
 from bnncc.targets import Target
 
 __all__ = ["emit_library", "plan_program"]
 
 FORMAT_VERSION = 1
-
-
-def _specs(given: Sequence, found: Sequence[tuple[tuple[int, ...], str]], what: str) -> list[TensorSpec]:
-    """Return the names of the caller with the types of the function, which must agree."""
-    specs = [TensorSpec(str(spec.name), tuple(int(dim) for dim in spec.shape), str(spec.dtype)) for spec in given]
-    if [(spec.shape, spec.dtype) for spec in specs] != list(found):
-        raise InternalError(f"the {what}s of the lowered function are {list(found)}, but {[str(spec) for spec in specs]} were announced")
-    return specs
 
 
 def _compile_all(
@@ -86,10 +78,6 @@ def _plan_entries(
 
 def _signature(tensors: Sequence[tuple[tuple[int, ...], str]]) -> list[dict]:
     return [{"shape": list(shape), "dtype": dtype} for shape, dtype in tensors]
-
-
-def _describe(specs: Sequence[TensorSpec]) -> list[dict]:
-    return [{"name": spec.name, "shape": list(spec.shape), "dtype": spec.dtype} for spec in specs]
 
 
 def _arenas(entries: Mapping[str, Mapping[str, Body]], variant: str) -> dict:
@@ -151,7 +139,7 @@ def emit_library(
     with output_folder(Path(out)) as staging:
         programs = {variant.name: read_entries(lowered[variant.name]) for variant in target.variants}
         main = programs[target.variants[0].name]["main"]
-        inputs, outputs = _specs(inputs, main.inputs, "input"), _specs(outputs, main.outputs, "output")
+        inputs, outputs = checked_specs(inputs, main.inputs, "input"), checked_specs(outputs, main.outputs, "output")
         kernels = _compile_all(lowered, programs, target, progress)
         pool = ConstantPool()
         entries = _plan_entries(programs, kernels, pool)
@@ -186,8 +174,8 @@ def emit_library(
                 }
                 for v in target.variants
             ],
-            "inputs": _describe(inputs),
-            "outputs": _describe(outputs),
+            "inputs": described(inputs),
+            "outputs": described(outputs),
             "entries": {
                 entry: {
                     "symbol": symbols[entry],

@@ -11,13 +11,14 @@ import numpy as np
 import tvm
 
 from bnncc import __version__
-from bnncc.codegen.emit import _describe, _specs, plan_program
+from bnncc.codegen.c_text import c_comment, c_tensors, template_environment
+from bnncc.codegen.emit import plan_program
 from bnncc.codegen.lower_tir import LoweredKernel, lower_kernel
 from bnncc.codegen.names import c_identifiers, c_type
 from bnncc.codegen.output import C_FORMAT, METADATA_FILE, output_folder
 from bnncc.codegen.print_c import print_function
 from bnncc.codegen.program import Buffer, Program, read_entries
-from bnncc.codegen.source import _comment, _environment, _tensors
+from bnncc.codegen.signature import checked_specs, described
 from bnncc.spec import TensorSpec
 from bnncc.targets import Target
 
@@ -73,7 +74,7 @@ def _calls(program: Program, kernels: Mapping[str, LoweredKernel], functions: Ma
         for number, pointer in enumerate(pointers[len(arguments) :]):
             arguments.append(f"({c_type(str(pointer.ty.element_type.dtype))} *)(void *)(w + {arena.offsets[(step, number)]})")
         origin = "; ".join(dict.fromkeys(origins[name] for name in call.results if name in origins))
-        lines += [f"/* {_comment(origin)} */"] if origin else []
+        lines += [f"/* {c_comment(origin)} */"] if origin else []
         lines.append(f"{functions[call.kernel]}({', '.join(arguments)});")
     for source, index in program.copies:
         lines.append(f"memcpy({outs[index]}, {_address(source, 'const void *', arena, names, ins, outs)}, {source.nbytes});")
@@ -105,7 +106,7 @@ def _functions(program: Program, lowered: tvm.IRModule, origins: Mapping[str, st
         kernels[name] = lower_kernel(lowered[name], name, target, C_STACK_BYTES)
         text = print_function(kernels[name], functions[name], len(call.reads))
         where = "; ".join(dict.fromkeys(layers[name])) or "moves data between layers"
-        texts.append(f"/* {_comment(where)} */\n{text}")
+        texts.append(f"/* {c_comment(where)} */\n{text}")
     return kernels, functions, texts
 
 
@@ -152,11 +153,11 @@ def emit_c(
     """
     variant = target.variants[0]
     program = read_entries(lowered)["main"]
-    inputs, outputs = _specs(inputs, program.inputs, "input"), _specs(outputs, program.outputs, "output")
+    inputs, outputs = checked_specs(inputs, program.inputs, "input"), checked_specs(outputs, program.outputs, "output")
     kernels, functions, texts = _functions(program, lowered, origins)
     arena = plan_program(program, kernels, C_ALIGNMENT)
     names, definitions, constant_bytes = _constants(program)
-    c_inputs, c_outputs = _tensors(inputs), _tensors(outputs)
+    c_inputs, c_outputs = c_tensors(inputs), c_tensors(outputs)
     ins, outs = [f"in->{t['member']}" for t in c_inputs], [f"out->{t['member']}" for t in c_outputs]
     text = "\n".join(texts)
     context = {
@@ -168,12 +169,12 @@ def emit_c(
     }
     result = {
         **{"format": C_FORMAT, "format_version": 1, "name": name, "target": target.name, "c_options": list(variant.c_options)},
-        **{"inputs": _describe(inputs), "outputs": _describe(outputs), "workspace_bytes": arena.nbytes, "workspace_align": C_ALIGNMENT},
+        **{"inputs": described(inputs), "outputs": described(outputs), "workspace_bytes": arena.nbytes, "workspace_align": C_ALIGNMENT},
         **{"workspace_lower_bound_bytes": arena.lower_bound, "constants_bytes": constant_bytes},
         "files": [f"{name}.c", f"{name}.h", METADATA_FILE],
         "model": dict(metadata),
     }
-    environment = _environment()
+    environment = template_environment()
     with output_folder(Path(out)) as staging:
         for template, file in (("model.c.j2", f"{name}.c"), ("model.h.j2", f"{name}.h")):
             (staging / file).write_text(environment.get_template(template).render(context), encoding="utf-8")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from bnncc import __version__
 from bnncc.codegen.arena import ALIGNMENT, Arena
+from bnncc.codegen.c_text import c_comment, c_tensors, template_environment
 from bnncc.codegen.kernels import CompiledKernel
-from bnncc.codegen.names import c_identifiers, c_type
+from bnncc.codegen.names import c_identifiers
 from bnncc.codegen.program import Buffer, Call, Program
 from bnncc.errors import InternalError
 from bnncc.spec import TensorSpec
@@ -33,23 +31,6 @@ class Body:
     constants: Sequence[int]
 
 
-def _fail(message: str):
-    raise InternalError(message)
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.globals["fail"] = _fail
-    return environment
-
-
 def entry_symbols(name: str, entries: Sequence[str]) -> dict[str, str]:
     """Return the C function of each entry: ``main`` is the public one."""
     unique = dict(zip(entries, c_identifiers(entries), strict=True))
@@ -59,26 +40,6 @@ def entry_symbols(name: str, entries: Sequence[str]) -> dict[str, str]:
 def features_of(variants: Sequence[Variant]) -> list[str]:
     """Return the processor features that any of the variants needs; the position of one is its bit in the generated check."""
     return list(dict.fromkeys(feature for variant in variants for feature in variant.cpu_features))
-
-
-def _comment(text: str) -> str:
-    """Make text from a model safe inside a C comment."""
-    return "".join(c if c.isprintable() else "?" for c in text).replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
-
-
-def _tensors(specs: Sequence[TensorSpec]) -> list[dict]:
-    members = c_identifiers(spec.name for spec in specs)
-    macros = c_identifiers(member.upper() for member in members)  # a and A are two members, but one macro
-    return [
-        {
-            "member": member,
-            "macro": macro,
-            "type": c_type(spec.dtype),
-            "size": math.prod(spec.shape),
-            "comment": _comment(f"{spec.name}: {spec.dtype}[{', '.join(map(str, spec.shape))}], {spec.nbytes} bytes"),
-        }
-        for spec, member, macro in zip(specs, members, macros, strict=True)
-    ]
 
 
 def _address(buffer: Buffer, inputs: Sequence[str], outputs: Sequence[str], body: Body, name: str) -> str:
@@ -98,7 +59,7 @@ def _lines(body: Body, inputs: Sequence[str], outputs: Sequence[str], name: str,
         kernel = body.kernels[call.kernel]
         addresses = [_address(buffer, inputs, outputs, body, name) for buffer in (*call.reads, *call.writes)]
         addresses += [f"w + {body.arena.offsets[(step, number)]}" for number in range(len(kernel.scratch))]
-        lines.append(f"{kernel.symbol}({', '.join(addresses)}); /* {_comment(call.kernel)} */")
+        lines.append(f"{kernel.symbol}({', '.join(addresses)}); /* {c_comment(call.kernel)} */")
         if observed:
             lines.append(f"if (after) after(context, {step});")
     for source, index in body.program.copies:
@@ -138,7 +99,7 @@ def _kernels(entries: Mapping[str, Mapping[str, Body]]) -> list[dict]:
                 kernel = body.kernels[call.kernel]
                 row = {
                     "symbol": kernel.symbol,
-                    "name": _comment(call.kernel),
+                    "name": c_comment(call.kernel),
                     "variant": variant,
                     "parameters": _parameters(call, kernel),
                 }
@@ -182,14 +143,14 @@ def write_sources(
     InternalError
         The target's architecture or a feature has no template.
     """
-    environment = _environment()
+    environment = template_environment()
     architecture = target.variants[0].tvm_target["mtriple"].partition("-")[0]
     dispatch = f"dispatch_{architecture}.c.j2"
     if dispatch not in environment.list_templates():
         raise InternalError(f"target {target.name}: there is no dispatch template for the architecture {architecture}")
     features = features_of(target.variants)
     bits = {feature: index for index, feature in enumerate(features)}
-    c_inputs, c_outputs = _tensors(inputs), _tensors(outputs)
+    c_inputs, c_outputs = c_tensors(inputs), c_tensors(outputs)
     symbols = entry_symbols(name, list(entries))
     context = {
         "name": name,

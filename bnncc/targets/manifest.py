@@ -89,6 +89,11 @@ class Target:
     description: str
     variants: tuple[Variant, ...]
 
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """What ``--format`` may be, the default first: ``c`` is source text, ``so`` a shared library."""
+        return ("c",) if self.variants[0].is_source else ("so",)
+
     def __post_init__(self):
         if not self.variants:
             raise InternalError(f"target {self.name} has no variant")

@@ -111,3 +111,16 @@ def test_a_folder_with_other_content_is_told_and_stays_as_it_is(tmp_path):
     (tmp_path / "thesis.tex").write_text("all there is")
     assert_told(bnncc("compile", MODEL, "--target", "native", "-o", tmp_path), str(tmp_path))
     assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_compile_writes_c_for_a_microcontroller(tmp_path):
+    result = bnncc("compile", MODEL, "--target", "cortex-m4", "--format", "c", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(os.listdir(tmp_path / "out")) == ["digits.c", "digits.h", "metadata.json"]
+
+
+@pytest.mark.parametrize("target, output_format", [("cortex-m4", "so"), ("native", "c")])
+def test_compile_says_what_a_format_is_made_from(tmp_path, target, output_format):
+    result = bnncc("compile", MODEL, "--target", target, "--format", output_format, "-o", tmp_path / "out")
+    assert_told(result, f"not as {output_format}", "`bnncc targets` lists both")
+    assert not (tmp_path / "out").exists()
