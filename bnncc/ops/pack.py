@@ -33,6 +33,13 @@ class PackAttrs(tvm.ir.Attrs):
     lo: int = -1
     step: int = 0
 
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """What the planes can say, ascending."""
+        if self.step:
+            return tuple(self.lo + int(self.step) * v for v in range(1 << self.planes))
+        return (-1, 1) if self.planes == 1 else (-1, 0, 1)
+
 
 def words_per_group(channels: int, groups: int, word_bits: int) -> int:
     """Return how many words the channels of one group fill."""

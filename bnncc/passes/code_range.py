@@ -30,6 +30,11 @@ class CodeRange:
         return (self.hi - self.lo) // self.step + 1 if self.step else 1
 
     @property
+    def codes(self) -> np.ndarray:
+        """The codes, ascending."""
+        return np.arange(self.lo, self.hi + 1, max(self.step, 1))
+
+    @property
     def fits_bits(self) -> bool:
         """Whether the codes are among -1, 0 and +1."""
         return self.lo >= -1 and self.hi <= 1

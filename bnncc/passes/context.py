@@ -43,7 +43,8 @@ class TensorView:
 
     With `perm` alone, axis i of the variable is axis ``perm[i]`` of the ONNX tensor (NumPy's transpose). Where an axis of one is a product of axes of the
     other (a flattened image, slices of a sign on channels), the ONNX tensor is reshaped to `split` first and to `shape`, the variable's own, last. Numbers
-    relate as ``onnx == value * scale + offset``.  Read a view through `from_onnx` and `to_onnx`.
+    relate as ``onnx == value * scale + offset``, or by a table of levels where the variable holds but one plane of the tensor. Read a view through `from_onnx`
+    and `to_onnx`.
 
     Parameters
     ----------
@@ -55,6 +56,8 @@ class TensorView:
         1 and 0 as long as the variable holds the tensor's own numbers; codes of a quantizer have others.
     split, shape, onnx_shape : tuple of int, optional
         All three or none.
+    levels : tuple of (float, int), optional
+        Numbers of the ONNX tensor, ascending, each with what the variable holds there: one sign of a sum of signs, from which alone the number cannot be told.
     """
 
     onnx: str
@@ -64,6 +67,7 @@ class TensorView:
     split: tuple[int, ...] | None = None
     shape: tuple[int, ...] | None = None
     onnx_shape: tuple[int, ...] | None = None
+    levels: tuple[tuple[float, int], ...] = ()
 
     def __post_init__(self):
         if len({self.split is None, self.shape is None, self.onnx_shape is None}) != 1:
@@ -78,10 +82,25 @@ class TensorView:
         moved = array if self.split is None else array.reshape(self.split)
         moved = moved if self.perm is None else np.transpose(moved, self.perm)
         moved = moved if self.shape is None else moved.reshape(self.shape)
+        if self.levels:
+            return np.array([code for _, code in self.levels], moved.dtype)[self.nearest_level(moved)]
         return moved if (self.scale, self.offset) == (1.0, 0.0) else (moved - np.float32(self.offset)) / np.float32(self.scale)
 
+    def nearest_level(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the place in `levels` of the one nearest to each number, int64."""
+        heights = np.array([height for height, _ in self.levels])
+        return np.searchsorted((heights[1:] + heights[:-1]) / 2, numbers)
+
     def to_onnx(self, value: np.ndarray) -> np.ndarray:
-        """Return the ONNX tensor when the variable holds `value`."""
+        """Return the ONNX tensor when the variable holds `value`.
+
+        Raises
+        ------
+        InternalError
+            The variable holds one plane of the tensor only.
+        """
+        if self.levels:
+            raise InternalError(f"One plane does not tell the numbers of {self.onnx!r}.")
         moved = value if (self.scale, self.offset) == (1.0, 0.0) else value * np.float32(self.scale) + np.float32(self.offset)
         perm = tuple(range(len(self.split or value.shape))) if self.perm is None else self.perm
         moved = moved if self.split is None else moved.reshape([self.split[p] for p in perm])

@@ -20,7 +20,8 @@ from tvm.relax import op
 
 from bnncc.ops import is_bnn, static_shape
 from bnncc.passes.context import PassContext
-from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
+from bnncc.passes.quantize_channels import quantize_channels
+from bnncc.passes.rewrite import Builder, Rewriter, op_name
 
 __all__ = ["fold_concat"]
 
@@ -56,12 +57,10 @@ class _FoldConcat(Rewriter):
         parts = _parts(value.args[0], builder)
         if parts is None:
             return None
-        thresholds, flip = constant(value.args[1]), constant(value.args[2])
         bounds = _channels(parts)
         codes = []
         for part, first, end in zip(parts, bounds, bounds[1:]):
-            t, f = (a[..., first:end] if a.ndim > low and a.shape[-1] == bounds[-1] else a for a, low in ((thresholds, 1), (flip, 0)))
-            codes.append(builder.emit(relax.Call(value.op, [part, const(t), const(f)], value.attrs), f"{var.name}_part"))
+            codes.append(builder.emit(quantize_channels(value, part, slice(first, end)), f"{var.name}_part"))
         return op.concat(codes, axis=len(static_shape(var)) - 1)
 
     def _flat(self, value, builder):

@@ -46,7 +46,7 @@ class _Fold(Rewriter):
         if terms is None:
             return None
         sign = _SUMS[op_name(self.graph.value(root))][1]
-        first, second = (self._codes(t) for t in terms)
+        first, second = (code_range(t, self.graph.value).codes for t in terms)
         shape = self.chains.constant_shape(var, root)
         if len(first) * len(second) > _MOST_PAIRS or len(first) * len(second) * int(np.prod(shape)) > _LARGEST_TABLE:
             return None
@@ -77,17 +77,13 @@ class _Fold(Rewriter):
         first, second = (p.args[0] for p in parts)
         return None if first.same_as(second) else (first, second)
 
-    def _codes(self, code) -> np.ndarray:
-        held = code_range(code, self.graph.value)
-        return np.arange(held.lo, held.hi + 1, max(held.step, 1))
-
     def _sum(self, root, terms, builder):
         """Return the sum as int32; codes that need no more are added as int8, so that no cast of one of them leaves the kernel that makes it."""
         if root not in self.sums:
             join, sign = _SUMS[op_name(self.graph.value(root))]
             codes = [self.mapping.get(t, t) for t in terms]
-            first, second = (self._codes(t) for t in terms)
-            ends = [int(a) + sign * int(b) for a in (first[0], first[-1]) for b in (second[0], second[-1])]
+            first, second = (code_range(t, self.graph.value) for t in terms)
+            ends = [a + sign * b for a in (first.lo, first.hi) for b in (second.lo, second.hi)]
             if not {"int8"} == {dtype_of(t) for t in terms} or min(ends) < -128 or max(ends) > 127:
                 codes = [builder.emit(op.astype(c, "int32"), f"{t.name}_i32") for c, t in zip(codes, terms, strict=True)]
             total = builder.emit(join(*codes), f"{root.name}_sum")

@@ -19,6 +19,7 @@ from tvm.relax import op
 
 from bnncc.ops import is_bnn, static_shape
 from bnncc.passes.context import PassContext
+from bnncc.passes.quantize_channels import quantize_channels
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
 
 __all__ = ["fold_take"]
@@ -52,12 +53,9 @@ class _FoldTake(Rewriter):
         # which selected element stands for channel c of slice i; what nothing selects takes the thresholds of any
         picked = np.zeros((slices, channels), np.int64)
         picked[before, index] = np.arange(len(index))
-        thresholds, flip = constant(value.args[1]), constant(value.args[2])
         parts = []
         for i in range(slices):
-            t, f = (a[..., picked[i]] if a.ndim > low and a.shape[-1] == len(index) else a for a, low in ((thresholds, 1), (flip, 0)))
-            part = relax.Call(value.op, [x, const(t), const(f)], value.attrs)
-            parts.append(builder.emit(part, f"{var.name}_slice"))
+            parts.append(builder.emit(quantize_channels(value, x, picked[i]), f"{var.name}_slice"))
         place = before * channels + index
         whole = np.array_equal(place, np.arange(slices * channels))
         if slices == 1:

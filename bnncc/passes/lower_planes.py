@@ -85,7 +85,10 @@ class _Lower(Rewriter):
         key = (x, codes, 1 if whole else groups)
         if key not in self.packed:
             made = bnn.pack(x, channels, key[2], self.bits, codes.count, codes.lo, codes.step)
-            self.packed[key] = builder.emit(made, f"{x.name}_planes")
+            self.packed[key] = words = builder.emit(made, f"{x.name}_planes")
+            self.ctx.packed[words.name] = self._attrs(channels, codes, key[2])
+            if x.name in self.ctx.tensors:
+                self.ctx.tensors[words.name] = self.ctx.tensors[x.name]
         return self.packed[key]
 
     @staticmethod

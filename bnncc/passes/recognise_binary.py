@@ -31,15 +31,12 @@ from bnncc.passes.code_range import CodeRange, code_range
 from bnncc.passes.context import LayerRow, PassContext
 from bnncc.passes.integers import IntegerFilters, integer_filters
 from bnncc.passes.planes import filter_planes
-from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
+from bnncc.passes.rewrite import REAL_LAYERS, Builder, Rewriter, const, constant, op_name
 
 __all__ = ["recognise_binary", "two_valued", "TOLERANCE"]
 
 TOLERANCE = 1e-3
 """Largest relative spread of a filter's magnitudes that still counts as one value (exporters that fold leave up to 1.7e-7, BatchNorm folded in float16 1e-3)."""
-
-
-_LAYERS = ("relax.nn.conv2d", "relax.matmul")
 
 
 @dataclass
@@ -220,7 +217,7 @@ class _Recognise(Rewriter):
         """Tell whether codes are made of anything computed from `var`, up to the next layers."""
         if var not in self.coded:
             users = [(user, self.graph.value(user)) for user in self.graph.users(var)]
-            self.coded[var] = any(_makes_codes(user, made) or op_name(made) not in _LAYERS and self._coded_again(user) for user, made in users)
+            self.coded[var] = any(_makes_codes(user, made) or op_name(made) not in REAL_LAYERS and self._coded_again(user) for user, made in users)
         return self.coded[var]
 
     @staticmethod

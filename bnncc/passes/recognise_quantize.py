@@ -32,15 +32,13 @@ from bnncc.passes.chains import Chains
 from bnncc.passes.context import PassContext
 from bnncc.passes.integers import Levels, even_levels
 from bnncc.passes.planes import LevelPlanes, level_planes
-from bnncc.passes.rewrite import Builder, Graph, Rewriter, const, op_name
+from bnncc.passes.rewrite import REAL_LAYERS, Builder, Graph, Rewriter, const, op_name
 from bnncc.passes.steps import StepAnalysis, Steps, previous_float
 
 __all__ = ["recognise_quantize", "Quantizer", "quantizer_of", "code_quantizer"]
 
 
 _MOST_THRESHOLDS = 7
-
-_LAYERS = ("relax.nn.conv2d", "relax.matmul")
 
 _MOVEMENT = frozenset(f"relax.{n}" for n in "reshape permute_dims strided_slice expand_dims squeeze take concat nn.pad nn.max_pool2d image.resize2d".split())
 
@@ -134,7 +132,7 @@ class _UnevenPlanes:
 def _uneven_planes(graph: Graph, var: relax.Var, steps: Steps) -> _UnevenPlanes | None:
     """Return the signs that a tensor of uneven levels is a sum of, where layers alone read it; else None."""
     users = graph.users(var)
-    if graph.is_output(var) or not users or any(graph.op(u) not in _LAYERS for u in users) or not np.isfinite(steps.values).all():
+    if graph.is_output(var) or not users or any(graph.op(u) not in REAL_LAYERS for u in users) or not np.isfinite(steps.values).all():
         return None
     levels = np.unique(steps.values).astype(np.float64)
     planes = level_planes(levels, 1e-6 * np.abs(levels).max()) if len(levels) in (3, 4) else None
@@ -178,7 +176,7 @@ def _feeds_layer(graph: Graph, var: relax.Var) -> bool:
     """Tell whether a tensor reaches a convolution or matrix product through data movement and pools."""
     for user in graph.users(var):
         name = op_name(graph.value(user))
-        if name in _LAYERS or name in _MOVEMENT and _feeds_layer(graph, user):
+        if name in REAL_LAYERS or name in _MOVEMENT and _feeds_layer(graph, user):
             return True
     return False
 
@@ -283,6 +281,9 @@ class _Recognise(Rewriter):
             parity = bnn.logic(*tests, table=signs[level].tolist())
             code = tests[changes[0]] if len(changes) == 1 else builder.emit(parity, f"{var.name}_plane")
             offset = np.float32(q.planes.offset if p == 0 else 0)
+            if var.name in self.ctx.tensors:
+                heights = q.planes.offset + q.planes.scales @ q.planes.signs
+                self.ctx.tensors[code.name] = replace(self.ctx.tensors[var.name], levels=tuple(zip(heights.tolist(), signs.tolist(), strict=True)))
             terms.append(builder.emit(bnn.dequantize(code, const(np.float32(scale)), const(offset)), f"{var.name}_term"))
         return op.add(*terms)
 

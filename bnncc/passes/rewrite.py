@@ -14,7 +14,10 @@ from tvm.ir import GenericConst, Tuple, TupleGetItem
 
 from bnncc.errors import InternalError
 
-__all__ = ["Graph", "Builder", "Rewriter", "replace_function", "constant", "const", "op_name", "used_vars", "substitute"]
+__all__ = ["REAL_LAYERS", "Graph", "Builder", "Rewriter", "replace_function", "constant", "const", "op_name", "used_vars", "substitute"]
+
+REAL_LAYERS = ("relax.nn.conv2d", "relax.matmul")
+"""Layers with weights, as they are imported."""
 
 
 def op_name(expr: relax.Expr) -> str | None:

@@ -12,7 +12,7 @@ the very kernels::
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tvm
@@ -60,13 +60,22 @@ class Boundary:
         """Return the codes nearest to the numbers of the ONNX tensor, float, with channels last."""
         return np.rint(self.moved(tensor, scaled=True).astype(np.float64))
 
+    def between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and the largest code of the numbers between two bounds of the ONNX tensor, float."""
+        if not self.view.levels:
+            ends = self.codes(low), self.codes(high)
+            return np.minimum(*ends), np.maximum(*ends)
+        plain = self.moved(low), self.moved(high)
+        first, last = (self.view.nearest_level(side) for side in (np.minimum(*plain), np.maximum(*plain)))
+        least, largest = np.full(first.shape, np.inf), np.full(first.shape, -np.inf)
+        for place, (_, code) in enumerate(self.view.levels):
+            inside = (first <= place) & (place <= last)
+            least, largest = np.where(inside, np.minimum(least, code), least), np.where(inside, np.maximum(largest, code), largest)
+        return least, largest
+
     def moved(self, tensor: np.ndarray, scaled: bool = False) -> np.ndarray:
         """Return an array shaped as the ONNX tensor in the order of the variable's elements."""
-        view = (
-            self.view
-            if scaled
-            else TensorView(self.view.onnx, self.view.perm, 1.0, 0.0, self.view.split, self.view.shape, self.view.onnx_shape)
-        )
+        view = self.view if scaled else replace(self.view, scale=1.0, offset=0.0, levels=())
         return view.from_onnx(tensor)
 
     def encode(self, tensor: np.ndarray) -> np.ndarray:
@@ -81,18 +90,25 @@ class Boundary:
             held = self.moved(tensor, scaled=True)
         else:
             held = self.codes(tensor)
-            dtype = np.dtype(self.dtype if self.packed is None else "int8")
-            low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if self.packed is None else (-1, 1)
-            found = np.unique(held)
-            if found.size and (found[0] < low or found[-1] > high or (self.packed is not None and self.packed.planes == 1 and 0 in found)):
-                raise InternalError(f"{self.name} holds codes from {low} to {high}, but the ONNX tensor {self.view.onnx!r} gives {found[:5]}.")
-            held = held.astype(dtype)
-            held = held if self.packed is None else pack_reference(self.packed, held)
+            self._require_known(held)
+            held = held if self.packed is None else pack_reference(self.packed, held.astype(np.int32))
         if held.shape != self.shape:
             raise InternalError(
                 f"{self.name} has shape {list(self.shape)}, but the ONNX tensor {self.view.onnx!r} gives {list(held.shape)}."
             )
         return np.ascontiguousarray(held.astype(self.dtype, copy=False))
+
+    def _require_known(self, held: np.ndarray) -> None:
+        """Raise where there are codes that the variable cannot hold."""
+        if self.packed is not None:
+            known = self.packed.codes
+        else:
+            limits = np.iinfo(self.dtype)
+            known = range(limits.min, limits.max + 1)
+        found = np.unique(held)
+        strange = found[~np.isin(found, known)]
+        if strange.size:
+            raise InternalError(f"{self.name} holds codes from {known[0]} to {known[-1]}, but the ONNX tensor {self.view.onnx!r} gives {strange[:5]}.")
 
     def decode(self, held: np.ndarray) -> np.ndarray:
         """Return the variable's numbers: of words, the codes in them."""

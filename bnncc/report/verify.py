@@ -145,8 +145,7 @@ class _Check:
         differs = codes != expected
         ties = np.zeros_like(differs)
         if differs.any() and (bounds := self._bounds(section, b, tensors)) is not None:
-            ends = [b.codes(side) for side in (bounds.low, bounds.high)]
-            low, high = np.minimum(*ends), np.maximum(*ends)
+            low, high = b.between(bounds.low, bounds.high)
             ties = differs & (low <= codes) & (codes <= high) & (low <= expected) & (expected <= high)
         # words of equal codes are equal, tail bits included; a tie's word differs in that bit alone
         broken = 0 if b.packed is None or differs.any() else int(np.count_nonzero(found != wanted))
@@ -205,5 +204,5 @@ def _decisions(boundaries: list[Boundary], sign_zero: str) -> dict[str, tuple[fl
     return {
         b.view.onnx: (b.view.offset, code * b.view.scale + b.view.offset)
         for b in boundaries
-        if b.packed is not None and b.packed.planes == 1
+        if b.packed is not None and b.packed.codes == (-1, 1) and not b.view.levels
     }

@@ -47,6 +47,13 @@ def test_a_split_comes_with_both_shapes():
         TensorView("x", split=(1, 24))
 
 
+def test_a_plane_of_levels_is_read_from_the_nearest_and_does_not_tell_the_numbers():
+    view = TensorView("x", (1, 0), levels=((-2.0, 1), (0.0, -1), (3.0, 1)))
+    np.testing.assert_array_equal(view.from_onnx(np.float32([[-1.9, 0.1], [2.9, -0.1]])), [[1, 1], [-1, -1]])
+    with pytest.raises(InternalError, match="'x'"):
+        view.to_onnx(np.ones((2, 2), np.float32))
+
+
 def test_sign_zero_is_one_of_three():
     with pytest.raises(InternalError, match="exact, plus, minus"):
         Options(sign_zero="random")

@@ -112,3 +112,28 @@ def test_int8_codes_and_floats_are_encoded_as_they_are():
     floats = boundary(packed=None, dtype="float32", shape=(1, 2, 3), view=TensorView("t", (0, 2, 1)))
     tensor = np.random.default_rng(0).normal(size=(1, 3, 2)).astype(np.float32)
     np.testing.assert_array_equal(floats.encode(tensor), tensor.transpose(0, 2, 1))
+
+
+def test_codes_of_several_bits_are_encoded_plane_by_plane():
+    b = boundary(view=TensorView("t", (0, 2, 1), 0.5, 0.0), packed=PackAttrs(3, 1, 64, 2, 0, 1), shape=(1, 2, 2))
+    tensor = np.float32([[[0, 1.5], [0.5, 1], [1, 0]]])  # codes 0 1 2 and 3 2 0, bit 1 where a digit is 0
+    assert b.encode(tensor).tolist() == [[[0b101, 0b011], [0b110, 0b100]]]
+    np.testing.assert_array_equal(b.decode(b.encode(tensor)), [[[0, 1, 2], [3, 2, 0]]])
+    with pytest.raises(InternalError, match="from 0 to 3"):
+        b.encode(tensor + 1)
+
+
+LEVELS = ((-3.0, -1), (-1.0, 1), (1.0, -1), (3.0, 1))
+
+
+def test_one_plane_of_uneven_levels_is_encoded_by_the_nearest_level():
+    b = boundary(view=TensorView("t", (0, 2, 1), levels=LEVELS))
+    tensor = np.float32([[[-3, 3.1], [-0.9, 1], [1, 0.9]]])
+    np.testing.assert_array_equal(b.decode(b.encode(tensor)), [[[-1, 1, -1], [1, -1, -1]]])
+
+
+def test_a_plane_between_two_bounds_is_open_where_a_level_between_them_says_otherwise():
+    b = boundary(view=TensorView("t", (0, 2, 1), levels=LEVELS))
+    low, high = b.between(np.float32([[[-3, -1], [0.9, -1.1], [1, 3]]]), np.float32([[[1, 1], [1.1, -0.9], [-1, 3]]]))
+    np.testing.assert_array_equal(low, [[[-1, -1, -1], [-1, 1, 1]]])
+    np.testing.assert_array_equal(high, [[[1, -1, 1], [1, 1, 1]]])
