@@ -35,8 +35,7 @@ Written by `python examples/zoo/table.py`; the networks are small ones in [examp
 against the authors' repositories), with random weights and
 fitted BatchNormalization. Each is exported by every exporter named, compiled, and compared with onnxruntime section by section (`bnncc verify`).
 
-*Exact*: codes compared in the binarized part and how many differ other than by a tie (where the reference's own float rounding decides);
-where layers run on weighted planes alone, 0 codes can be read back and the outputs are compared. *x86-64*: onnxruntime's
+*Exact*: codes compared in the quantized part and how many differ other than by a tie (where the reference's own float rounding decides). *x86-64*: onnxruntime's
 float32 time over bnncc's, one thread, in turns, both called from Python; the networks are so small that the calls themselves count. `-`: not measured.
 """
 
