@@ -15,7 +15,7 @@ from tvm import relax
 from tvm_ffi.dataclasses import py_class
 
 from bnncc.ops.geometry import output_size, windows
-from bnncc.ops.pack import words_per_group
+from bnncc.ops.pack import PackAttrs, pack_reference, unpack_reference, words_per_group
 from bnncc.ops.registry import define_op, dtype_of, popcount, require, static_shape
 
 __all__ = ["PackedConv2dAttrs", "PackedDenseAttrs", "packed_conv2d_reference", "packed_dense_reference"]
@@ -23,13 +23,14 @@ __all__ = ["PackedConv2dAttrs", "PackedDenseAttrs", "packed_conv2d_reference", "
 
 @py_class("bnncc.PackedConv2dAttrs", structural_eq="tree", frozen=True)
 class PackedConv2dAttrs(tvm.ir.Attrs):
-    """`channels` counts the input channels of all groups, once where there are two planes."""
+    """`channels` counts the input channels of all groups, once where there are two planes; `in_groups` of them start a word each in the input: `groups`, or 1."""
 
     channels: int
     strides: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
-    planes: int = 1
+    planes: int
+    in_groups: int
 
 
 @py_class("bnncc.PackedDenseAttrs", structural_eq="tree", frozen=True)
@@ -46,7 +47,7 @@ def packed_conv2d_reference(attrs, x: np.ndarray, w: np.ndarray, border=None, ro
     Parameters
     ----------
     x : ndarray, uint, shape (N, H, W, planes * groups * words)
-        Already padded; group g holds the words ``g * words`` and on of each plane.
+        Already padded; group g holds the words ``g * words`` and on of each plane. With `in_groups` 1 fewer words, in which all channels stand in a row.
     w : ndarray, uint, shape (Co, KH, KW, words)
     border : ndarray, int32, shape (row classes, column classes, Co), optional
         Added to the accumulator at (y, x) as ``border[row_class[y], col_class[x]]``.
@@ -64,6 +65,10 @@ def packed_conv2d_reference(attrs, x: np.ndarray, w: np.ndarray, border=None, ro
 
 def _plane_conv2d(attrs, x, w):
     co, kh, kw, words = w.shape
+    if attrs.in_groups != attrs.groups:
+        bits = x.dtype.itemsize * 8
+        codes = unpack_reference(PackAttrs(attrs.channels, attrs.in_groups, bits), x)
+        x = pack_reference(PackAttrs(attrs.channels, attrs.groups, bits), codes)
     view = windows(x, (kh, kw), attrs.strides, attrs.dilation)
     length = kh * kw * (attrs.channels // attrs.groups)
     out = np.empty((*view.shape[:3], co), np.int32)
@@ -86,8 +91,11 @@ def _infer_conv2d(call: relax.Call) -> relax.Type:
     n, h, width, xw = static_shape(x)
     co, kh, kw, words = static_shape(w)
     require(dtype_of(x) == dtype_of(w) and dtype_of(x).startswith("uint"), "packed_conv2d: words of input and weights differ")
-    require(words == words_per_group(a.channels, a.groups, int(dtype_of(x)[4:])), f"packed_conv2d: {words} words a tap for {a.channels} channels")
-    require(xw == words * a.groups * a.planes, f"packed_conv2d: the input has {xw} words a pixel, the weights need {a.planes} x {a.groups} x {words}")
+    bits = int(dtype_of(x)[4:])
+    require(words == words_per_group(a.channels, a.groups, bits), f"packed_conv2d: {words} words a tap for {a.channels} channels")
+    require(a.in_groups in (1, a.groups), f"packed_conv2d: an input in {a.in_groups} groups for a convolution of {a.groups}")
+    held = a.in_groups * words_per_group(a.channels, a.in_groups, bits)
+    require(xw == held * a.planes, f"packed_conv2d: the input has {xw} words a pixel, {a.channels} channels in {a.in_groups} groups need {a.planes} x {held}")
     require(len(call.args) in (2, 5), "packed_conv2d: border comes with row_class and col_class")
     oh = output_size(h, kh, a.strides[0], a.dilation[0], 0, 0)
     ow = output_size(width, kw, a.strides[1], a.dilation[1], 0, 0)
@@ -105,8 +113,9 @@ def _infer_dense(call: relax.Call) -> relax.Type:
 
 
 def _build_conv2d(op):
-    def packed_conv2d(x, w, *border, channels, strides=(1, 1), dilation=(1, 1), groups=1, planes=1):
-        return relax.Call(op, [x, w, *border], PackedConv2dAttrs(channels, tuple(strides), tuple(dilation), groups, planes))
+    def packed_conv2d(x, w, *border, channels, strides=(1, 1), dilation=(1, 1), groups=1, planes=1, in_groups=None):
+        held = groups if in_groups is None else in_groups
+        return relax.Call(op, [x, w, *border], PackedConv2dAttrs(channels, tuple(strides), tuple(dilation), groups, planes, held))
 
     return packed_conv2d
 

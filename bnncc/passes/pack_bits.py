@@ -286,8 +286,11 @@ class _Pack(Rewriter):
 
     def _conv2d(self, old, builder):
         attrs, signs = old.attrs, constant(old.args[1])
-        x = self._aligned(old.args[0], attrs.groups, builder)
-        w = _Words(static_shape(old.args[0])[-1], attrs.groups, self.planes.get(old.args[0], 1))
+        depthwise = len(signs) == static_shape(old.args[0])[-1] == attrs.groups
+        x, w = self._packed(old.args[0], builder)
+        if depthwise or w.groups != 1 or self._same_words(w, attrs.groups):  # any other kernel takes a group's bits out of words of all channels
+            x = self._aligned(old.args[0], attrs.groups, builder)
+            w = _Words(w.channels, attrs.groups, w.planes)
         weights = pack_reference(PackAttrs(signs.shape[3], 1, self.bits), signs)
         border = ()
         if any(attrs.padding):
@@ -295,7 +298,15 @@ class _Pack(Rewriter):
                 border = self._border(old, signs)
             x = builder.emit(bnn.packed_pad(x, const(self._fill(w, attrs.pad_code or 1)), attrs.padding), "padded")
         return bnn.packed_conv2d(
-            x, const(weights), *border, channels=w.channels, strides=attrs.strides, dilation=attrs.dilation, groups=attrs.groups, planes=w.planes
+            x,
+            const(weights),
+            *border,
+            channels=w.channels,
+            strides=attrs.strides,
+            dilation=attrs.dilation,
+            groups=attrs.groups,
+            planes=w.planes,
+            in_groups=w.groups,
         )
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 
 from bnncc.schedules.builder import Builder
+from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.popcount import popcount
@@ -13,7 +14,7 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.neon.popcount import popcount_tree
 from bnncc.schedules.scalar.tree import tree
-from bnncc.schedules.statements import const, spread
+from bnncc.schedules.statements import const, simplify, spread
 from bnncc.schedules.windows import packed_depthwise_conv2d
 from bnncc.schedules.x86.lookup import lookup
 
@@ -27,19 +28,13 @@ def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
     return next(found for choose in (sliced, lookup, popcount_tree, popcount) if (found := choose(shape, builder.variant)))
 
 
-def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, at, border) -> Kernel:
-    """Write the kernel; ``at(place, group, kh, kw, word)`` is the index into a plane of the input."""
+def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border) -> Kernel:
+    """Write the kernel; ``word_at(place, plane, group, kh, kw, k)`` is word k of a group of the input."""
     x, w = anchor.args[:2]
     chosen = choose_formulation(builder, shape)
     c = chosen.contraction
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
     weights = builder.replace(w, size, c.weight_dtype, chosen.arrange)
-    plane_words = x.shape[-1] // int(anchor.attrs.planes)
-
-    def load_x(place, plane, g, kh, kw, k):
-        *pixel, word = at(place, g, kh, kw, k)
-        return builder.evaluator.value(x, (*pixel, plane * plane_words + word), 1)
-
     length = int(anchor.attrs.channels) // shape.groups * shape.taps[0] * shape.taps[1]
 
     def read(count, index, lanes):
@@ -52,7 +47,7 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, at, border) -> 
             value = tirx.shift_right(value, spread(c.planes - 1, lanes)) if lanes > 1 else tirx.truncdiv(value, c.planes)
         return value if border is None else value + border(index, lanes)
 
-    write_contraction(builder, anchor, c, weights, chosen.widest, load_x, read, chosen.fill, chosen.tile_bytes)
+    write_contraction(builder, anchor, c, weights, chosen.widest, word_at, read, chosen.fill, chosen.tile_bytes)
     return builder.kernel(chosen.name)
 
 
@@ -93,17 +88,43 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     outputs, kh, kw, words = w.shape
     groups, channels = int(attrs.groups), int(attrs.channels)
     (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
+    plane_words = x.shape[-1] // int(attrs.planes)
 
-    def at(place, g, kh, kw, k):
+    def word_at(place, plane, g, kh, kw, k):
         n, y, pixel = place
-        return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * words + k)
+
+        def load(word):
+            return builder.evaluator.value(x, (n, y * sy + kh * dy, pixel * sx + kw * dx, plane * plane_words + word), 1)
+
+        if int(attrs.in_groups) == groups:
+            return load(g * words + k)
+        return _bits_of_group(load, PackedLayout(channels, groups, int(x.dtype[4:])), g, k)
 
     border = border_of(builder, anchor.args[2:])
-    if outputs == channels == groups > 1 and int(attrs.planes) == 1:
+    if outputs == channels == groups == int(attrs.in_groups) > 1 and int(attrs.planes) == 1:
         return packed_depthwise_conv2d(builder, anchor, border)
     pixels = anchor.shape[1] * anchor.shape[2]
     shape = BinaryShape(x.dtype, groups, outputs // groups, channels // groups, (kh, kw), pixels, _planes(builder, anchor))
-    return _write(builder, anchor, shape, at, border)
+    return _write(builder, anchor, shape, word_at, border)
+
+
+def _bits_of_group(load, layout: PackedLayout, g, k):
+    """Return word k of group g where the channels of all groups stand in a row: the group's bits, shifted down, and zeros; ``load(word)`` reads the input."""
+    bits, size, dtype = layout.bits, layout.group_channels, f"uint{layout.bits}"
+
+    def shifted(shift, word, amount):
+        return shift(word, tirx.const(amount, dtype) if isinstance(amount, int) else tirx.Cast(dtype, amount))
+
+    word, bit = (simplify(part) for part in PackedLayout(layout.channels, 1, bits).locate(g * size + k * bits))
+    value = shifted(tirx.shift_right, load(word), bit)
+    spans = [(group * size + first, min(bits, size - first)) for group in range(layout.groups) for first in range(0, size, bits)]
+    if any(start % bits + length > bits for start, length in spans):
+        last = -(-layout.channels // bits) - 1
+        # two steps: a shift by all bits of a word means nothing
+        above = shifted(tirx.shift_left, load(tirx.min(word + 1, last)), 1)
+        value = tirx.bitwise_or(value, shifted(tirx.shift_left, above, simplify(bits - 1 - bit)))
+    left = simplify(tirx.min(size - k * bits, bits))
+    return tirx.bitwise_and(value, shifted(tirx.shift_right, const((1 << bits) - 1, dtype), simplify(bits - left)))
 
 
 def packed_dense(builder: Builder, anchor: Tensor) -> Kernel:
@@ -113,4 +134,5 @@ def packed_dense(builder: Builder, anchor: Tensor) -> Kernel:
     # a flattened image has tail bits at every pixel: 0 in input and weights, they count for nothing
     inputs = channels if w.shape[1] == -(-channels // word_bits) else w.shape[1] * word_bits
     shape = BinaryShape(x.dtype, 1, w.shape[0], inputs, (1, 1), anchor.shape[0], _planes(builder, anchor))
-    return _write(builder, anchor, shape, lambda place, g, kh, kw, k: (*place, k), None)
+    plane_words = w.shape[1]
+    return _write(builder, anchor, shape, lambda place, plane, g, kh, kw, k: builder.evaluator.value(x, (*place, plane * plane_words + k), 1), None)

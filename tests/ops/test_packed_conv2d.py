@@ -30,6 +30,17 @@ def test_packed_conv2d_in_groups(channels):
     np.testing.assert_array_equal(got, naive_conv2d(x, w, (1, 1), (0, 0, 0, 0), (1, 1), 2, 0))
 
 
+@pytest.mark.parametrize("planes", [1, 2])
+@pytest.mark.parametrize("channels", [1, 12, 33, 65])
+def test_groups_may_stand_in_words_of_all_channels(channels, planes):
+    rng = np.random.default_rng(channels)
+    x = rng.choice(np.array([-1, 1] if planes == 1 else [-1, 0, 1], np.int8), (1, 4, 4, 4 * channels))
+    w = signs(rng, 8, 3, 3, channels)
+    words = _packed(x, 4 * channels, 32, planes=planes)
+    got = evaluate(bnn.packed_conv2d, words, _packed(w, channels, 32), channels=4 * channels, groups=4, in_groups=1, planes=planes)
+    np.testing.assert_array_equal(got, naive_conv2d(x, w, (1, 1), (0, 0, 0, 0), (1, 1), 4, 0))
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("channels", [1, 33, 64, 65])
 def test_two_planes_convolve_codes_with_zeros(channels, groups):

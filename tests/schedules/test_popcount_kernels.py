@@ -68,6 +68,18 @@ def test_groups_need_not_fill_words_or_vectors(ci, co, groups, bits, tmp_path):
     check_exact(*conv_bits(np.random.default_rng(groups), ci, co, 5, groups=groups, bits=bits), tmp_path)
 
 
+@pytest.mark.parametrize("planes", [1, 2])
+@pytest.mark.parametrize("ci, co, groups, bits", [(48, 12, 4, 64), (96, 24, 4, 64), (96, 24, 4, 32), (280, 12, 4, 64), (20, 40, 4, 8), (33, 33, 33, 16)])
+def test_groups_are_taken_out_of_words_of_all_channels(ci, co, groups, bits, planes, tmp_path):
+    """Groups inside a word, across two, and of several words; `(33, 33, 33)` has one bit a group, and words of all channels are no depthwise kernel's."""
+    rng = np.random.default_rng(9)
+    arrays = [words(rng, (1, 6, 6), bits, ci) if planes == 1 else two_planes(rng, (1, 6, 6), bits, ci, 1, True), words(rng, (co, 3, 3), bits, ci // groups)]
+    params = [(a.shape, str(a.dtype)) for a in arrays]
+    made = {"channels": ci, "groups": groups, "planes": planes, "in_groups": 1}
+    for variant in (V3, V4) if runs_here(V4) else (V3,) if runs_here(V3) else (V2,):
+        check_exact(group(lambda b, x, w: bnn.packed_conv2d(x, w, **made), *params, constants=(1,)), arrays, tmp_path, variant)
+
+
 def test_border_classes_correct_the_accumulator(tmp_path):
     check_exact(*conv_bits(np.random.default_rng(0), 65, 70, 7, border=True), tmp_path)
     check_exact(*conv_bits(np.random.default_rng(1), 33, 33, 7, groups=33, border=True), tmp_path)
