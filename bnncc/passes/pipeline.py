@@ -12,6 +12,7 @@ from bnncc.passes.canonicalize_layout import canonicalize_layout
 from bnncc.passes.context import PassContext
 from bnncc.passes.decide_sign_zero import decide_sign_zero
 from bnncc.passes.fold_concat import fold_concat
+from bnncc.passes.fold_logic import fold_logic
 from bnncc.passes.fold_padding import fold_padding
 from bnncc.passes.fold_pool import fold_pool
 from bnncc.passes.fold_sums import fold_sums
@@ -59,6 +60,7 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
             fold_thresholds,
             fold_sums,
             decide_sign_zero,  # after thresholds: these prove many zeros impossible
+            fold_logic,  # after all that rules zeros out
             fold_concat,  # last: zeros are decided of whole tensors, and pools keep one quantizer in front
         ),
     ),
