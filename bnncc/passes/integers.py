@@ -80,8 +80,10 @@ class IntegerFilters:
 
     @property
     def bits(self) -> int:
-        """Bits that the integers take, from the smallest to the largest."""
-        return max(1, int(self.integers.max().astype(int) - self.integers.min().astype(int)).bit_length())
+        """Bits that tell the integers apart, of the smallest to the largest in even steps."""
+        values = np.unique(self.integers).astype(int)
+        step = int(np.gcd.reduce(np.diff(values))) if len(values) > 1 else 1
+        return max(1, int((values[-1] - values[0]) // step).bit_length())
 
 
 def integer_filters(filters: np.ndarray) -> IntegerFilters | None:

@@ -9,7 +9,7 @@ all answered by that. What is pulled out of the layer is exact: with x = s * cod
                                              y = multiply(f, s * c)
 
 Two-valued filters on codes of -1, 0, +1 run on packed bits. Filters that are small integers times c, and codes of more levels, make the same sums, exact as well, in
-integer arithmetic, where their result becomes codes again. Numbers that leave the network keep the source's float sums, rounding and all.
+integer arithmetic or on bit planes (LowerPlanes decides), whether codes are made of the result or it stays real for a shortcut, a pool or a classifier.
 
 On two-valued codes filters of few uneven values run on bits as sums of sign planes (planes.py). With w = b + sum_p a_p * sign_p that is
 ``sum(x * w) = s * (sum_p a_p * sum(code * sign_p) + b * sum(code)) + o * sum(w)``, sums over the taps inside the image: padding is a code of 0, and
@@ -27,6 +27,7 @@ from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.ops.geometry import windows
+from bnncc.passes.bit_planes import weight_planes
 from bnncc.passes.code_range import CodeRange, code_range
 from bnncc.passes.context import LayerRow, PassContext
 from bnncc.passes.integers import IntegerFilters, integer_filters
@@ -77,7 +78,6 @@ class _Recognise(Rewriter):
     def __init__(self, mod, ctx: PassContext):
         super().__init__(mod)
         self.ctx = ctx
-        self.coded: dict[relax.Var, bool] = {}
 
     def rewrite(self, var, value, builder: Builder):
         name = op_name(value)
@@ -99,7 +99,7 @@ class _Recognise(Rewriter):
         if several and (planes := self._planes(var, value, several, filters, detail, builder)) is not None:
             return planes
         signs = two_valued(filters)
-        made = self._integers(var, codes, signs, filters)
+        made = self._integers(codes, signs, filters)
         if isinstance(codes, str):
             return self._report(var, value, False, self._why(codes, made), weight.nbytes, detail)
         padding, pad_code = tuple(int(p) for p in value.attrs.padding), (0.0 - codes.offset) / codes.scale
@@ -132,7 +132,7 @@ class _Recognise(Rewriter):
         several = self._summed(value.args[0], builder) if isinstance(codes, str) else []
         if several and (planes := self._planes(var, value, several, filters, "", builder)) is not None:
             return planes
-        made = self._integers(var, codes, signs, filters)
+        made = self._integers(codes, signs, filters)
         if isinstance(made, str) and not isinstance(codes, str):
             planes = self._planes(var, value, [codes], filters, "", builder)
             if planes is not None:
@@ -200,25 +200,19 @@ class _Recognise(Rewriter):
         held = code_range(made.args[0], builder.values.get)
         return _Codes(made.args[0], float(scale.reshape(())), float(offset.reshape(())), held)
 
-    def _integers(self, var, codes, signs, filters) -> _Signs | IntegerFilters | str:
+    @staticmethod
+    def _integers(codes, signs, filters) -> _Signs | IntegerFilters | str:
         """Return the signs where they and the codes fit bits, else the filters as small integers where those serve, else why not."""
         if isinstance(codes, str) or isinstance(signs, _Signs) and codes.range.fits_bits:
             return signs
         found = integer_filters(filters)
         if found is None:
             return signs if isinstance(signs, str) else "weights are no small multiples of one value"
-        if self._coded_again(var):
-            return found
-        if isinstance(signs, str) and codes.range.fits_bits:
-            return signs
-        return f"{self._bits(codes, found)}, but no codes are made of the result: float sums as in the source"
-
-    def _coded_again(self, var) -> bool:
-        """Tell whether codes are made of anything computed from `var`, up to the next layers."""
-        if var not in self.coded:
-            users = [(user, self.graph.value(user)) for user in self.graph.users(var)]
-            self.coded[var] = any(_makes_codes(user, made) or op_name(made) not in REAL_LAYERS and self._coded_again(user) for user, made in users)
-        return self.coded[var]
+        if isinstance(signs, str) and codes.range.levels == 2 and codes.range.fits_bits:
+            uneven = filter_planes(filters)
+            if uneven is not None and len(uneven.signs) < len(weight_planes(found.integers).scales):
+                return signs  # -1 and 3 are one plane and an offset, as integers two
+        return found
 
     @staticmethod
     def _bits(codes, made: IntegerFilters) -> str:
@@ -285,10 +279,6 @@ def _offset_sums(value, offset: float, filters: np.ndarray) -> np.ndarray:
     taps = windows(inside, filters.shape[1:3], attrs.strides, attrs.dilation)[0, :, :, 0]
     sums = np.einsum("yxij,oij->yxo", taps, filters.sum(3, dtype=np.float64)) * offset
     return (sums if any((top, left, bottom, right)) else sums[0, 0]).astype(np.float32)
-
-
-def _makes_codes(var, value) -> bool:
-    return is_bnn(value, "quantize") or op_name(value) == "relax.astype" and dtype_of(var) in ("int8", "uint8")
 
 
 def _uniform(array: np.ndarray) -> np.ndarray:

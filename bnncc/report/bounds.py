@@ -163,6 +163,8 @@ class RoundingBounds:
             ]
         if kind in _LINEAR:
             return [self._linear(node, inputs)]
+        if kind == "Resize":
+            return [self._resized(node, inputs)]
         raise _Unknown(kind)
 
     def _moved(self, node, inputs) -> list[Bounds]:
@@ -191,6 +193,21 @@ class RoundingBounds:
         if node.op_type in _SUMS:
             terms = sum(np.maximum(np.abs(b.low), np.abs(b.high)) for b in inputs)
         return _widened(low, high, terms)
+
+    def _resized(self, node, inputs) -> Bounds:
+        """Resize both ends: nearest neighbours are moved, linear interpolation has no negative weights and rounds."""
+        mode = next((a.s.decode() for a in node.attribute if a.name == "mode"), "nearest")
+        if mode not in ("nearest", "linear") or not all(b is None or b.is_exact for b in inputs[1:]):
+            raise _Unknown(mode)
+        others = [_as_float32(o) if o is not None and o.dtype.kind == "f" else o for o in _rest(inputs)]
+
+        def at(array: np.ndarray) -> np.ndarray:
+            return self._in_onnxruntime(node, [_as_float32(array), *others]).astype(np.float64)
+
+        x = inputs[0]
+        low, high = at(x.low), at(x.high)
+        slack = 0.0 if mode == "nearest" else SLACK * at(np.maximum(np.abs(x.low), np.abs(x.high)))
+        return Bounds(low - slack, high + slack)
 
     def _linear(self, node, inputs) -> Bounds:
         """Bound sums of products with known factors: the middle, plus what the operand's own width and the rounding of the sum add."""

@@ -51,7 +51,7 @@ def test_integer_layers_are_exact(activations, weight_max, groups, pool, tmp_pat
     artifact = bnncc.compile(model, target="x86-64")
     artifact.save(tmp_path / "out")
     np.testing.assert_array_equal(np.asarray(bnncc.load(tmp_path / "out")(x)), expected)
-    assert [row.integer for row in artifact.report.layers] == [True, True, False]
+    assert all(row.integer for row in artifact.report.layers)
     bits = int(activations[1] - activations[0]).bit_length()
     assert artifact.report.layers[1].reason.startswith(f"{bits}-bit input, ")
 

@@ -146,8 +146,14 @@ def test_filters_of_other_values_are_no_signs(name):
     assert reason in two_valued(np.moveaxis(np.asarray(weights, np.float32), 3, 0))
     if name == "real numbers":
         assert reason in why(layer(weights))
-    else:  # three values are two planes of signs
-        assert count_bits(layer(weights)) == 2
+    else:  # three values are small integers, which LowerPlanes splits into two planes of signs
+        (made,) = bindings(recognise_binary(layer(weights), PassContext()), "bnn.conv2d")
+        np.testing.assert_array_equal(np.moveaxis(made.args[1].value.numpy(), 0, 3), weights)
+
+
+def test_uneven_filters_are_signs_and_a_window_sum_rather_than_more_planes_of_integers():
+    mod = layer(np.where(W > 0, 3, -1))
+    assert count_bits(mod) == 2 and len(bindings(recognise_binary(mod, PassContext()), "bnn.conv2d")) == 2
 
 
 def test_a_real_input_stays_in_float_and_a_warning_says_so():
@@ -248,7 +254,7 @@ INTEGERS = rng.integers(-3, 4, W.shape)
 INTEGERS[0, 0, 0] = 3
 
 
-@pytest.mark.parametrize("weights, kind", [(INTEGERS, "3-bit weights"), (W, "2-bit weights"), (W * (rng.random(W.shape) < 0.5), "2-bit weights")])
+@pytest.mark.parametrize("weights, kind", [(INTEGERS, "3-bit weights"), (W, "1-bit weights"), (W * (rng.random(W.shape) < 0.5), "2-bit weights")])
 @pytest.mark.parametrize("attributes", [{}, {"padding": (1, 0, 2, 1)}, {"strides": (2, 1)}], ids=str)
 def test_small_integers_on_codes_of_several_levels_are_an_integer_layer(weights, kind, attributes):
     ctx = PassContext()
@@ -270,9 +276,12 @@ def test_padding_between_two_codes_stays_in_float():
     assert ctx.layers[0].reason == "padding with 0 is -0.5 on the scale of the codes, which they do not hold" and not ctx.layers[0].integer
 
 
-def test_a_layer_whose_result_leaves_the_network_keeps_its_float_sums():
+def test_a_layer_whose_result_stays_real_is_an_integer_layer():
+    ctx = PassContext()
     build = lambda x: conv(real(bnn.quantize(x, const(np.arange(7, dtype=np.float32)), const(np.int8(1)), 0, 1)), INTEGERS)  # noqa: E731
-    assert why(module(build, (CODES[0], "float32"))) == "3-bit input, 3-bit weights, but no codes are made of the result: float sums as in the source"
+    after = rewritten(recognise_binary, module(build, (CODES[0], "float32")), ctx)
+    assert operators(after)[-2:] == ["astype", "multiply"] and len(bindings(after, "bnn.conv2d")) == 1
+    assert ctx.layers[0].integer and ctx.layers[0].reason == "3-bit input, 3-bit weights: integer arithmetic"
 
 
 def test_real_filters_on_codes_of_several_levels_stay_in_float():

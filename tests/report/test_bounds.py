@@ -55,6 +55,7 @@ ROUNDED = {
     "tanh": (node("Tanh"), {}),
     "average pool": (node("AveragePool", kernel_shape=[3, 3]), {}),
     "mean of the image": (node("GlobalAveragePool"), {}),
+    "linear resize": (node("Resize", "", "scales", mode="linear"), {"scales": [1, 1, 2.5, 2]}),
 }
 EXACT = {
     "relu": (node("Relu"), {}),
@@ -62,6 +63,7 @@ EXACT = {
     "max pool": (node("MaxPool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]), {}),
     "transpose": (node("Transpose", perm=[0, 2, 3, 1]), {}),
     "flatten": (node("Flatten"), {}),
+    "nearest resize": (node("Resize", "", "scales", mode="nearest"), {"scales": [1, 1, 2, 3]}),
     "sign": (node("Sign"), {}),
     "abs": (node("Abs"), {}),
     "round": (node("Round"), {}),
