@@ -32,7 +32,7 @@ from bnncc.passes.code_range import CodeRange, code_range
 from bnncc.passes.context import LayerRow, PassContext
 from bnncc.passes.integers import IntegerFilters, integer_filters
 from bnncc.passes.planes import filter_planes
-from bnncc.passes.rewrite import REAL_LAYERS, Builder, Rewriter, const, constant, op_name
+from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
 
 __all__ = ["recognise_binary", "two_valued", "TOLERANCE"]
 
