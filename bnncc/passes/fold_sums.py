@@ -20,7 +20,7 @@ from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.passes.chains import Chains
 from bnncc.passes.code_range import code_range
 from bnncc.passes.context import PassContext
-from bnncc.passes.fold_thresholds import integer_thresholds
+from bnncc.passes.integer_steps import IntegerSteps, integer_thresholds
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
 
 __all__ = ["fold_sums"]
@@ -60,7 +60,8 @@ class _Fold(Rewriter):
         if np.any(np.diff(made, axis=0)[same_sum]):
             return None  # not a function of the sum: what each of two codes adds differs
         attrs = self.graph.value(var).attrs
-        found = integer_thresholds(sums, (made[starts] - attrs.lo) // attrs.step, static_shape(value.args[1])[0])
+        points = sums.reshape(-1, *(1,) * len(shape))
+        found = integer_thresholds(IntegerSteps(points, points, made[starts]), attrs.lo, attrs.step, static_shape(value.args[1])[0])
         if found is None:
             self.ctx.warn(f"{self.ctx.onnx_name(var.name)}: the chain from a sum of codes is not monotone in every channel; it stays in float.")
             return None

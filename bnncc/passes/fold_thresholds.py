@@ -1,8 +1,9 @@
 """FoldThresholds: everything between an integer accumulator and the next quantizer becomes integer thresholds.
 
 The accumulator's range is finite, so the fold is proven, not assumed: the float chain (bias, BatchNorm, scales, PReLU, ReLU, hardtanh, the comparison) is evaluated
-in float32, with the source's own operators, on every value the accumulator can take, channel by channel. A channel in which the codes neither only rise nor only
-fall keeps its chain. A plain Sign whose 0 no accumulator value reaches becomes two-valued here::
+in float32, with the source's own operators, on every value the accumulator can take, channel by channel; where those are many, where bisection needs it
+(integer_steps.py). A channel in which the codes neither only rise nor only fall keeps its chain. A plain Sign whose 0 no accumulator value reaches becomes
+two-valued here::
 
     n = bnn.conv2d(c, signs)                        n = bnn.conv2d(c, signs)
     f = astype(n, "float32")                  ->    q = bnn.quantize(n, integer thresholds, flip)
@@ -19,15 +20,14 @@ from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.passes.chains import Chains
 from bnncc.passes.code_range import CodeRange, accumulator_bounds, code_range, runs_on_bits
 from bnncc.passes.context import PassContext
+from bnncc.passes.integer_steps import IntegerSteps, bisect_integers, integer_thresholds
 from bnncc.passes.rewrite import Builder, Rewriter, const
 
-__all__ = ["fold_thresholds", "integer_thresholds", "accumulator_values", "NEVER"]
+__all__ = ["fold_thresholds", "accumulator_values"]
 
-NEVER = 1 << 29
-"""Integer threshold that no accumulator reaches (twice it still fits int32)."""
-
+_CHEAP_TABLE = 1 << 20
 _LARGEST_TABLE = 1 << 26
-"""Evaluations a fold may cost; above, the chain stays."""
+"""Evaluations of the chain: up to the first all values are tried, above bisection is; where the chain is nothing that can be bisected, all values up to the second."""
 
 
 def accumulator_values(call, codes: CodeRange) -> np.ndarray:
@@ -42,41 +42,6 @@ def accumulator_values(call, codes: CodeRange) -> np.ndarray:
     length = int(np.prod(static_shape(call.args[1])[1:]))
     even = codes.levels == 2 and not (is_bnn(call, "conv2d") and any(call.attrs.padding) and call.attrs.pad_code == 0)
     return np.arange(-length, length + 1, 2 if even else 1, dtype=np.int32)
-
-
-def integer_thresholds(values: np.ndarray, count: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the thresholds and directions of ``bnn.quantize`` that make `count` of an integer; None where a channel neither only rises nor only falls.
-
-    Parameters
-    ----------
-    values : ndarray, int32, shape (n,)
-        Every value the integer takes, ascending.
-    count : ndarray, int, shape (n, ...)
-        How many levels above the lowest the code is, at each value.
-    top : int
-        The largest count.
-
-    Returns
-    -------
-    thresholds : ndarray, int32, shape (top, ...), leading axes of size 1 dropped
-    flip : ndarray, int8
-    """
-    rising, falling = np.all(np.diff(count, axis=0) >= 0, axis=0), np.all(np.diff(count, axis=0) <= 0, axis=0)
-    if not np.all(rising | falling):
-        return None
-    thresholds = []
-    for level in range(1, top + 1):
-        reached = count >= level
-        any_reached = reached.any(0)
-        first, last = np.argmax(reached, axis=0), len(values) - 1 - np.argmax(reached[::-1], axis=0)
-        rise = np.where(any_reached, np.where(first == 0, -NEVER, values[first]), NEVER)
-        fall = np.where(any_reached, np.where(last == len(values) - 1, NEVER, values[last]), -NEVER)
-        thresholds.append(np.where(rising, rise, fall))
-    flip = np.where(rising, 1, -1).astype(np.int8)
-    thresholds = np.stack(thresholds).astype(np.int32)
-    while thresholds.ndim > 2 and thresholds.shape[1] == 1:
-        thresholds, flip = thresholds[:, 0], flip[0]
-    return thresholds, flip
 
 
 class _Fold(Rewriter):
@@ -96,28 +61,37 @@ class _Fold(Rewriter):
         quantizer = self.graph.value(var)
         if dtype_of(quantizer.args[0]) == "int32":
             return None  # done already
-        shape = self.chains.constant_shape(var, root)
-        codes = code_range(self.mapping.get(source.args[0], source.args[0]), builder.values.get)
-        low, high = accumulator_bounds(source, codes)
-        if (high - low) * int(np.prod(shape)) > 2 * _LARGEST_TABLE:
+        steps = self._steps(var, root, source, builder)
+        if steps is None:
+            self.ctx.warn(f"{self.ctx.onnx_name(var.name)}: the accumulator takes too many values to prove thresholds for the chain behind it; it stays in float.")
             return None
-        values = accumulator_values(source, codes)
-        if len(values) * int(np.prod(shape)) > _LARGEST_TABLE:
-            return None
-        points = values.reshape(-1, *(1,) * len(shape))
-        codes = np.broadcast_to(self.chains.evaluate(var, {root: points}), (len(values), *shape))
-        count = (codes.astype(np.int32) - quantizer.attrs.lo) // quantizer.attrs.step
         lo, step, top = quantizer.attrs.lo, quantizer.attrs.step, static_shape(quantizer.args[1])[0]
-        if (lo, step, top) == (-1, 1, 2) and not np.any(count == 1):
-            lo, step, top, count = -1, 2, 1, count // 2
-        found = integer_thresholds(values, count, top)
+        if (lo, step, top) == (-1, 1, 2) and not steps.takes(0):
+            lo, step, top = -1, 2, 1
+        found = integer_thresholds(steps, lo, step, top)
         if found is None:
             self.ctx.warn(f"{self.ctx.onnx_name(var.name)}: the chain from the accumulator is not monotone in every channel; it stays in float.")
             return None
         thresholds, flip = found
         return bnn.quantize(self.mapping[root], const(thresholds), const(flip), lo, step, step == 1 and quantizer.attrs.sign)
 
+    def _steps(self, var, root, source, builder) -> IntegerSteps | None:
+        """Return the codes as a function of the accumulator, proven on all that it can be."""
+        shape = self.chains.constant_shape(var, root)
+        codes = code_range(self.mapping.get(source.args[0], source.args[0]), builder.values.get)
+        low, high = accumulator_bounds(source, codes)
+        cost = (high - low) * int(np.prod(shape))
+        found = bisect_integers(self.chains, var, root, low, high) if cost > _CHEAP_TABLE else None
+        if found is not None or cost > 2 * _LARGEST_TABLE:
+            return found
+        values = accumulator_values(source, codes)
+        if len(values) * int(np.prod(shape)) > _LARGEST_TABLE:
+            return None
+        points = values.reshape(-1, *(1,) * len(shape))
+        made = np.broadcast_to(self.chains.evaluate(var, {root: points}), (len(values), *shape))
+        return IntegerSteps(points, points, made.astype(np.int32))
+
 
 def fold_thresholds(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
-    """Fold float chains between accumulators and quantizers into integer thresholds, proven on every reachable value."""
+    """Fold float chains between accumulators and quantizers into integer thresholds, proven for every reachable value."""
     return _Fold(mod, ctx).run()

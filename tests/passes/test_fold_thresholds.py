@@ -11,10 +11,12 @@ from tvm.script import relax as R
 
 from bnncc.ops import bnn
 from bnncc.passes import fold_thresholds as module_under_test
+from bnncc.passes.chains import Chains
 from bnncc.passes.code_range import CodeRange
 from bnncc.passes.context import PassContext
-from bnncc.passes.fold_thresholds import NEVER, accumulator_values, fold_thresholds
-from bnncc.passes.rewrite import const
+from bnncc.passes.fold_thresholds import accumulator_values, fold_thresholds
+from bnncc.passes.integer_steps import NEVER, bisect_integers, integer_thresholds
+from bnncc.passes.rewrite import Graph, const
 
 from .programs import binarized, bindings, module, operators, rewritten, signs, unchanged
 
@@ -114,8 +116,10 @@ def test_a_fold_equals_the_chain_on_every_accumulator(name):
     folded(CHAINS[name])
 
 
+@pytest.mark.parametrize("largest_tried", [0, 1 << 20], ids=["bisected", "tried"])
 @pytest.mark.parametrize("seed", range(40))
-def test_random_batchnorms_with_ties(seed):
+def test_random_batchnorms_with_ties(seed, largest_tried, monkeypatch):
+    monkeypatch.setattr(module_under_test, "_CHEAP_TABLE", largest_tried)
     draw = np.random.default_rng(seed)
     weights = signs(draw, 4, int(draw.integers(1, 40)))
     a, b, c = ((draw.integers(-8, 9, 4) / f32(4)).astype(np.float32) for _ in range(3))
@@ -153,9 +157,20 @@ def test_a_chain_that_turns_over_beyond_the_accumulator_is_folded():
     folded(lambda y: quantized(op.nn.prelu(op.add(y, const(f32(12))), const(np.full(6, -0.5, np.float32)), 1), 2.0))
 
 
-def test_a_table_that_would_cost_too_much_is_not_made(monkeypatch):
-    monkeypatch.setattr(module_under_test, "_LARGEST_TABLE", 13 * 6 - 1)
-    unchanged(fold_thresholds, dense(lambda y: quantized(batchnorm(y)))[0])
+def test_a_chain_that_is_neither_tried_nor_bisected_stays_and_a_warning_says_so(monkeypatch):
+    monkeypatch.setattr(module_under_test, "_LARGEST_TABLE", 5)
+    ctx = PassContext()
+    unchanged(fold_thresholds, dense(lambda y: quantized(op.multiply(y, op.sigmoid(y))))[0], ctx)
+    assert len(ctx.warnings) == 1 and "too many values" in ctx.warnings[0]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_bisection_finds_the_thresholds_that_trying_all_values_finds(name, monkeypatch):
+    tried = folded(CHAINS[name])
+    monkeypatch.setattr(module_under_test, "_CHEAP_TABLE", 0)
+    monkeypatch.setattr(module_under_test, "accumulator_values", lambda *_: pytest.fail("all values were tried"))
+    bisected = folded(CHAINS[name])
+    assert (bisected.attrs.lo, bisected.attrs.step) == (tried.attrs.lo, tried.attrs.step)
 
 
 @pytest.mark.parametrize(
@@ -256,13 +271,28 @@ def test_chains_behind_integer_layers_become_thresholds(weights, padding, pad_co
     assert bindings(after, "bnn.quantize")[1].args[1].value.numpy().dtype == np.int32
 
 
-def test_a_range_too_large_to_prove_keeps_its_chain():
+def test_sums_far_beyond_what_float32_tells_apart_have_exact_thresholds():
+    """Sums up to 2^30: several integers share a float32, and the threshold is the first that rounds to it."""
+    gamma, t = f32([1, -1, 0.5, 3]), f32([20_000_001, 555_555_555, 40_000_002, 1e9])
+    sums = np.concatenate([np.arange(-300, 301) + int(v / abs(g)) * int(np.sign(g)) for g, v in zip(gamma, t)]).astype(np.int32)
+    chain = lambda y: bnn.quantize(op.multiply(op.astype(y, "float32"), const(gamma)), const(t[None]), const(np.int8(1)))  # noqa: E731
+    mod = module(chain, ((len(sums), 4), "int32"))
+    graph = Graph(mod)
+    found = bisect_integers(Chains(graph), graph.outputs[0], graph.params[0], -(1 << 30), 1 << 30)
+    thresholds, flip = integer_thresholds(found, -1, 2, 1)
+    want = np.where(sums[:, None].astype(np.float32) * gamma >= t, 1, -1)
+    assert {-1, 1} == set(want[:, 0]) == set(want[:, 3])
+    np.testing.assert_array_equal(np.where(sums[:, None] * flip >= thresholds * flip, 1, -1), want)
+
+
+def test_eight_bits_by_eight_bits_have_integer_thresholds():
     codes = lambda x: op.astype(op.round(op.clip(x, 0, 255)), "uint8")  # noqa: E731
     weights = np.full((2, 4096), 127, np.int8)
-    gamma = np.ones(2, f32)
 
     def build(x):
-        y = op.multiply(op.astype(bnn.dense(codes(x), const(weights)), "float32"), const(gamma))
-        return bnn.quantize(y, const(np.zeros(1, f32)), const(np.int8(1)))
+        y = op.multiply(op.astype(bnn.dense(codes(x), const(weights)), "float32"), const(f32([1, -0.5])))
+        return bnn.quantize(op.add(y, const(f32([-3e7, 2e7]))), const(np.zeros(1, f32)), const(np.int8(1)))
 
-    unchanged(fold_thresholds, module(build, ((1, 4096), "float32")))
+    x = np.repeat(np.linspace(0, 255, 60, dtype=f32)[:, None], 4096, 1)
+    after = rewritten(fold_thresholds, module(build, ((60, 4096), "float32")), None, x)
+    assert bindings(after, "bnn.quantize")[0].args[1].value.numpy().dtype == np.int32
