@@ -21,6 +21,9 @@ from bnncc.targets import Target, find_target
 
 __all__ = ["compile", "CompiledArtifact", "Report", "prepare"]
 
+MOST_THREADS = 64
+"""That a call can be shared by."""
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -48,6 +51,8 @@ class CompiledArtifact:
     context : PassContext
     output_format : str
         One of the target's formats; its first by default.
+    threads : int
+        How many may share a call.
     """
 
     name: str
@@ -57,6 +62,7 @@ class CompiledArtifact:
     context: PassContext
     progress: Progress | None = None
     output_format: str = ""
+    threads: int = 1
 
     @property
     def report(self) -> Report:
@@ -126,6 +132,7 @@ class CompiledArtifact:
             outputs=self.model.outputs,
             metadata=metadata,
             out=Path(folder),
+            threads=self.threads,
             progress=step,
         )
 
@@ -161,6 +168,7 @@ def compile(
     name: str | None = None,
     sign_zero: str = "exact",
     output_format: str | None = None,
+    threads: int = 1,
     dump_ir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> CompiledArtifact:
@@ -179,6 +187,8 @@ def compile(
         What a plain Sign of exactly 0 becomes.
     output_format : str, optional
         What `save` writes: ``so`` (a shared library) or ``c`` (C99, for microcontrollers); by default what the target makes.
+    threads : int
+        How many may share a call. A library for more than one needs pthread_create, and has functions that start and end threads of its caller.
     dump_ir : path, optional
         Folder for the module after each pass.
     progress : callable, optional
@@ -198,6 +208,8 @@ def compile(
     if sign_zero not in SIGN_ZERO:
         raise InputError(f"sign_zero is {sign_zero!r}; it is one of {', '.join(SIGN_ZERO)}.")
     chosen = find_target(target)
+    if not 1 <= threads <= MOST_THREADS or (threads > 1 and "so" not in chosen.formats):
+        raise InputError(f"threads is {threads}: give 1 to {MOST_THREADS}, and 1 where the output is C for microcontrollers.")
     if output_format is not None and output_format not in chosen.formats:
         raise TargetError(
             f"The target {chosen.name} is written as {' or '.join(chosen.formats)}, not as {output_format}: C comes from the kernels of microcontrollers "
@@ -212,4 +224,4 @@ def compile(
         dump_ir=None if dump_ir is None else Path(dump_ir),
         progress=progress,
     )
-    return CompiledArtifact(c_identifier(name or stem), chosen, imported, fused, ctx, progress, output_format or chosen.formats[0])
+    return CompiledArtifact(c_identifier(name or stem), chosen, imported, fused, ctx, progress, output_format or chosen.formats[0], threads)

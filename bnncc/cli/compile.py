@@ -23,6 +23,9 @@ def compile_model(
     name: Name = None,
     sign_zero: SignZeroOption = SignZero.exact,
     output_format: FormatOption = None,
+    threads: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Most threads that may share a call. Only for more than one does the library need pthreads.")
+    ] = 1,
     dump_ir: Annotated[Path, typer.Option(metavar="FOLDER", help="Write the module after each pass here.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
@@ -38,6 +41,7 @@ def compile_model(
             name=name,
             sign_zero=sign_zero.value,
             output_format=output_format and output_format.value,
+            threads=threads,
             dump_ir=dump_ir,
             progress=report,
         )

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Folder", "Format", "FormatOption", "Json", "Model", "Name", "Shapes", "SignZero", "SignZeroOption", "TargetName", "parse_name", "parse_shapes"]
+__all__ = ["Folder", "Format", "FormatOption", "Json", "Model", "Name", "Shapes", "SignZero", "SignZeroOption", "TargetName", "Threads", "parse_name", "parse_shapes"]
 
 
 class SignZero(str, Enum):
@@ -45,6 +45,7 @@ SignZeroOption = Annotated[
     SignZero,
     typer.Option("--sign-zero", help="Sign(0) of an ONNX Sign: exact (two bit planes where 0 can occur), or one bit, plus or minus."),
 ]
+Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="How many threads share a call; results do not depend on it.")]
 
 
 def parse_shapes(given: list[str]) -> dict[str, tuple[int, ...]] | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnncc.cli.options import Folder
+from bnncc.cli.options import Folder, Threads
 
 __all__ = ["run"]
 
@@ -21,6 +21,7 @@ def run(
     output: Annotated[
         Path, typer.Option("--output", metavar="Y.npy", help="Where the output goes; several go into a .npz.", show_default=False)
     ],
+    threads: Threads = 1,
 ) -> None:
     """Run a compiled model, or a firmware project under QEMU, on arrays from .npy files."""
     from bnncc.cli.arrays import read_inputs, write_outputs
@@ -30,7 +31,7 @@ def run(
     if is_project(folder):
         outputs = _stacked(run_project(folder, _samples(folder, read_inputs(inputs))))
     else:
-        outputs = load(folder)(read_inputs(inputs))
+        outputs = load(folder, threads)(read_inputs(inputs))
     write_outputs(output, outputs)
     for name, array in outputs.items() if isinstance(outputs, dict) else [(output, outputs)]:
         print(f"{name}  {array.dtype}  {'x'.join(map(str, array.shape))}")

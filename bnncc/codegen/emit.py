@@ -20,7 +20,7 @@ from bnncc.codegen.names import c_identifier
 from bnncc.codegen.output import FORMAT, METADATA_FILE, output_folder
 from bnncc.codegen.program import Program, read_entries
 from bnncc.codegen.signature import checked_specs, described
-from bnncc.codegen.source import Body, entry_symbols, features_of, write_sources
+from bnncc.codegen.source import Body, entry_symbols, features_of, thread_bytes, threads_words, write_sources
 from bnncc.errors import InternalError
 from bnncc.targets import Target
 
@@ -96,6 +96,7 @@ def emit_library(
     outputs: Sequence,
     metadata: Mapping,
     out: Path,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> dict:
     """Write a shared library, its header and metadata.json.
@@ -114,6 +115,8 @@ def emit_library(
         What else to keep, as JSON, under ``model``.
     out : Path
         Folder to write; made if there is none, replaced if it holds an earlier output.
+    threads : int
+        How many may share a call.
     progress : callable, optional
         Called as ``progress(done, total)`` as kernels are compiled.
 
@@ -148,12 +151,12 @@ def emit_library(
         library = staging / f"lib{name}.so"
         with tempfile.TemporaryDirectory(prefix="bnncc-") as temporary:
             folder = Path(temporary)
-            sources, exports = write_sources(folder, name, target, inputs, outputs, entries, pool.tobytes())
+            sources, exports = write_sources(folder, name, target, inputs, outputs, entries, pool.tobytes(), threads)
             objects = {}
             for variant in target.variants:  # the least variant first: of TVM's weak symbols, the linker keeps the first definition
                 for kernel in kernels[variant.name].values():
                     objects.setdefault(kernel.symbol, folder / f"{kernel.symbol}.o").write_bytes(kernel.content)
-            link_library(sources, list(objects.values()), exports, library, folder, target.variants[0].tvm_target["mtriple"])
+            link_library(sources, list(objects.values()), exports, library, folder, target.variants[0].tvm_target["mtriple"], threads > 1)
             (staging / f"{name}.h").write_bytes((folder / f"{name}.h").read_bytes())
         content = library.read_bytes()
         result = {
@@ -187,12 +190,13 @@ def emit_library(
             },
             "workspace_bytes": workspace["main"],
             "workspace_align": ALIGNMENT,
+            "threads": {"most": threads, "bytes": 8 * threads_words(threads), "workspace_bytes": thread_bytes(entries["main"])},
             "constants_bytes": pool.nbytes,
             "library_bytes": len(content),
             "library_sha256": hashlib.sha256(content).hexdigest(),
             "files": [library.name, f"{name}.h", METADATA_FILE],
             "kernels": [
-                {"symbol": kernel.symbol, "name": kernel_name, "variant": variant}
+                {"symbol": kernel.symbol, "name": kernel_name, "variant": variant, "parallel": kernel.parallel}
                 for variant, by_name in kernels.items()
                 for kernel_name, kernel in by_name.items()
             ],

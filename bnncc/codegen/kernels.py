@@ -15,7 +15,7 @@ import tvm
 import tvm_ffi
 
 from bnncc import __version__
-from bnncc.codegen import lower_tir, rounding
+from bnncc.codegen import lower_tir, parallel, rounding
 from bnncc.codegen.cache import KernelCache, cache_directory
 from bnncc.errors import BnnccError, InternalError
 
@@ -38,16 +38,17 @@ class KernelRequest:
 
 @dataclass(frozen=True)
 class CompiledKernel:
-    """Object code of one PrimFunc: its symbol, the sizes in bytes of the scratch pointers behind its tensors, and the object."""
+    """Object code of one PrimFunc: its symbol, the sizes in bytes of the scratch pointers behind its tensors, the object, and if it is `parallel`."""
 
     symbol: str
     scratch: tuple[int, ...]
     content: bytes
+    parallel: bool = False
 
 
 def _pipeline_version() -> str:
     """Return what decides the object besides the PrimFunc: TVM, bnncc and the text of the lowering itself."""
-    source = b"".join(Path(module.__file__).read_bytes() for module in (lower_tir, rounding))
+    source = b"".join(Path(module.__file__).read_bytes() for module in (lower_tir, parallel, rounding))
     return f"{tvm.__version__} {__version__} {hashlib.sha256(source).hexdigest()}"
 
 
@@ -66,7 +67,7 @@ def _compile(request: KernelRequest, key: str, cache: KernelCache) -> CompiledKe
     known = cache.get(key)
     if known is not None:
         description, content = known
-        return CompiledKernel(symbol, tuple(description["scratch"]), content)
+        return CompiledKernel(symbol, tuple(description["scratch"]), content, description["parallel"])
     target = tvm.target.Target(request.target)
     try:
         lowered = lower_tir.lower_kernel(request.func, symbol, target)
@@ -79,8 +80,8 @@ def _compile(request: KernelRequest, key: str, cache: KernelCache) -> CompiledKe
     except Exception as error:  # TVM raises whatever its C++ side names
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise InternalError(f"kernel {request.name} cannot be compiled for {request.target.get('mcpu', target)}: {reason[0]}") from error
-    cache.put(key, {"scratch": list(lowered.scratch)}, content)
-    return CompiledKernel(symbol, lowered.scratch, content)
+    cache.put(key, {"scratch": list(lowered.scratch), "parallel": lowered.parallel}, content)
+    return CompiledKernel(symbol, lowered.scratch, content, lowered.parallel)
 
 
 def compile_kernels(requests: Sequence[KernelRequest], progress: Progress | None = None) -> list[CompiledKernel]:

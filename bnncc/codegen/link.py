@@ -21,7 +21,7 @@ _FLAGS = (
 _TAIL_LINES = 12
 
 
-def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path, library: Path, folder: Path, triple: str) -> None:
+def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path, library: Path, folder: Path, triple: str, threads: bool = False) -> None:
     """Compile the entry files and link them with the kernels into a shared library.
 
     Parameters
@@ -38,6 +38,8 @@ def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path
         Where the compiler runs; relative names in the sources start here.
     triple : str
         What to compile for.
+    threads : bool
+        Whether the sources start threads.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path
         There is no compiler, or it fails; the message ends with the compiler's last lines.
     """
     compiler = find_compiler(triple)
-    arguments = [*_FLAGS, f"-Wl,--version-script={exports}", "-o", str(library), *map(str, sources), *map(str, objects), "-lm"]
+    arguments = [*_FLAGS, f"-Wl,--version-script={exports}", "-o", str(library), *map(str, sources), *map(str, objects), "-lm", *(["-pthread"] if threads else [])]
     response = folder / "link.args"  # a network has hundreds of kernels, a command line has limits
     response.write_text("\n".join(shlex.quote(argument) for argument in arguments), encoding="utf-8")
     try:

@@ -11,6 +11,7 @@ import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir import PointerType, PrimType
 
+from bnncc.codegen.parallel import check_parallel, parallel_parts, serial
 from bnncc.codegen.rounding import CONTRACT, round_products
 from bnncc.errors import InternalError
 
@@ -36,11 +37,14 @@ class LoweredKernel:
         Its name in the object.
     scratch : tuple of int
         Size in bytes of each scratch buffer, in the order of the parameters.
+    parallel : bool
+        Whether several threads may call it at once, see `parallel_parts`: it takes two int32 more, the number of the caller's part and how many parts there are.
     """
 
     module: tvm.IRModule
     symbol: str
     scratch: tuple[int, ...]
+    parallel: bool = False
 
 
 @tirx.transform.prim_func_pass(opt_level=0, name="bnncc.RoundProducts")
@@ -96,13 +100,6 @@ def _check_parameters(func: tirx.PrimFunc) -> None:
         buffer_bytes(param)
 
 
-def _serial(loop: tirx.For) -> tirx.For:
-    """Turn a parallel loop into a serial one: a compiled model runs in its caller's thread."""
-    if loop.kind == tirx.ForKind.PARALLEL:
-        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body, None, loop.annotations)
-    return loop
-
-
 def _scratch_buffers(body: tirx.Stmt, stack_bytes: int) -> list[tirx.Buffer]:
     """Choose the allocations that leave the stack: the largest first, until the rest fits."""
     found: list[tirx.Buffer] = []
@@ -133,10 +130,12 @@ def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target, st
     Raises
     ------
     InternalError
-        A parameter is no buffer, or a shape is not constant.
+        A parameter is no buffer, a shape is not constant, or threads would disturb each other.
 
     Notes
     -----
+    Each thread that calls a parallel kernel gives scratch of its own. In C for microcontrollers loops are serial.
+
     Float products are rounded as written unless they are accumulated (`round_products`) or the kernel has the attribute ``bnncc.contract``.
 
     Pointers are marked as not aliasing, so the caller must give each call distinct memory for what it writes. No alignment beyond that of
@@ -144,16 +143,18 @@ def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target, st
     caller need not be aligned then.
     """
     _check_parameters(func)
+    check_parallel(func)
     attrs = func.attrs or {}
     simplify, contract = not bool(attrs.get(NO_SIMPLIFY, False)), bool(attrs.get(CONTRACT, False))
     func = (
         func.with_attr("global_symbol", symbol).with_attr("target", target).with_attr("calling_conv", 0).with_attr("tirx.noalias", True)
     )
-    func = func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, _serial)))
+    if target.kind.name == "c":
+        func = serial(func)
     module = tvm.IRModule({symbol: func})
     for step in _passes(simplify, contract):
         module = step(module)
-    func = module[symbol]
+    func, parts = parallel_parts(module[symbol])
 
     scratch = _scratch_buffers(func.body, stack_bytes)
     pointers = {buffer: tirx.Var(f"{buffer.name}_p", PointerType(PrimType(str(buffer.ty.dtype)))) for buffer in (*func.params, *scratch)}
@@ -163,9 +164,9 @@ def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target, st
         (tirx.AllocBuffer, lambda node: tirx.DeclBuffer(node.buffer, data=pointers[node.buffer]) if node.buffer in pointers else node),
     )
     declared = [tirx.DeclBuffer(buffer, data=pointers[buffer]) for buffer in func.params]
-    func = tirx.PrimFunc(list(pointers.values()), tirx.SeqStmt([*declared, body]), func.ret_type, func.attrs)
+    func = tirx.PrimFunc([*pointers.values(), *parts], tirx.SeqStmt([*declared, body]), func.ret_type, func.attrs)
     module = tirx.transform.LowerIntrin()(tvm.IRModule({symbol: func}))
-    return LoweredKernel(module, symbol, tuple(buffer_bytes(buffer) for buffer in scratch))
+    return LoweredKernel(module, symbol, tuple(buffer_bytes(buffer) for buffer in scratch), bool(parts))
 
 
 def build_object(kernel: LoweredKernel, target: tvm.target.Target, path: str) -> None:

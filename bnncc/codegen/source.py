@@ -16,7 +16,7 @@ from bnncc.errors import InternalError
 from bnncc.spec import TensorSpec
 from bnncc.targets import Target, Variant
 
-__all__ = ["CONSTANTS_FILE", "Body", "entry_symbols", "features_of", "write_sources"]
+__all__ = ["CONSTANTS_FILE", "Body", "entry_symbols", "features_of", "thread_bytes", "threads_words", "write_sources"]
 
 CONSTANTS_FILE = "constants.bin"
 
@@ -52,27 +52,72 @@ def _address(buffer: Buffer, inputs: Sequence[str], outputs: Sequence[str], body
     return f"w + {body.arena.offsets[buffer]}"
 
 
-def _lines(body: Body, inputs: Sequence[str], outputs: Sequence[str], name: str, observed: bool) -> list[str]:
-    """Return the C statements of a body; where it is observed, each kernel call is followed by one of ``after``."""
-    lines = []
+def _lines(body: Body, inputs: Sequence[str], outputs: Sequence[str], name: str, observed: bool, crew: bool) -> list[str]:
+    """Return the C statements of a body; where it is `observed`, ``after`` follows each step.
+
+    Every thread of a `crew` walks through them. A parallel kernel takes the thread's part; any other is the first thread's alone. All meet between a step
+    and the next, unless both are the first thread's.
+    """
+    lines: list[str] = []
+    alone = "if (!part) " if crew else ""
+    met = True
+
+    def meet(shared: bool):
+        nonlocal met
+        if crew and not met and (shared or shared_before):
+            lines.append("if (crew) meet(crew);")
+        met = False
+
+    shared_before = False
     for step, call in enumerate(body.program.calls):
         kernel = body.kernels[call.kernel]
+        shared = crew and kernel.parallel
+        meet(shared)
         addresses = [_address(buffer, inputs, outputs, body, name) for buffer in (*call.reads, *call.writes)]
-        addresses += [f"w + {body.arena.offsets[(step, number)]}" for number in range(len(kernel.scratch))]
-        lines.append(f"{kernel.symbol}({', '.join(addresses)}); /* {c_comment(call.kernel)} */")
+        for number, place in enumerate(thread_scratch(kernel)[0]):
+            first = f"w + {body.arena.offsets[(step, number)]}"
+            addresses.append(f"part ? own + {place} : {first}" if shared else first)
+        if kernel.parallel:
+            addresses += ["part", "parts"] if shared else ["0", "1"]
+        lines.append(f"{'' if shared else alone}{kernel.symbol}({', '.join(addresses)}); /* {c_comment(call.kernel)} */")
         if observed:
             lines.append(f"if (after) after(context, {step});")
+        shared_before = shared
     for source, index in body.program.copies:
-        lines.append(f"memcpy({outputs[index]}, {_address(source, inputs, outputs, body, name)}, {source.nbytes});")
+        meet(False)
+        shared_before = False
+        lines.append(f"{alone}memcpy({outputs[index]}, {_address(source, inputs, outputs, body, name)}, {source.nbytes});")
     return lines
 
 
+def threads_words(threads: int) -> int:
+    """Return the size of the structure of threads in words of 64 bits; the C compiler checks that it suffices."""
+    return 24 + threads
+
+
+def thread_scratch(kernel: CompiledKernel) -> tuple[list[int], int]:
+    """Return where the scratch buffers of a kernel lie in the scratch of a thread, and the size of all in bytes."""
+    offsets, at = [], 0
+    for nbytes in kernel.scratch:
+        offsets.append(at)
+        at += -(-nbytes // ALIGNMENT) * ALIGNMENT
+    return offsets, at
+
+
+def thread_bytes(bodies: Mapping[str, Body]) -> int:
+    """Return the scratch in bytes that a further thread needs for the kernels that it shares."""
+    kernels = (body.kernels[call.kernel] for body in bodies.values() for call in body.program.calls)
+    return max((thread_scratch(kernel)[1] for kernel in kernels if kernel.parallel), default=0)
+
+
 def _parameters(call: Call, kernel: CompiledKernel) -> str:
-    return ", ".join(["const void *"] * len(call.reads) + ["void *"] * (len(call.writes) + len(kernel.scratch)))
+    pointers = ["const void *"] * len(call.reads) + ["void *"] * (len(call.writes) + len(kernel.scratch))
+    return ", ".join([*pointers, *(["int32_t"] * 2 if kernel.parallel else [])])
 
 
-def _entry(name: str, entry: str, symbol: str, bodies: Mapping[str, Body], inputs: list[dict], outputs: list[dict]) -> dict:
+def _entry(name: str, entry: str, symbol: str, bodies: Mapping[str, Body], inputs: list[dict], outputs: list[dict], threads: int) -> dict:
     """Return what the template needs of one entry: ``main`` takes the public structures, the others arrays of pointers."""
+    crew = threads > 1 and entry == "main"
     if entry == "main":
         parameters = f"const struct {name}_inputs *in, struct {name}_outputs *out"
         sources, sinks = [f"in->{t['member']}" for t in inputs], [f"out->{t['member']}" for t in outputs]
@@ -82,12 +127,26 @@ def _entry(name: str, entry: str, symbol: str, bodies: Mapping[str, Body], input
         sources, sinks = [f"in[{i}]" for i in range(len(program.inputs))], [f"out[{i}]" for i in range(len(program.outputs))]
     return {
         "function": symbol,
-        "observed": entry == "main",
+        "is_main": entry == "main",
+        "crew": crew,
         "workspace_bytes": max(body.arena.nbytes for body in bodies.values()),
         "parameters": parameters,
         "members": sources + sinks,
-        "bodies": [{"function": f"{symbol}_{variant}", "lines": _lines(body, sources, sinks, name, entry == "main")} for variant, body in bodies.items()],
+        "bodies": [
+            {
+                "function": f"{symbol}_{variant}",
+                "lines": _lines(body, sources, sinks, name, entry == "main", crew),
+                "parallel": is_parallel(body),
+                "scratch": thread_bytes({variant: body}) > 0,
+            }
+            for variant, body in bodies.items()
+        ],
     }
+
+
+def is_parallel(body: Body) -> bool:
+    """Tell whether threads can share any step."""
+    return any(body.kernels[call.kernel].parallel for call in body.program.calls)
 
 
 def _kernels(entries: Mapping[str, Mapping[str, Body]]) -> list[dict]:
@@ -115,6 +174,7 @@ def write_sources(
     outputs: Sequence[TensorSpec],
     entries: Mapping[str, Mapping[str, Body]],
     constants: bytes,
+    threads: int = 1,
 ) -> tuple[list[Path], Path]:
     """Write header, entry file, constants and export list of a library.
 
@@ -132,6 +192,8 @@ def write_sources(
         By entry, then by variant.
     constants : bytes
         The blob.
+    threads : int
+        How many may share a call; for one, the library knows nothing of threads.
 
     Returns
     -------
@@ -165,13 +227,17 @@ def write_sources(
         ],
         "inputs": c_inputs,
         "outputs": c_outputs,
-        "entries": [_entry(name, entry, symbols[entry], bodies, c_inputs, c_outputs) for entry, bodies in entries.items()],
+        "entries": [_entry(name, entry, symbols[entry], bodies, c_inputs, c_outputs, threads) for entry, bodies in entries.items()],
         "kernels": _kernels(entries),
         "workspace_bytes": max(body.arena.nbytes for body in entries["main"].values()),
         "alignment": ALIGNMENT,
+        "threads": threads,
+        "thread_bytes": thread_bytes(entries["main"]),
+        "threads_words": threads_words(threads),
+        "parallel": any(map(is_parallel, entries["main"].values())),
         "constants_bytes": len(constants),
         "constants_file": CONSTANTS_FILE,
-        "exports": [*symbols.values(), f"{name}_profile", f"{name}_error", f"{name}_variant", f"{name}_has_feature"],
+        "exports": [*symbols.values(), *(f"{name}_threads_{what}" for what in ("start", "run", "stop") if threads > 1), f"{name}_profile", f"{name}_error", f"{name}_variant", f"{name}_has_feature"],
     }
 
     def render(template: str, file: str) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 
 from bnncc.errors import LibraryError, TargetError
 from bnncc.runtime.emulator import Emulator
+from bnncc.runtime.threads import Crew, Threading, pointers
 from bnncc.toolchain import is_native
 
 __all__ = ["Library", "open_library"]
@@ -29,13 +30,17 @@ _opened: dict[Path, list[str]] = {}
 
 @dataclass(frozen=True)
 class Library:
-    """An open library, its metadata, and its functions by entry: ``function(inputs, outputs, workspace)`` on arrays gives the C function's code."""
+    """An open library, its metadata, and its functions by entry: ``function(inputs, outputs, workspace)`` on arrays gives the C function's code.
+
+    `start_threads` starts a crew of so many, whose member `run` is such a function of ``main``; None where threads are out of reach, under an emulator.
+    """
 
     path: Path
     metadata: dict
     functions: dict[str, Callable[[Sequence[np.ndarray], Sequence[np.ndarray], np.ndarray], int]]
     variant: str
     error_text: Callable[[int], bytes]
+    start_threads: Callable[[int], Crew] | None = None
 
 
 def _read_metadata(folder: Path) -> dict:
@@ -96,13 +101,8 @@ def _missing_features(library: ctypes.CDLL, metadata: dict) -> str:
     return ", ".join(min(missing.values(), key=len))
 
 
-def _pointers(arrays: Sequence[np.ndarray]) -> ctypes.Array:
-    """Return the addresses as C lays out both a structure of pointers and an array of them; one more keeps an empty list valid."""
-    return (ctypes.c_void_p * (len(arrays) + 1))(*(array.__array_interface__["data"][0] for array in arrays))
-
-
 def _on_arrays(function: ctypes._CFuncPtr) -> Callable:
-    return lambda inputs, outputs, workspace: function(_pointers(inputs), _pointers(outputs), workspace.ctypes.data)
+    return lambda inputs, outputs, workspace: function(pointers(inputs), pointers(outputs), workspace.ctypes.data)
 
 
 def _open_emulated(file: Path, metadata: dict) -> Library:
@@ -158,4 +158,4 @@ def open_library(path: Path) -> Library:
         functions[entry] = _on_arrays(function)
     error_text = getattr(library, f"{name}_error")
     error_text.restype, error_text.argtypes = ctypes.c_char_p, [ctypes.c_int32]
-    return Library(file, metadata, functions, chosen.decode(), error_text)
+    return Library(file, metadata, functions, chosen.decode(), error_text, lambda count: Threading(library, metadata).crew(count))

@@ -10,6 +10,7 @@ import numpy as np
 
 from bnncc.errors import InputError, InternalError
 from bnncc.runtime.library import Library, open_library
+from bnncc.runtime.threads import Crew, checked_count
 from bnncc.spec import TensorSpec
 
 __all__ = ["CompiledModel", "load"]
@@ -42,9 +43,17 @@ class CompiledModel:
         The code that was chosen for this machine.
     path : Path
         The library.
+    threads : int
+        How many share a call. Each thread that calls has others of its own, so keep the product within the processors.
     """
 
-    def __init__(self, library: Library):
+    def __init__(self, library: Library, threads: int = 1):
+        self.threads = checked_count(threads)
+        if self.threads > 1 and library.start_threads is None:
+            raise InputError(f"{library.path} runs under an emulator here, on one thread only; {threads} were asked for.")
+        most = library.metadata.get("threads", {}).get("most", 1)
+        if self.threads > most:
+            raise InputError(f"{library.path} was compiled for {most} thread{'s'[: most > 1]}, {threads} were asked for. Compile with --threads {threads}.")
         self._library = library
         self._local = threading.local()
         self.metadata = library.metadata
@@ -156,13 +165,21 @@ class CompiledModel:
         return results
 
     def _run_into(self, entry: str, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:
+        crew = self._crew() if self.threads > 1 and entry == "main" else None
+        nbytes = self.metadata["entries"][entry]["workspace_bytes"] + (crew.workspace_bytes if crew else 0)
         workspace = getattr(self._local, "workspace", None)
-        nbytes = self.metadata["entries"][entry]["workspace_bytes"]
         if workspace is None or workspace.nbytes < nbytes:
             workspace = self._local.workspace = _aligned(nbytes, self.metadata["workspace_align"])
-        code = self._library.functions[entry](arrays, results, workspace)
+        code = (crew.run if crew else self._library.functions[entry])(arrays, results, workspace)
         if code:
             raise InternalError(f"{self.path} returned {code}: {self._library.error_text(code).decode()}")
+
+    def _crew(self) -> Crew:
+        """Return the threads that work for the calling one, started at its first call."""
+        crew = getattr(self._local, "crew", None)
+        if crew is None or not crew.alive:
+            crew = self._local.crew = self._library.start_threads(self.threads)
+        return crew
 
 
 def _check_dtype(array, spec: TensorSpec) -> np.ndarray:
@@ -186,13 +203,15 @@ def _check(array, spec: TensorSpec) -> np.ndarray:
     return array
 
 
-def load(path: str | Path) -> CompiledModel:
+def load(path: str | Path, threads: int = 1) -> CompiledModel:
     """Load a compiled model.
 
     Parameters
     ----------
     path : str or Path
         The folder that `bnncc compile` wrote, or the library in it.
+    threads : int
+        How many share a call; at most one a processor. Results do not depend on it.
 
     Raises
     ------
@@ -200,5 +219,7 @@ def load(path: str | Path) -> CompiledModel:
         There is no compiled model, or it is damaged.
     TargetError
         This machine lacks something that it was compiled for.
+    InputError
+        `threads` is no number from 1 on, or an emulator runs the library and it is more.
     """
-    return CompiledModel(open_library(Path(path)))
+    return CompiledModel(open_library(Path(path)), threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,7 +16,10 @@ from bnncc.schedules.outputs import Outputs
 from bnncc.schedules.statements import Statements, const
 from bnncc.targets import Variant
 
-__all__ = ["Builder"]
+__all__ = ["PARALLEL_ELEMENTS", "Builder"]
+
+# Where less is computed, a microsecond or two, the threads would wait for each other about as long.
+PARALLEL_ELEMENTS = 1 << 14
 
 # The lowering need not guard products of ours: epilogues do so themselves (elementwise.py), accumulations are to be fused.
 CONTRACT = "bnncc.contract"
@@ -83,17 +87,21 @@ class Builder:
         return buffer
 
     @contextmanager
-    def lead_loops(self, extents: tuple[int, ...]):
-        """Open one loop an axis and yield the index."""
+    def lead_loops(self, extents: tuple[int, ...], parallel: bool = False):
+        """Open one loop an axis and yield the index; the first loop of several iterations may be `parallel`."""
         if not extents:
             yield ()
             return
-        with self.evaluator.loop(extents[0], "i") as i, self.lead_loops(extents[1:]) as rest:
+        here = parallel and extents[0] > 1
+        with self.evaluator.loop(extents[0], "i", parallel=here) as i, self.lead_loops(extents[1:], parallel and not here) as rest:
             yield (i, *rest)
 
     def write_everywhere(self) -> None:
         """Write the outputs at every place, each value evaluated on the spot."""
-        with self.lead_loops(self.outputs.shape[:-1]) as lead:
+        *extents, channels = self.outputs.shape or (1,)
+        read = [node.args[0].size for node in self.group.nodes if node.args]  # of a window more than is written
+        parallel = not self.variant.is_scalar and max(extents, default=1) > 1 and max([math.prod(extents) * channels, *read]) >= PARALLEL_ELEMENTS
+        with self.lead_loops(self.outputs.shape[:-1], parallel) as lead:
             self.outputs.write(self.evaluator, lead)
 
     def kernel(self, note: str) -> Kernel:

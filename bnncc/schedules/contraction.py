@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from bnncc.errors import InternalError
-from bnncc.schedules.builder import Builder
+from bnncc.schedules.builder import PARALLEL_ELEMENTS, Builder
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.register_tile import Contraction, TileShape, fill_tile, pixel_tiles, tile_stride
 
@@ -64,8 +65,19 @@ def write_contraction(
     if builder.variant.is_scalar:
         tile_bytes = 0  # no cache that a larger tile would serve, and RAM is short
     rows = anchor.shape[-3] if len(anchor.shape) > 2 else 1
-    for shape, starts in _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes // inputs):
-        with builder.lead_loops(anchor.shape[:-3]) as outer, evaluator.loop(rows // shape.rows, "y") as y, evaluator.loop(starts[1], "t") as t:
+    tiles = _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes // inputs)
+    split = _split(builder, anchor, c, rows, tiles, planes)
+    for shape, starts in tiles:
+        extents = math.prod(anchor.shape[:-3]), rows // shape.rows, starts[1]
+        # the outermost loop of several tiles is shared out; where this shape has a single tile, one thread makes it
+        axis = next((i for i, extent in enumerate(extents) if extent > 1), 1) if split == "tiles" else None
+        parts = c.group_vectors // c.vectors if split == "channels" else 1
+        shape = replace(shape, channel_parts=parts)
+        with (
+            builder.lead_loops(anchor.shape[:-3], axis == 0) as outer,
+            evaluator.loop(extents[1], "y", parallel=axis == 1) as y,
+            evaluator.loop(extents[2], "t", parallel=axis == 2) as t,
+        ):
             first = starts[0] + t * shape.row_pixels
 
             def place(row, pixel, outer=outer, y=y, first=first, shape=shape):
@@ -77,7 +89,12 @@ def write_contraction(
             else:
                 taller = replace(shape, rows=inputs * shape.rows)
                 fill(body, c, taller, weights, tile, lambda row, pixel, _, *tap, place=place: load_x(place(row // inputs, pixel), row % inputs, *tap))
-            with evaluator.loop(shape.rows, "row") as row, evaluator.loop(shape.row_pixels, "p") as p:
+            with (
+                # the same share of the channels as in `fill`: a thread finds in its tile what it has computed itself
+                evaluator.loop(parts, "part", parallel=parts > 1) as part,
+                evaluator.loop(shape.rows, "row") as row,
+                evaluator.loop(shape.row_pixels, "p") as p,
+            ):
                 at = [
                     ((row * inputs + i) * shape.row_pixels + p) * stride + j * anchor.shape[-1] for i in range(inputs) for j in range(planes[1])
                 ]
@@ -87,7 +104,18 @@ def write_contraction(
                     return read(sums if len(sums) > 1 else sums[0], index, lanes)
 
                 evaluator.define(anchor, value)
-                builder.outputs.write(evaluator, place(row, p))
+                builder.outputs.write(evaluator, place(row, p), part, parts)
+
+
+def _split(builder: Builder, anchor: Tensor, c: Contraction, rows: int, tiles: list, planes: tuple[int, int]) -> str | None:
+    """Return what threads share: "tiles", or the "channels" of a single tile, or None where neither can be cut or the whole is not worth it."""
+    if builder.variant.is_scalar or anchor.size * c.tap_count // c.lanes < PARALLEL_ELEMENTS // 4:
+        return None
+    if math.prod(anchor.shape[:-3]) > 1 or any(rows // shape.rows > 1 or starts[1] > 1 for shape, starts in tiles):
+        return "tiles"
+    parts = c.group_vectors // c.vectors
+    whole = c.groups == 1 and planes == (1, 1) and parts > 1 and c.group_outputs == parts * c.vectors * c.lanes
+    return "channels" if whole and builder.outputs.splits(parts) else None
 
 
 def _tiles(c: Contraction, rows: int, pixels: int, widest: int, stride: int, tile_bytes: int) -> list[tuple[TileShape, tuple[int, int]]]:

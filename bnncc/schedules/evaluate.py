@@ -67,9 +67,9 @@ class Evaluator:
         self._known.pop()
 
     @contextmanager
-    def loop(self, extent, name: str, start=0):
+    def loop(self, extent, name: str, start=0, parallel: bool = False):
         """Open a loop whose values are not known outside."""
-        with self.body.loop(extent, name, start) as var, self.scope():
+        with self.body.loop(extent, name, start, parallel) as var, self.scope():
             yield var
 
     def value(self, tensor: Tensor, index: tuple, lanes: int):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import tvm
 import tvm_ffi
 from tvm import relax, s_tir, te, tirx
@@ -9,6 +11,7 @@ from tvm.ir import GenericConst
 
 from bnncc.errors import InternalError
 from bnncc.ops import static_shape
+from bnncc.schedules.builder import PARALLEL_ELEMENTS
 from bnncc.schedules.kernel import Kernel
 from bnncc.targets import Variant
 
@@ -95,7 +98,8 @@ def _without_constants(func: tirx.PrimFunc, fields: list[relax.Expr]) -> tirx.Pr
 
 def _vectorised(func: tirx.PrimFunc, variant: Variant) -> tirx.PrimFunc:
     schedule = s_tir.Schedule(tvm.IRModule({"main": func}))
-    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+    blocks = schedule.get_child_blocks(schedule.get_sblock("root"))
+    for block in blocks:
         loops = schedule.get_loops(block)
         kinds = [str(var.iter_type) for var in schedule.get(block).iter_vars]
         if not loops or len(loops) != len(kinds) or not kinds[-1].endswith("0"):
@@ -105,4 +109,18 @@ def _vectorised(func: tirx.PrimFunc, variant: Variant) -> tirx.PrimFunc:
         if isinstance(extent, tirx.IntImm) and int(extent) % lanes == 0:
             _, inner = schedule.split(loops[-1], [None, lanes])
             schedule.vectorize(inner)
+    if len(blocks) == 1:  # threads would have to wait for each other between two
+        _share_out(schedule, blocks[0])
     return schedule.mod["main"]
+
+
+def _share_out(schedule: s_tir.Schedule, block) -> None:
+    """Make the outermost loop over places parallel, of an operator large enough."""
+    loops = schedule.get_loops(block)
+    extents = [schedule.get(loop).extent for loop in loops]
+    kinds = [str(var.iter_type) for var in schedule.get(block).iter_vars]
+    if not all(isinstance(extent, tirx.IntImm) for extent in extents) or math.prod(map(int, extents)) < PARALLEL_ELEMENTS:
+        return
+    outer = next((i for i, extent in enumerate(extents) if int(extent) > 1), None)
+    if outer is not None and outer < len(kinds) and kinds[outer].endswith("0") and schedule.get(loops[outer]).kind == tirx.ForKind.SERIAL:
+        schedule.parallel(loops[outer])

@@ -12,7 +12,7 @@ import numpy as np
 from tvm import tirx
 
 from bnncc.errors import InternalError
-from bnncc.schedules.builder import Builder
+from bnncc.schedules.builder import PARALLEL_ELEMENTS, Builder
 from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
@@ -77,11 +77,12 @@ def gather_channels(builder: Builder, anchor: Tensor) -> Kernel:
     out = PackedLayout(int(attrs.out_channels), int(attrs.out_groups), bits)
     table = builder.replace(index_param, out.words * (1 + _RUN * bits), "int32", lambda array: _runs(array, layouts, out))
     pixels = anchor.size // anchor.shape[-1]
+    parallel = not builder.variant.is_scalar and pixels > _PIXELS and anchor.size >= PARALLEL_ELEMENTS // 4
     first = 0
     for lanes in (1,) if builder.variant.is_scalar else (_PIXELS, 1):
         count = (pixels - first) // lanes
         if count:
-            with builder.body.loop(count, "pixel") as block:
+            with builder.body.loop(count, "pixel", parallel=parallel) as block:
                 _pixels(builder, anchor, list(zip(inputs, layouts, strict=True)), out, table, block * lanes + first, lanes)
         first += count * lanes
     return builder.kernel(f"channel gather, {anchor.dtype} words, {_PIXELS} pixels at a time")

@@ -44,11 +44,16 @@ class Outputs:
         layouts = [layout_of(node) for node in group.nodes if node.op in ("relax.bnn.pack", "relax.bnn.unpack")]
         self.runs = plan_channels(self.shape[-1] if self.shape else 1, layouts, lanes)
 
-    def write(self, evaluator: Evaluator, lead: tuple) -> None:
-        """Write all channels at one place (the index without the channel axis)."""
+    def splits(self, parts: int) -> bool:
+        """Tell whether the channels fall into `parts` equal parts of whole blocks."""
+        return len(self.runs) == 1 and self.runs[0].count % parts == 0
+
+    def write(self, evaluator: Evaluator, lead: tuple, part=0, parts: int = 1) -> None:
+        """Write all channels at one place (the index without the channel axis), or one of several `parts` of them."""
         for run in self.runs:
-            with evaluator.loop(run.count, "block") as block:
-                self._write_run(evaluator, lead, run, block)
+            count = run.count // parts
+            with evaluator.loop(count, "block") as block:
+                self._write_run(evaluator, lead, run, part * count + block if parts > 1 else block)
 
     def _write_run(self, evaluator: Evaluator, lead: tuple, run: Run, block) -> None:
         words: dict[tuple[Tensor, int], tuple] = {}

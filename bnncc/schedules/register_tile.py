@@ -106,10 +106,14 @@ def pixel_tiles(pixels: int, widest: int) -> list[tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class TileShape:
-    """What one pass over the weights computes: `rows` rows of register tiles, given as runs of (first pixel, count, width)."""
+    """What one pass over the weights computes: `rows` rows of register tiles, given as runs of (first pixel, count, width).
+
+    Where `channel_parts` is more than 1 the blocks of output channels, so many, are shared out to threads.
+    """
 
     rows: int
     runs: tuple[tuple[int, int, int], ...]
+    channel_parts: int = 1
 
     @property
     def row_pixels(self) -> int:
@@ -135,18 +139,18 @@ def fill_tile(body: Statements, c: Contraction, shape: TileShape, weights, tile,
         ``load_x(row, pixel, plane, group, kh, kw, k)``: scalar expression of the input.
     """
     vector_size = c.tap_count * c.lanes
-    for g, first, vectors in blocks(body, c):
+    for g, first, vectors in blocks(body, c, shape):
         base = (g * c.group_vectors + first) * vector_size
         for row, pixel, width in shape.each(body):
             _block(body, c, shape, row, pixel, width, vectors, weights, base, tile, g, first, load_x)
 
 
-def blocks(body: Statements, c: Contraction):
+def blocks(body: Statements, c: Contraction, shape: TileShape):
     """Open the loops over groups and blocks of vectors and yield (group, first vector, vectors)."""
     whole, rest = divmod(c.group_vectors, c.vectors)
     with body.loop(c.groups, "g") as g:
         if whole:
-            with body.loop(whole, "b") as b:
+            with body.loop(whole, "b", parallel=shape.channel_parts > 1) as b:
                 yield g, b * c.vectors, c.vectors
         if rest:
             yield g, whole * c.vectors, rest

@@ -83,16 +83,20 @@ class Statements:
         self._blocks[-1].append(tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch.p0", tirx.address_of(self.load(buffer, index)), *hints)))
 
     @contextmanager
-    def loop(self, extent, name: str, start=0) -> Iterator:
-        """Open a loop from `start` over `extent` iterations and yield its variable; no loop is made for a single iteration."""
-        if isinstance(extent, int) and extent == 1:
+    def loop(self, extent, name: str, start=0, parallel: bool = False) -> Iterator:
+        """Open a loop from `start` over `extent` iterations and yield its variable; no loop is made for a single iteration.
+
+        The iterations of a `parallel` one may be shared out to threads. Where one loop of a kernel is, what is stored to a tensor must be stored in such a
+        loop, be it of a single iteration.
+        """
+        if isinstance(extent, int) and extent == 1 and not parallel:
             yield start
             return
         var = tirx.Var(f"{name}{next(self._serial)}", "int32")
         self._blocks.append([])
         yield var
         body = self._sequence(self._blocks.pop())
-        self._blocks[-1].append(tirx.For(var, start, extent, tirx.ForKind.SERIAL, body))
+        self._blocks[-1].append(tirx.For(var, start, extent, tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL, body))
 
     @contextmanager
     def when(self, condition) -> Iterator[None]:

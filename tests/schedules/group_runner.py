@@ -58,6 +58,7 @@ class CompiledGroup:
         self.outputs = _output_types(function)
         target = tvm.target.Target(variant.tvm_target)
         lowered = lower_tir.lower_kernel(self.kernel.func, "kernel", target)
+        self.parallel = lowered.parallel
         self._scratch = [np.zeros(size + 64, np.uint8) for size in lowered.scratch]
         # a library of a name that is loaded already would not be loaded again
         name = f"kernel{len(list(folder.iterdir()))}"
@@ -76,7 +77,8 @@ class CompiledGroup:
         sizes = [math.prod(shape) * np.dtype(dtype).itemsize + GUARD for shape, dtype in self.outputs]
         arguments = [f"in[{i}]" for i in range(reads)] + [f"(char *)out[{i}] + {GUARD}" for i in range(len(sizes))]
         arguments += [f"scratch{i}" for i in range(len(scratch))]
-        parameters = ", ".join(["void *"] * len(arguments))
+        parameters = ", ".join(["void *"] * len(arguments) + ["int", "int"] * self.parallel)
+        arguments += ["0", "1"] * self.parallel
         buffers = "".join(f"static char scratch{i}[{size + 64}];\n" for i, size in enumerate(scratch))
         clear = "".join(f"memset(out[{i}], 0xA5, {size + GUARD}); " for i, size in enumerate(sizes))
         path.with_suffix(".c").write_text(
@@ -104,14 +106,16 @@ class CompiledGroup:
             ready.append(np.ascontiguousarray(array))
         return ready
 
-    def call(self, ready, results) -> None:
-        """Run on prepared arrays."""
-        self._function(*(ctypes.c_void_p(array.ctypes.data) for array in [*ready, *results, *self._scratch]))
+    def call(self, ready, results, parts: int = 1) -> None:
+        """Run on prepared arrays; in `parts`, one after the other, where the kernel is parallel."""
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in [*ready, *results, *self._scratch]]
+        for part in range(parts if self.parallel else 1):
+            self._function(*pointers, *([part, parts] if self.parallel else []))
 
-    def __call__(self, *arrays) -> list[np.ndarray]:
+    def __call__(self, *arrays, parts: int = 1) -> list[np.ndarray]:
         ready = self.prepare(arrays)
         guarded = [np.full(int(np.prod(shape)) * np.dtype(dtype).itemsize + 2 * GUARD, 0xA5, np.uint8) for shape, dtype in self.outputs]
-        self.call(ready, [array[GUARD:] for array in guarded])
+        self.call(ready, [array[GUARD:] for array in guarded], parts)
         for array in guarded:
             assert (array[:GUARD] == 0xA5).all() and (array[-GUARD:] == 0xA5).all(), "the kernel wrote outside its output"
         return [array[GUARD:-GUARD].view(dtype).reshape(shape) for array, (shape, dtype) in zip(guarded, self.outputs, strict=True)]
@@ -136,7 +140,8 @@ def words(rng, shape, bits: int, channels: int, groups: int = 1) -> np.ndarray:
 
 
 def check_exact(function: relax.Function, arrays, folder: Path, variant: Variant | None = None) -> None:
-    """Assert that a compiled group equals its NumPy meaning bit for bit."""
-    got = CompiledGroup(function, folder, variant)(*arrays)
-    for one, expected in zip(got, meaning(function, arrays), strict=True):
-        np.testing.assert_array_equal(one, expected)
+    """Assert that a compiled group equals its NumPy meaning bit for bit, in one part and in three."""
+    compiled, expected = CompiledGroup(function, folder, variant), meaning(function, arrays)
+    for parts in (1, 3) if compiled.parallel else (1,):
+        for one, other in zip(compiled(*arrays, parts=parts), expected, strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -144,7 +144,7 @@ class _Sliced:
                 self._clear(g)
             with body.loop(c.planes, "plane") as plane:
                 self._cases(cases, plane, g)
-                with body.loop(c.group_vectors, "v") as v:
+                with body.loop(c.group_vectors, "v", parallel=self.tile_shape.channel_parts > 1) as v:
                     self._count(cases, planes, (g * c.group_vectors + v) * c.depth * c.lanes)
                     self._to_tile(planes, g * c.group_outputs + v * c.lanes, once)
 

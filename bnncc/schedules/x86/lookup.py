@@ -95,7 +95,7 @@ def nibbles(words: np.ndarray, channels: int) -> np.ndarray:
 def _fill(body: Statements, c: Contraction, shape: BinaryShape, tile_shape: TileShape, weights, tile, load_x: Callable) -> None:
     table = _table(body)
     stride, vector_size = tile_stride(c), c.tap_count * c.lanes
-    for g, first, vectors in blocks(body, c):
+    for g, first, vectors in blocks(body, c, tile_shape):
         base = (g * c.group_vectors + first) * vector_size
         # here, not for the whole tile at once: the last vector of the group before may have reached into this one
         with body.loop(tile_shape.rows * tile_shape.row_pixels, "pixel") as pixel:
