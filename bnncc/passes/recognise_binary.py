@@ -11,7 +11,7 @@ all answered by that. What is pulled out of the layer is exact: with x = s * cod
 Two-valued filters on codes of -1, 0, +1 run on packed bits. Filters that are small integers times c, and codes of more levels, make the same sums, exact as well, in
 integer arithmetic or on bit planes (LowerPlanes decides), whether codes are made of the result or it stays real for a shortcut, a pool or a classifier.
 
-On two-valued codes filters of few uneven values run on bits as sums of sign planes (planes.py). With w = b + sum_p a_p * sign_p that is
+On codes that bits hold, filters of few uneven values run on bits as sums of sign planes (planes.py). With w = b + sum_p a_p * sign_p that is
 ``sum(x * w) = s * (sum_p a_p * sum(code * sign_p) + b * sum(code)) + o * sum(w)``, sums over the taps inside the image: padding is a code of 0, and
 what the offset o adds is a constant, at the border another one than inside.
 """
@@ -38,6 +38,9 @@ __all__ = ["recognise_binary", "two_valued", "TOLERANCE"]
 
 TOLERANCE = 1e-3
 """Largest relative spread of a filter's magnitudes that still counts as one value (exporters that fold leave up to 1.7e-7, BatchNorm folded in float16 1e-3)."""
+
+
+_PLAIN_SIGN = "input -1, 0, +1 (a plain Sign)"
 
 
 @dataclass
@@ -146,8 +149,8 @@ class _Recognise(Rewriter):
         return self._scaled(var, bnn.dense(codes.var, const(signs.signs)), codes, signs, builder)
 
     def _planes(self, var, value, inputs, filters, detail, builder):
-        """Return the layer on a sum of codes as a sum of binary ones, reported; None where codes are not two-valued or filters take too many values."""
-        planes = filter_planes(filters) if all(c.range.fits_bits and c.range.levels == 2 for c in inputs) else None
+        """Return the layer on a sum of codes as a sum of binary ones, reported; None where bits do not hold the codes or filters take too many values."""
+        planes = filter_planes(filters) if all(c.range.fits_bits for c in inputs) else None
         if planes is None:
             return None
 
@@ -177,7 +180,8 @@ class _Recognise(Rewriter):
     def _planes_kind(inputs, planes) -> str:
         few = f"weights are two-valued ({'b - a and b + a' if planes.offset.any() else '-a and +a'})"
         weights = few if len(planes.signs) == 1 else f"weights are sums of {len(planes.signs)} sign planes"
-        return f"{'two-valued input' if len(inputs) == 1 else f'the input is a sum of {len(inputs)} signs'}, {weights}"
+        one = "two-valued input" if inputs[0].range.levels == 2 else _PLAIN_SIGN
+        return f"{one if len(inputs) == 1 else f'the input is a sum of {len(inputs)} signs'}, {weights}"
 
     def _summed(self, x, builder) -> list[_Codes]:
         """Return the codes that `x` is a sum of, else an empty list."""
@@ -240,7 +244,7 @@ class _Recognise(Rewriter):
 
     @staticmethod
     def _kind(codes, signs) -> str:
-        kind = "two-valued input and weights" if codes.range.levels == 2 else "input -1, 0, +1 (a plain Sign), two-valued weights"
+        kind = "two-valued input and weights" if codes.range.levels == 2 else f"{_PLAIN_SIGN}, two-valued weights"
         dead = int((signs.scale == 0).sum())
         return f"{kind}, {dead} dead filters" if dead else kind
 

@@ -96,13 +96,13 @@ def quantizer_of(steps: Steps) -> Quantizer | None:
     return _thresholds(steps, *found)
 
 
-def _thresholds(steps: Steps, index: np.ndarray, levels: np.ndarray) -> Quantizer | None:
+def _thresholds(steps: Steps, index: np.ndarray, levels: np.ndarray, slack: float = 0.0) -> Quantizer | None:
     if len(levels) == 2:
         lo, step = -1, 2
         scale, offset = (levels[1] - levels[0]) / 2, (levels[1] + levels[0]) / 2
-    elif len(levels) == 3 and np.all(levels[2] - levels[1] == levels[1] - levels[0]):
+    elif len(levels) == 3 and np.all(np.abs((levels[2] - levels[1]) - (levels[1] - levels[0])) <= slack):
         lo, step = -1, 1
-        scale, offset = levels[2] - levels[1], levels[1]
+        scale, offset = (levels[2] - levels[1] if slack == 0 else (levels[2] - levels[0]) / 2), levels[1]
     else:
         return None
     return _by_direction(steps, index, len(levels), lo, step, scale, offset)
@@ -121,6 +121,24 @@ def code_quantizer(steps: Steps, lo: int, step: int, thresholds: int) -> Quantiz
     return q and replace(q, thresholds=np.stack([_channel_form(t) for t in q.thresholds]), flip=_channel_form(q.flip))
 
 
+def _nearly_even(graph: Graph, var: relax.Var, steps: Steps) -> Quantizer | None:
+    """Return the quantizer of a plain Sign's three levels that float32 rounded unevenly (AdaBin's a * (sign + b)), where layers alone read it; else None.
+
+    Layers sum codes exactly and multiply afterwards; what a level is off by stays below what the source's own float sums round away.
+    """
+    if not _read_by_layers_alone(graph, var) or not np.isfinite(steps.values).all():
+        return None
+    levels = np.unique(steps.values)
+    if len(levels) != 3:
+        return None
+    return _thresholds(steps, np.searchsorted(levels, steps.values), levels.astype(np.float32), 4 * float(np.spacing(np.abs(levels).max().astype(np.float32))))
+
+
+def _read_by_layers_alone(graph: Graph, var: relax.Var) -> bool:
+    users = graph.users(var)
+    return not graph.is_output(var) and bool(users) and all(graph.op(u) in REAL_LAYERS for u in users)
+
+
 @dataclass
 class _UnevenPlanes:
     """Thresholds between uneven levels, and the signs that the levels are sums of."""
@@ -131,8 +149,7 @@ class _UnevenPlanes:
 
 def _uneven_planes(graph: Graph, var: relax.Var, steps: Steps) -> _UnevenPlanes | None:
     """Return the signs that a tensor of uneven levels is a sum of, where layers alone read it; else None."""
-    users = graph.users(var)
-    if graph.is_output(var) or not users or any(graph.op(u) not in REAL_LAYERS for u in users) or not np.isfinite(steps.values).all():
+    if not _read_by_layers_alone(graph, var) or not np.isfinite(steps.values).all():
         return None
     levels = np.unique(steps.values).astype(np.float64)
     planes = level_planes(levels, 1e-6 * np.abs(levels).max()) if len(levels) in (3, 4) else None
@@ -234,7 +251,7 @@ def _find(chains: Chains, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, 
                 few = level_quantizer(found, levels) if len(levels.values) <= _MOST_THRESHOLDS + 1 else None
                 result[var] = (chains.root[var], few or levels)
                 continue
-            uneven = _uneven_planes(graph, var, found) if dtype_of(var) == "float32" else None
+            uneven = (_nearly_even(graph, var, found) or _uneven_planes(graph, var, found)) if dtype_of(var) == "float32" else None
             if uneven is not None:
                 result[var] = (chains.root[var], uneven)
                 continue

@@ -30,6 +30,8 @@ class Family:
         Name, citation with venue, and where the paper is.
     year : int
         The table is in order of it.
+    checked : str
+        Public repositories with whose code the network was compared, named owner/name; empty where it follows the paper alone.
     inputs : dict of str to list of int
         Name to shape, in order.
     layers, layers_on_bits, layers_on_integers : int
@@ -57,6 +59,7 @@ class Family:
     layers_on_bits: int
     stays_float: str
     url: str = ""
+    checked: str = ""
     layers_on_integers: int = 0
     notes: str = ""
     exporters: list[str] = field(default_factory=lambda: list(EXPORTERS))

@@ -6,6 +6,7 @@ in ``examples/export/torch_layers.py`` and are offered here under the same names
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -13,12 +14,28 @@ import torch
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "export"))
-from torch_layers import HardBinaryConv, IRConv, RPReLU, RSign, dorefa, pact, polynomial_sign, sign_detached, where_sign  # noqa: E402
+from torch_layers import IRConv, MeanAbsConv, RPReLU, RSign, dorefa, pact, polynomial_sign, sign_detached, where_sign  # noqa: E402
+from torch_layers import HardBinaryConv as _HardBinaryConv  # noqa: E402
 
 __all__ = [
-    "HardBinaryConv", "IRConv", "RPReLU", "RSign", "StraightThroughSign", "clamped_sign", "dorefa", "fit", "pact", "polynomial_sign", "sign_detached",
-    "sign_function", "where_sign",
+    "HardBinaryConv", "IRConv", "MeanAbsConv", "RPReLU", "RSign", "StraightThroughSign", "clamped_sign", "dorefa", "fit", "pact", "polynomial_sign",
+    "sign_detached", "sign_function", "where_sign",
 ]  # fmt: skip
+
+
+class HardBinaryConv(_HardBinaryConv):
+    """As in the released code of Bi-Real Net and ReActNet: the latent weights are one flat column, small, and viewed as filters in the graph."""
+
+    def __init__(self, c_in: int, c_out: int, kernel_size: int = 3, stride: int = 1, padding: int = 1):
+        super().__init__(c_in, c_out, kernel_size)
+        self.shape, self.stride, self.padding = tuple(self.weight.shape), stride, padding
+        del self.weight
+        self.weights = nn.Parameter(torch.randn(math.prod(self.shape), 1) * 0.001)
+
+    @property
+    def weight(self) -> Tensor:
+        """The filters, shape (Co, Ci, k, k)."""
+        return self.weights.view(self.shape)
 
 
 class StraightThroughSign(torch.autograd.Function):
@@ -41,9 +58,9 @@ sign_function = StraightThroughSign.apply
 
 
 def clamped_sign(x: Tensor) -> Tensor:
-    """Return sign(x) with zeros repaired to +1, as code that adds a masked one does."""
+    """Return sign(x) with zeros repaired to +1 by a look at the sign (hpi-xnor/bitorch, quantizations/sign.py)."""
     signed = torch.sign(x)
-    return torch.where(signed == 0, torch.ones_like(signed), signed)
+    return torch.where(signed == 0, torch.tensor(1.0), signed)
 
 
 def fit(network: nn.Module, *shapes: tuple[int, ...], seed: int = 0, batch: int = 8, passes: int = 12) -> nn.Module:

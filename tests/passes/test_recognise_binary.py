@@ -300,3 +300,14 @@ def test_a_dense_layer_of_small_integers():
 
     after = rewritten(recognise_binary, module(build, ((3, 8), "float32")))
     assert len(bindings(after, "bnn.dense")) == 1 and not bindings(after, "matmul")
+
+
+@pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 2, 1)])
+def test_a_plain_sign_times_and_plus_numbers_meets_two_valued_filters_on_bits(padding):
+    """AdaBin: codes -1, 0, +1 at a scale and an offset, so that 0 in the padding is no code; filters b - a and b + a."""
+    weights = W * np.linspace(0.1, 0.4, 6, dtype=np.float32) + np.linspace(-0.2, 0.2, 6, dtype=np.float32)
+    build = lambda x: conv(real(binarized(x, ternary=True), 1.25, 0.375), weights, padding=padding)  # noqa: E731
+    ctx = PassContext()
+    after = rewritten(recognise_binary, module(build, ((2, 6, 5, 4), "float32")), ctx, tolerance=1e-5)
+    assert "nn.conv2d" not in operators(after) and ctx.layers[0].bits
+    assert ctx.layers[0].reason.startswith("input -1, 0, +1 (a plain Sign), weights are two-valued")

@@ -241,3 +241,24 @@ def test_other_functions_in_front_of_a_layer_stay(make):
 
 def test_levels_that_no_layer_reads_stay():
     unchanged(recognise_quantize, module(lambda x: rounded(x, 0, 7, 0.25), X))
+
+
+def adaptive_sign(x, *others):
+    """AdaBin's two learned values around a plain sign, a * (sign((x - b) / a) + b), with an a and a b that make uneven floats of the three levels."""
+    a, b = const(np.float32(1.2137)), const(np.float32(0.0713))
+    return op.multiply(a, op.add(op.sign(op.divide(op.subtract(x, b), a)), b))
+
+
+def test_a_sign_times_and_plus_learned_numbers_is_one_of_three_codes_in_front_of_a_layer():
+    weights = const(np.random.default_rng(0).standard_normal((1, 1, 3, 5)).astype(np.float32))
+    build = lambda x: op.nn.conv2d(adaptive_sign(x), weights, data_layout="NHWC", kernel_layout="HWIO")  # noqa: E731
+    after = rewritten(recognise_quantize, module(build, X), tolerance=1e-5)
+    (call,) = bindings(after, "bnn.quantize")
+    assert (call.attrs.lo, call.attrs.step, call.attrs.sign) == (-1, 1, 1)
+    scale, offset = constants(after, "bnn.dequantize")
+    np.testing.assert_allclose([scale, offset], [1.2137, 1.2137 * 0.0713], rtol=1e-6)
+
+
+def test_its_uneven_floats_are_made_as_in_the_source_where_anything_else_reads_them():
+    after = rewritten(recognise_quantize, module(adaptive_sign, X))  # bit for bit
+    assert operators(after)[-2:] == ["add", "multiply"]

@@ -1,7 +1,8 @@
 """Bi-Real Net: Liu, Wu, Luo, Yang, Liu, Cheng: Bi-Real Net, ECCV 2018 (arXiv 1808.00278).
 
-ResNet-18's shape, narrower. Faithful to the authors' code: sign with the polynomial estimator's residue, HardBinaryConv, BatchNorm, then the
-shortcut round every single convolution; strided shortcuts are AvgPool -> float 1x1 -> BatchNorm; the 7x7 stem with MaxPool is float.
+ResNet-18's shape, narrower. Checked against liuzechun/Bi-Real-net (pytorch_implementation/BiReal18_34/birealnet.py): sign with the polynomial
+estimator's residue, HardBinaryConv on a flat column of latent weights, scaled and with the clip's residue, BatchNorm, then the shortcut round every
+single convolution; strided shortcuts are AvgPool -> float 1x1 -> BatchNorm; the 7x7 stem with MaxPool is float.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1):
         super().__init__()
-        self.binary_conv, self.bn1, self.stride = HardBinaryConv(c_in, c_out, 3), nn.BatchNorm2d(c_out), stride
+        self.binary_conv, self.bn1 = HardBinaryConv(c_in, c_out, stride=stride), nn.BatchNorm2d(c_out)
         self.downsample = None
         if stride != 1 or c_in != c_out:
-            self.binary_conv.stride = stride
             self.downsample = nn.Sequential(
                 nn.AvgPool2d(kernel_size=2, stride=stride), nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out)
             )
@@ -39,7 +39,7 @@ class BiRealNet(nn.Module):
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         self.layer1 = nn.Sequential(BasicBlock(c, c), BasicBlock(c, c))
         self.layer2 = nn.Sequential(BasicBlock(c, 2 * c, 2), BasicBlock(2 * c, 2 * c))
-        self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(2 * c, 10)
+        self.avgpool, self.fc = nn.AdaptiveAvgPool2d((1, 1)), nn.Linear(2 * c, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.bn1(self.conv1(x)))

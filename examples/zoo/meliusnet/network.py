@@ -1,52 +1,51 @@
 """MeliusNet: Bethge, Bartz, Yang, Chen, Meinel: MeliusNet: An Improved Network Architecture for BNNs, WACV 2021 (arXiv 2001.05936).
 
-Faithful: a Dense Block (BatchNorm -> sign -> 3x3, concatenated) followed by an Improvement Block (BatchNorm -> sign -> 3x3, added to the
-newest channels only: a slice, a sum, a concatenation); the grouped float stem of three 3x3 convolutions; transitions MaxPool -> BatchNorm ->
-ReLU -> grouped float 1x1.
+The shape of MeliusNet-A, narrower. Checked against hpi-xnor/bitorch (models/meliusnet.py, models/densenet.py, models/common_layers.py, layers/qconv2d.py) and
+hpi-xnor/BMXNet-v2-examples (binary_models/meliusnet.py): a Dense Block (BatchNorm -> sign with 0 as +1 -> padding with -1 -> 3x3, concatenated) followed by an
+Improvement Block (the same convolution, added to the newest channels only: `narrow`, a sum, a concatenation); the grouped float stem of three 3x3 convolutions,
+with a pool behind; transitions BatchNorm -> MaxPool -> ReLU -> channel shuffle of 16 -> grouped real-valued 1x1.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from layers import fit, sign_detached, sign_function
+from bitorch_layers import DenseLayer, QConv2d, initial_layers, transition
+from layers import fit
 from torch import Tensor, nn
 
 
-class Pair(nn.Module):
-    """Dense Block, then Improvement Block."""
+class ImprovementBlock(nn.Module):
+    """BatchNorm and a binary 3x3, added to the last channels."""
 
-    def __init__(self, c: int, growth: int):
+    def __init__(self, channels: int, c_in: int):
         super().__init__()
-        self.growth = growth
-        self.bn1, self.conv1 = nn.BatchNorm2d(c), nn.Conv2d(c, growth, 3, padding=1, bias=False)
-        self.bn2, self.conv2 = nn.BatchNorm2d(c + growth), nn.Conv2d(c + growth, growth, 3, padding=1, bias=False)
+        self.body = nn.Sequential(nn.BatchNorm2d(c_in), QConv2d(c_in, channels, kernel_size=3, stride=1, padding=1))
+        self.slices = [0, c_in - channels, c_in]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.cat([x, F.conv2d(sign_detached(self.bn1(x)), sign_function(self.conv1.weight), padding=1)], dim=1)
-        y = F.conv2d(sign_detached(self.bn2(x)), sign_function(self.conv2.weight), padding=1)
-        return torch.cat([x[:, : -self.growth], x[:, -self.growth :] + y], dim=1)
+        residual, parts = x, []
+        x = self.body(x)
+        for add, begin, end in zip((False, True), self.slices, self.slices[1:]):
+            part = torch.narrow(residual, dim=1, start=begin, length=end - begin)
+            parts.append(part + x if add else part)
+        return torch.cat(parts, dim=1)
 
 
 class Network(nn.Module):
     """Grouped stem, two pairs with a transition between."""
 
-    def __init__(self, growth: int = 16):
+    def __init__(self, c: int = 32, growth: int = 16):
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
-            nn.Conv2d(16, 16, 3, 1, 1, groups=4, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
-            nn.Conv2d(16, 32, 3, 1, 1, groups=8, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True),
-        )  # fmt: skip
-        self.first, self.second = Pair(32, growth), Pair(24, growth)
-        self.transition = nn.Sequential(nn.MaxPool2d(2, 2), nn.BatchNorm2d(48), nn.ReLU(inplace=True), nn.Conv2d(48, 24, 1, groups=2, bias=False))
-        self.bn, self.fc = nn.BatchNorm2d(40), nn.Linear(40, 10)
+        pair = lambda width: [DenseLayer(width, growth), ImprovementBlock(growth, width + growth)]  # noqa: E731
+        middle = transition(c + growth, 24, shuffle=16, groups=4)
+        self.features = nn.Sequential(*initial_layers("grouped_stem", c), *pair(c), middle, *pair(24))
+        self.finalize = nn.Sequential(nn.BatchNorm2d(24 + growth), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.output = nn.Linear(24 + growth, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.second(self.transition(self.first(self.stem(x))))
-        return self.fc(F.adaptive_avg_pool2d(F.relu(self.bn(x)), 1).flatten(1))
+        return self.output(self.finalize(self.features(x)))
 
 
 def build() -> nn.Module:
     """Return the network in eval mode, with random weights."""
-    return fit(Network(), (1, 3, 32, 32))
+    return fit(Network(), (1, 3, 48, 48))

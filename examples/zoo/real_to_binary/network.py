@@ -1,7 +1,9 @@
 """Real-to-Binary: Martinez, Yang, Bulat, Tzimiropoulos: Training BNNs with Real-to-Binary Convolutions, ICLR 2020 (arXiv 2003.11535).
 
-Faithful: BatchNorm -> sign -> convolution -> times a gate -> PReLU, with a shortcut round every convolution; the gate is computed at run
-time from the block's real input: global average -> dense (C/8) -> ReLU -> dense -> sigmoid, one factor a channel.
+ResNet-18's shape, narrower. The authors' repository (brais-martinez/real2binary) holds a README alone; checked against larq/zoo
+(larq_zoo/literature/real_to_bin_nets.py), which reproduces the paper: BatchNorm -> sign -> convolution -> times a gate -> PReLU, with a shortcut round every
+convolution; the gate is computed at run time of what is binarized, behind the BatchNorm: global average -> dense (C/8) -> ReLU -> dense -> sigmoid, no
+biases, one factor a channel; strided shortcuts are AvgPool -> 1x1 -> BatchNorm.
 """
 
 from __future__ import annotations
@@ -19,15 +21,18 @@ class GatedConv(nn.Module):
         super().__init__()
         self.bn, self.act, self.stride = nn.BatchNorm2d(c_in), nn.PReLU(c_out), stride
         self.weight = nn.Parameter(torch.randn(c_out, c_in, 3, 3) * 0.1)
-        self.gate = nn.Sequential(nn.Linear(c_in, c_in // 8), nn.ReLU(inplace=True), nn.Linear(c_in // 8, c_out), nn.Sigmoid())
+        self.gate = nn.Sequential(
+            nn.Linear(c_in, c_in // 8, bias=False), nn.ReLU(inplace=True), nn.Linear(c_in // 8, c_out, bias=False), nn.Sigmoid()
+        )
         same = stride == 1 and c_in == c_out
         self.down = (
             nn.Identity() if same else nn.Sequential(nn.AvgPool2d(2, 2), nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.conv2d(sign_function(self.bn(x)), sign_function(self.weight), stride=self.stride, padding=1)
-        gate = self.gate(F.adaptive_avg_pool2d(x, 1).view(x.size(0), -1)).view(x.size(0), -1, 1, 1)
+        real = self.bn(x)
+        y = F.conv2d(sign_function(real), sign_function(self.weight), stride=self.stride, padding=1)
+        gate = self.gate(F.adaptive_avg_pool2d(real, 1).view(x.size(0), -1)).view(x.size(0), -1, 1, 1)
         return self.act(y * gate) + self.down(x)
 
 
