@@ -212,7 +212,7 @@ class _Recognise(Rewriter):
         found = integer_filters(filters)
         if found is None:
             return signs if isinstance(signs, str) else "weights are no small multiples of one value"
-        if isinstance(signs, str) and codes.range.levels == 2 and codes.range.fits_bits:
+        if isinstance(signs, str) and codes.range.fits_bits:
             uneven = filter_planes(filters)
             if uneven is not None and len(uneven.signs) < len(weight_planes(found.integers).scales):
                 return signs  # -1 and 3 are one plane and an offset, as integers two

@@ -31,9 +31,10 @@ TARGETS = ("AArch64", "Cortex-M")
 
 HEAD = """# Network families
 
-Written by `python examples/zoo/table.py`; the networks are small ones in [examples/zoo](../examples/zoo), written after the papers from memory (not checked
-against the authors' repositories), with random weights and
-fitted BatchNormalization. Each is exported by every exporter named, compiled, and compared with onnxruntime section by section (`bnncc verify`).
+Written by `python examples/zoo/table.py`; the networks are small ones in [examples/zoo](../examples/zoo), with random weights and fitted BatchNormalization.
+*Checked against*: the public repositories with whose code block order, shortcut, scale, activation, padding and spelling were compared (what differs, and why, is in the
+network's docstring); `paper`: no such code was found or read, the network follows the paper. Each is exported by every exporter named, compiled, and compared with
+onnxruntime section by section (`bnncc verify`).
 
 *Exact*: codes compared in the quantized part and how many differ other than by a tie (where the reference's own float rounding decides). *x86-64*: onnxruntime's
 float32 time over bnncc's, one thread, in turns, both called from Python; the networks are so small that the calls themselves count. `-`: not measured.
@@ -91,7 +92,7 @@ def read_record(name: str) -> dict:
 
 def render() -> str:
     """Return the table that the records and family.toml files give."""
-    titles = ["family", "paper", "exporters", "layers on bits", "MACs on bits", "what stays float, and why", "exact", "x86-64", *TARGETS]
+    titles = ["family", "paper", "checked against", "exporters", "layers on bits", "MACs on bits", "what stays float, and why", "exact", "x86-64", *TARGETS]
     lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for family in families():
         files = read_record(family.name).get("files", {})
@@ -109,7 +110,7 @@ def _row(family: Family, files: dict[str, dict]) -> list[str]:
     stays = family.stays_float + (f"; {family.notes}" if family.notes else "")
     shares = {f"{f['bit_share_of_macs']:.1%}" for f in facts}
     speeds = [_speed(facts, target) for target in ("x86-64", *TARGETS)]
-    return [family.title, paper, ", ".join(files), " / ".join(sorted(on_bits)), " / ".join(sorted(shares)), stays, exact, *speeds]
+    return [family.title, paper, family.checked or "paper", ", ".join(files), " / ".join(sorted(on_bits)), " / ".join(sorted(shares)), stays, exact, *speeds]
 
 
 def _speed(facts: list[dict], target: str) -> str:
