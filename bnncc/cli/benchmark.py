@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import Folder, Json
+from bnncc.cli.options import Folder, Json, Threads
 
 __all__ = ["benchmark"]
 
@@ -16,17 +16,43 @@ __all__ = ["benchmark"]
 def benchmark(
     folder: Folder,
     against: Annotated[
-        Path, typer.Option(metavar="MODEL.onnx", help="Run this model in onnxruntime beside it, in the same process.", show_default=False)
-    ] = None,
+        list[str],
+        typer.Option(
+            metavar="[openvino=|larq=]MODEL",
+            help="Run this model beside it, in the same process: in onnxruntime, or in another program. May be given several times.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006  Typer copies it
+    threads: Threads = 1,
     repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Samples of each; one call, or more where a call is short.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Measure a compiled model's latency on one thread, beside onnxruntime's when asked."""
+    """Measure a compiled model's latency, beside onnxruntime's and other programs' when asked."""
+    model, peers = _sides(against)
     from bnncc.report.benchmark import benchmark as measure
 
     with console.progress() as progress:
-        report = measure(folder, against, repeat=repeat, progress=progress)
+        report = measure(folder, model, peers=peers, threads=threads, repeat=repeat, progress=progress)
     if as_json:
         console.print_json(report.to_json())
     else:
         report.to_text(console.stdout())
+
+
+def _sides(against: list[str]) -> tuple[Path | None, dict[str, Path]]:
+    """Return the model for onnxruntime and, by name, those for other programs; a program named alone runs onnxruntime's model."""
+    from bnncc.report.peers import PEERS
+
+    model, peers = None, {}
+    for text in against:
+        name, equals, path = text.partition("=")
+        if name in PEERS:
+            peers[name] = Path(path) if equals else None
+        elif model is None:
+            model = Path(text)
+        else:
+            raise typer.BadParameter(f"{model} and {text} are two models for onnxruntime; one is measured at a time.", param_hint="'--against'")
+    for name, path in peers.items():
+        if path is None and model is None:
+            raise typer.BadParameter(f"{name} is to run which model? Give --against {name}=MODEL, or --against MODEL.onnx too.", param_hint="'--against'")
+    return model, {name: path or model for name, path in peers.items()}

@@ -1,12 +1,12 @@
-"""The latency of a compiled model beside onnxruntime's, in one process, in turns, on one thread."""
+"""The latency of a compiled model beside onnxruntime's and other programs', in one process, in turns, on as many threads each."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bnncc import __version__
 from bnncc.errors import BnnccError, InputError, ModelFormatError
+from bnncc.report.peers import open_peer
 from bnncc.runtime import CompiledModel, TensorSpec, load
 
 __all__ = ["BenchmarkReport", "Latency", "benchmark", "duration", "processor", "random_array"]
@@ -60,6 +61,8 @@ class BenchmarkReport:
         Largest absolute difference of each output on the random inputs.
     machine, versions : dict
         Where and with what it was measured.
+    peers : dict of str to Latency
+        Of other programs.
     """
 
     name: str
@@ -74,6 +77,7 @@ class BenchmarkReport:
     differences: dict[str, float]
     machine: dict[str, str | int]
     versions: dict[str, str]
+    peers: dict[str, Latency] = field(default_factory=dict)
 
     def to_json(self) -> dict:
         """Return the report as what JSON can hold; times in seconds."""
@@ -84,18 +88,19 @@ class BenchmarkReport:
         inputs = ", ".join(f"{name} {kind}" for name, kind in self.inputs.items())
         console.print(f"{self.name} for {self.target} (code {self.variant}), input {inputs}", markup=False)
         table = Table("", "median", "fastest", "middle half", box=None, pad_edge=False)
-        for title, latency in (("bnncc", self.bnncc), ("onnxruntime", self.onnxruntime)):
+        for title, latency in (("bnncc", self.bnncc), ("onnxruntime", self.onnxruntime), *self.peers.items()):
             if latency:
                 low, high = map(duration, latency.quartiles)
                 table.add_row(title, duration(latency.median), duration(latency.fastest), f"{low} .. {high}")
         console.print(table)
-        if self.ratio:
-            faster = f"is {self.ratio:.2f} times as fast as" if self.ratio >= 1 else f"takes {1 / self.ratio:.2f} times as long as"
-            console.print(f"bnncc {faster} onnxruntime.")
+        ratios = {name: peer.median / self.bnncc.median for name, peer in self.peers.items()}
+        for name, ratio in {**({"onnxruntime": self.ratio} if self.ratio else {}), **ratios}.items():
+            faster = f"is {ratio:.2f} times as fast as" if ratio >= 1 else f"takes {1 / ratio:.2f} times as long as"
+            console.print(f"bnncc {faster} {name}.")
         for name, difference in self.differences.items():
             console.print(f"output {name}: largest difference {difference:.3g}", markup=False)
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        how = f"{self.repeat} samples in turns, {self.threads} thread, called from Python"
+        how = f"{self.repeat} samples in turns, {self.threads} thread{'s'[: self.threads > 1]}, called from Python"
         console.print(f"{how}; {self.machine['processor']}; {versions}", markup=False)
 
 
@@ -103,13 +108,15 @@ def benchmark(
     folder: str | Path,
     against: str | Path | None = None,
     *,
+    peers: Mapping[str, str | Path] | None = None,
+    threads: int = 1,
     repeat: int = 30,
     progress: Callable[[str, int, int], None] | None = None,
     seed: int = 0,
 ) -> BenchmarkReport:
-    """Measure a compiled model on random inputs, in turns with onnxruntime where a model is given.
+    """Measure a compiled model on random inputs, in turns with onnxruntime where a model is given, and with other programs.
 
-    Both run on one thread and are called from Python with arrays in memory; onnxruntime optimizes its graph as it does by default.
+    All are called from Python with arrays in memory; onnxruntime optimizes its graph as it does by default.
 
     Parameters
     ----------
@@ -117,6 +124,10 @@ def benchmark(
         A compiled model.
     against : str or Path, optional
         The ONNX model that onnxruntime runs.
+    peers : mapping of str to path, optional
+        Other programs (`bnncc.report.peers.PEERS`) and the model that each runs.
+    threads : int
+        Of each.
     repeat : int
         Samples of each; a sample is as many calls as take a millisecond, at least one.
     progress : callable, optional
@@ -131,9 +142,11 @@ def benchmark(
     ModelFormatError
         onnxruntime cannot run the ONNX model.
     InputError
-        The two models do not take the same inputs.
+        The models do not take the same inputs, or the library was compiled for fewer threads.
+    ToolchainError
+        Another program is not installed.
     """
-    model = load(folder)
+    model = load(folder, threads)
     rng = np.random.default_rng(seed)
     inputs = {spec.name: random_array(spec, rng) for spec in model.inputs}
     calls = [lambda: model(inputs)]
@@ -142,7 +155,7 @@ def benchmark(
     if against is not None:
         import onnxruntime
 
-        session = _open_session(Path(against), model)
+        session = _open_session(Path(against), model, threads)
         names = [spec.name for spec in model.outputs]
         versions["onnxruntime"] = onnxruntime.__version__
         calls.append(lambda: session.run(names, inputs))
@@ -151,6 +164,10 @@ def benchmark(
         except Exception as error:  # onnxruntime's own classes share no base
             raise InputError(f"onnxruntime does not take the compiled model's inputs for {against}: {error}") from error
         differences = _differences(model, model(inputs), reference)
+    others = [open_peer(name, path, inputs, threads) for name, path in (peers or {}).items()]
+    for other in others:
+        versions[other.name] = other.version
+        calls.append(other.call)
     samples, counts = _measure(calls, repeat, progress or (lambda step, done, total: None))
     ours, *theirs = (Latency.of(seconds, count) for seconds, count in zip(samples, counts, strict=True))
     return BenchmarkReport(
@@ -159,13 +176,14 @@ def benchmark(
         variant=model.variant,
         inputs={spec.name: f"{spec.dtype}[{', '.join(map(str, spec.shape))}]" for spec in model.inputs},
         repeat=repeat,
-        threads=1,
+        threads=model.threads,
         bnncc=ours,
-        onnxruntime=theirs[0] if theirs else None,
-        ratio=theirs[0].median / ours.median if theirs else None,
+        onnxruntime=theirs[0] if against is not None else None,
+        ratio=theirs[0].median / ours.median if against is not None else None,
         differences=differences,
         machine={"processor": processor(), "cores": os.cpu_count() or 1, "system": platform.platform(terse=True)},
         versions=versions,
+        peers={other.name: latency for other, latency in zip(others, theirs[len(theirs) - len(others) :], strict=True)},
     )
 
 
@@ -176,12 +194,12 @@ def random_array(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(values).astype(dtype)
 
 
-def _open_session(path: Path, model: CompiledModel):
-    """Return an onnxruntime session on one thread that takes what `model` takes."""
+def _open_session(path: Path, model: CompiledModel, threads: int):
+    """Return an onnxruntime session that takes what `model` takes."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     if not path.is_file():
         raise ModelFormatError(f"The model {path} to compare with does not exist.")

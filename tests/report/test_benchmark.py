@@ -164,3 +164,8 @@ def test_a_model_with_other_inputs_is_an_error(compiled, tmp_path):
 def test_a_model_with_another_shape_is_an_error(compiled, tmp_path):
     with pytest.raises(InputError, match="does not take the compiled model's inputs"):
         benchmark(compiled, save_scaling(tmp_path / "m.onnx", 2, shape=(1, 5)))
+
+
+def test_both_sides_get_the_threads_asked_for(compiled, tmp_path):
+    with pytest.raises(InputError, match="was compiled for 1 thread, 2 were asked for"):
+        benchmark(compiled, save_scaling(tmp_path / "m.onnx", 2), threads=2)
