@@ -16,6 +16,9 @@ __all__ = ["Conv2dAttrs", "conv2d_reference", "dense_reference"]
 ACTIVATIONS = ("int8", "uint8", "int16")
 """Element types of activations: codes, and codes widened for the kernels."""
 
+WEIGHTS = ("int8", "int16")
+"""Element types of weights; the wider one holds the odd numbers up to 255 that bipolar weights of 8 bits are."""
+
 
 @py_class("bnncc.Conv2dAttrs", structural_eq="tree", frozen=True)
 class Conv2dAttrs(tvm.ir.Attrs):
@@ -34,7 +37,7 @@ def conv2d_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     x : ndarray, int8, uint8 or int16, shape (N, H, W, Ci)
-    w : ndarray, int8, shape (Co, KH, KW, Ci // groups)
+    w : ndarray, int8 or int16, shape (Co, KH, KW, Ci // groups)
 
     Returns
     -------
@@ -53,12 +56,12 @@ def conv2d_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def dense_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Return ``x @ w.T`` as int32; x (N, K) of `ACTIVATIONS`, w (M, K) int8."""
+    """Return ``x @ w.T`` as int32; x (N, K) of `ACTIVATIONS`, w (M, K) of `WEIGHTS`."""
     return (x.astype(np.float64) @ w.astype(np.float64).T).astype(np.int32)
 
 
 def _require_integers(name: str, x, w) -> None:
-    require(dtype_of(x) in ACTIVATIONS and dtype_of(w) == "int8", f"{name}: activations must be {', '.join(ACTIVATIONS)}, weights int8")
+    require(dtype_of(x) in ACTIVATIONS and dtype_of(w) in WEIGHTS, f"{name}: activations must be {', '.join(ACTIVATIONS)}, weights {', '.join(WEIGHTS)}")
 
 
 def _infer_conv2d(call: relax.Call) -> relax.Type:

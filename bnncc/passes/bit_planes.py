@@ -78,7 +78,7 @@ def weight_planes(weights: np.ndarray) -> WeightPlanes:
 
     Parameters
     ----------
-    weights : ndarray, int8, any shape
+    weights : ndarray, int8 or int16, any shape
     """
     unit = max(1, int(np.gcd.reduce(np.abs(weights.astype(np.int64)).reshape(-1))))
     multiples = weights.astype(np.int64) // unit

@@ -158,6 +158,9 @@ class PassContext:
     levels: dict[str, int] = field(default_factory=dict)
     """Name of a Relax variable to how many values it takes, where that is finite and more than bits hold."""
 
+    unsigned_codes: set[str] = field(default_factory=set)
+    """Names of Relax variables of uint8 that hold codes up to 255, not words of eight bits."""
+
     packed: dict[str, PackAttrs] = field(default_factory=dict)
     """Name of a Relax variable of words to how they hold their codes; `tensors` under the same name describes the codes."""
 

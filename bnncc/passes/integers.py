@@ -8,7 +8,9 @@ import numpy as np
 
 __all__ = ["Levels", "IntegerFilters", "even_levels", "integer_filters"]
 
-_LARGEST = 128
+_LARGEST = 255
+"""Of a weight: what eight bits say as odd numbers."""
+
 _FILTER_TOLERANCE = 4e-6
 """Largest distance of a weight from its multiple, of the filter's largest weight: what float32 leaves of quantized weights into which BatchNorm is folded."""
 
@@ -73,7 +75,7 @@ def _fitted(levels, codes, scale, offset) -> Levels | None:
 
 @dataclass(frozen=True)
 class IntegerFilters:
-    """Weights as ``integers * scale``: int8 of the filters' shape, and float32 (Co,), 0 where a filter is dead."""
+    """Weights as ``integers * scale``: int8 of the filters' shape, int16 where they need it, and float32 (Co,), 0 where a filter is dead."""
 
     integers: np.ndarray
     scale: np.ndarray
@@ -97,14 +99,14 @@ def integer_filters(filters: np.ndarray) -> IntegerFilters | None:
     largest = np.abs(flat).max(axis=1, initial=0)
     if not np.isfinite(largest).all():
         return None
-    integers, open_ = np.zeros(flat.shape, np.int8), largest > 0
+    integers, open_ = np.zeros(flat.shape, np.int16), largest > 0
     for count in range(1, _LARGEST + 1):
         rows = np.flatnonzero(open_)
         for columns in (slice(0, 32), slice(None)):  # most counts fail on the first few weights
             unit = largest[rows, None] / count
             multiples = np.round(flat[rows, columns] / unit)
             near = np.abs(multiples * unit - flat[rows, columns]) <= _FILTER_TOLERANCE * largest[rows, None]
-            fits = np.all(near & (multiples >= -128) & (multiples <= 127), axis=1)
+            fits = np.all(near, axis=1)
             rows, multiples = rows[fits], multiples[fits]
         integers[rows] = multiples
         open_[rows] = False
@@ -114,4 +116,5 @@ def integer_filters(filters: np.ndarray) -> IntegerFilters | None:
         return None
     squares = (integers.astype(np.float64) ** 2).sum(1)
     scale = np.where(squares > 0, (flat * integers).sum(1) / np.maximum(squares, 1), 0)
-    return IntegerFilters(integers.reshape(filters.shape), scale.astype(np.float32))
+    narrow = integers.astype(np.int8) if -128 <= integers.min() and integers.max() <= 127 else integers
+    return IntegerFilters(narrow.reshape(filters.shape), scale.astype(np.float32))

@@ -20,6 +20,7 @@ middle threshold, the smaller one the parity of all three::
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -147,6 +148,10 @@ class _UnevenPlanes:
     planes: LevelPlanes
 
 
+_Found = tuple[relax.Var, Quantizer | Levels | _UnevenPlanes]
+"""Where a quantizer's thresholds compare, and what it makes of it."""
+
+
 def _uneven_planes(graph: Graph, var: relax.Var, steps: Steps) -> _UnevenPlanes | None:
     """Return the signs that a tensor of uneven levels is a sum of, where layers alone read it; else None."""
     if not _read_by_layers_alone(graph, var) or not np.isfinite(steps.values).all():
@@ -208,24 +213,41 @@ def _joins_codes(chains: Chains, var: relax.Var, steps: dict[relax.Var, Steps]) 
     return False
 
 
-def _nearer_quantizer(chains: Chains, var: relax.Var) -> tuple[relax.Var, Quantizer] | None:
-    """Return a quantizer of a tensor further down the chain, where the function of the root is none (a sign behind a PReLU that turns over)."""
+def _nearer_steps(chains: Chains, var: relax.Var) -> Iterator[tuple[relax.Var, Steps]]:
+    """Yield tensors further down the chain than its root of which `var` is a step function (a sign behind a PReLU that turns over)."""
     root = chains.root[var]
     for middle in chains.between(var, root)[:-1]:
-        if dtype_of(middle) != "float32" or root in chains.between(var, (middle,), keep_roots=True):
-            continue
-        found = StepAnalysis(chains, middle).steps_of(var)
-        quantizer = quantizer_of(found) if found is not None else None
-        if quantizer is not None:
+        if dtype_of(middle) == "float32" and root not in chains.between(var, (middle,), keep_roots=True):
+            found = StepAnalysis(chains, middle).steps_of(var)
+            if found is not None:
+                yield middle, found
+
+
+def _quantizer(chains: Chains, var: relax.Var, root: relax.Var, found: Steps, steps: dict[relax.Var, Steps]) -> _Found | None:
+    """Return how `var`, a step function of `root`, becomes codes; None where it does not."""
+    graph = chains.graph
+    quantizer = quantizer_of(found)
+    if quantizer is not None:
+        return root, quantizer
+    for middle, nearer in _nearer_steps(chains, var):
+        if (quantizer := quantizer_of(nearer)) is not None:
             return middle, quantizer
-    return None
+    if dtype_of(var) != "float32":
+        return None
+    levels = even_levels(found.values) if _feeds_layer(graph, var) or _joins_codes(chains, var, steps) else None
+    if levels is not None:
+        few = level_quantizer(found, levels) if len(levels.values) <= _MOST_THRESHOLDS + 1 else None
+        return root, few or levels
+    uneven = _nearly_even(graph, var, found) or _uneven_planes(graph, var, found)
+    return None if uneven is None else (root, uneven)
 
 
-def _find(chains: Chains, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, Quantizer | Levels | _UnevenPlanes]]:
+def _find(chains: Chains, ctx: PassContext) -> dict[relax.Var, _Found]:
     """Return, for each tensor to replace, its root and quantizer."""
     graph = chains.graph
     analyses: dict[relax.Var, StepAnalysis] = {}
     steps: dict[relax.Var, Steps] = {}
+    result: dict[relax.Var, _Found] = {}
     for b in graph.bindings:
         root = chains.root[b.var]
         if root.same_as(b.var) or dtype_of(root) != "float32":
@@ -233,30 +255,23 @@ def _find(chains: Chains, ctx: PassContext) -> dict[relax.Var, tuple[relax.Var, 
         found = analyses.setdefault(root, StepAnalysis(chains, root)).steps_of(b.var)
         if found is not None:
             steps[b.var] = found
-    result = {}
+        elif dtype_of(b.var) == "float32" and not is_bnn(b.value, "dequantize") and _feeds_layer(graph, b.var):
+            # what the root's function is is not known, as behind a hard swish; that of something nearer may be
+            made = (_quantizer(chains, b.var, middle, nearer, steps) for middle, nearer in _nearer_steps(chains, b.var))
+            if (first := next(filter(None, made), None)) is not None:
+                result[b.var] = first
     wanted: set[relax.Var] = set()  # operands of what is no quantizer as a whole: a window, say, is a function of two signs
     for var, found in reversed(steps.items()):
         users = graph.users(var)
         inner = users and not graph.is_output(var) and all(u in steps and chains.root[u].same_as(chains.root[var]) for u in users)
         if inner and var not in wanted or dtype_of(var) not in ("float32", "bool") or is_bnn(graph.value(var), "dequantize"):
             continue  # a dequantize is what this pass makes
-        quantizer = quantizer_of(found)
-        if quantizer is not None:
-            result[var] = (chains.root[var], quantizer)
-        elif (nearer := _nearer_quantizer(chains, var)) is not None:
-            result[var] = nearer
-        else:
-            levels = even_levels(found.values) if dtype_of(var) == "float32" and (_feeds_layer(graph, var) or _joins_codes(chains, var, steps)) else None
-            if levels is not None:
-                few = level_quantizer(found, levels) if len(levels.values) <= _MOST_THRESHOLDS + 1 else None
-                result[var] = (chains.root[var], few or levels)
-                continue
-            uneven = (_nearly_even(graph, var, found) or _uneven_planes(graph, var, found)) if dtype_of(var) == "float32" else None
-            if uneven is not None:
-                result[var] = (chains.root[var], uneven)
-                continue
-            wanted.update(a for a in graph.value(var).args if a in steps)
-            ctx.levels[var.name] = len(np.unique(found.values))
+        made = _quantizer(chains, var, chains.root[var], found, steps)
+        if made is not None:
+            result[var] = made
+            continue
+        wanted.update(a for a in graph.value(var).args if a in steps)
+        ctx.levels[var.name] = len(np.unique(found.values))
     return result
 
 
@@ -319,6 +334,8 @@ class _Recognise(Rewriter):
             whole = builder.emit(op.round(steps), f"{var.name}_whole")
         bounded = builder.emit(op.clip(whole, int(levels.codes[0]), int(levels.codes[-1])), f"{var.name}_bounded")  # tells the range to what reads the codes
         code = builder.emit(op.astype(bounded, levels.dtype), f"{var.name}_code")
+        if levels.dtype == "uint8":
+            self.ctx.unsigned_codes.add(code.name)
         view = self.ctx.tensors.get(var.name)
         if view is not None:
             self.ctx.tensors[code.name] = view.rescaled(float(levels.scale), float(levels.offset))

@@ -26,7 +26,7 @@ def pair_weights(weights: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    weights : ndarray, int8, shape (..., depth)
+    weights : ndarray, int8 or int16, shape (..., depth)
 
     Returns
     -------

@@ -38,7 +38,7 @@ def test_uneven_levels_too_few_and_too_many_are_none(values):
     assert even_levels(np.array(values, f32)) is None
 
 
-@pytest.mark.parametrize("largest", [1, 2, 7, 127])
+@pytest.mark.parametrize("largest", [1, 2, 7, 127, 255])
 def test_filters_of_small_integers_are_found_behind_their_scales(largest):
     rng = np.random.default_rng(largest)
     integers = rng.integers(-largest, largest + 1, (9, 3, 3, 5))
@@ -55,11 +55,20 @@ def test_the_lowest_integer_of_eight_bits_is_held():
     assert found.integers.tolist() == [[-128, 1, 127]]
 
 
+def test_bipolar_weights_of_eight_bits_are_odd_numbers_of_sixteen():
+    """DoReFa's 2 * round(255 t) / 255 - 1."""
+    odd = 2 * np.random.default_rng(0).integers(0, 256, (4, 40)) - 255
+    odd[:, :2] = 255, -253
+    found = integer_filters((odd / 255).astype(f32))
+    np.testing.assert_array_equal(found.integers, odd)
+    assert found.integers.dtype == np.int16 and found.bits == 8
+
+
 def test_a_dead_filter_has_scale_0():
     found = integer_filters(np.array([[0, 0], [2, -1]], f32))
     assert found.integers.tolist() == [[0, 0], [2, -1]] and found.scale.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("filters", [np.random.default_rng(0).standard_normal((4, 40)), [[1, 2.001, 3]], [[1, np.inf]], [[130, 1]]], ids=["real", "off", "inf", "9 bits"])
+@pytest.mark.parametrize("filters", [np.random.default_rng(0).standard_normal((4, 40)), [[1, 2.001, 3]], [[1, np.inf]], [[257, 1]]], ids=["real", "off", "inf", "odd numbers of 9 bits"])
 def test_other_filters_are_no_small_integers(filters):
     assert integer_filters(np.array(filters, f32)) is None

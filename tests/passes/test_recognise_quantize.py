@@ -120,6 +120,19 @@ def test_a_quantizer_starts_in_the_middle_where_the_whole_chain_turns_over():
     assert operators(after)[0] == "nn.prelu" and operators(after)[-2:] == ["bnn.quantize", "bnn.dequantize"]
 
 
+@pytest.mark.parametrize("end", [op.sign, lambda y: op.round(op.multiply(op.clip(y, 0, 1), const(np.float32(7))))], ids=["sign", "round"])
+def test_a_quantizer_in_front_of_a_layer_is_found_behind_what_cannot_be_analysed(end):
+    """A product of two rising functions, as a hard swish is, neither rises nor falls by construction; what follows it is a function of the product."""
+
+    def build(x):
+        emit = relax.BlockBuilder.current().emit
+        swish = emit(op.multiply(x, emit(op.clip(emit(op.add(x, const(np.float32(3)))), 0, 6))))
+        return op.nn.conv2d(emit(end(swish)), const(np.ones((3, 3, 3, 4), np.float32)), data_layout="NHWC", kernel_layout="HWIO")
+
+    after = rewritten(recognise_quantize, module(build, X))
+    assert "bnn.dequantize" in operators(after) and operators(after)[:3] == ["add", "clip", "multiply"]
+
+
 def test_running_twice_changes_nothing_more():
     once = recognise_quantize(module(lambda x: op.sign(op.multiply(x, const(GAMMA))), X), PassContext())
     unchanged(recognise_quantize, once)

@@ -46,15 +46,16 @@ def test_convolution_with_epilogue_is_exact(ci, co, size, kernel, stride, dilati
 
 
 @pytest.mark.parametrize("rows, depth, outputs", [(1, 490, 256), (1, 7, 3), (5, 33, 70), (1, 1, 1)])
+@pytest.mark.parametrize("dtype, ends", [(np.int8, (-128, 127)), (np.int16, (-255, 255))], ids=["int8", "bipolar of eight bits"])
 @pytest.mark.parametrize("variant", [V2, V3, V4], ids=lambda v: v.name)
-def test_dense_layer_is_exact_at_the_ends_of_its_range(rows, depth, outputs, variant, tmp_path):
+def test_dense_layer_is_exact_at_the_ends_of_its_range(rows, depth, outputs, variant, dtype, ends, tmp_path):
     if not runs_here(variant):
         pytest.skip(f"this machine does not run {variant.name}")
     rng = np.random.default_rng(depth)
     x = rng.choice(np.array([-128, 255], np.int16), (rows, depth))
-    w = rng.choice(np.array([-128, 127], np.int8), (outputs, depth))
+    w = rng.choice(np.array(ends, dtype), (outputs, depth))
     emit = lambda b, x, w: bnn.dense(x, w)  # noqa: E731
-    check_exact(group(emit, (x.shape, "int16"), (w.shape, "int8"), constants=(1,)), [x, w], tmp_path, variant)
+    check_exact(group(emit, (x.shape, "int16"), (w.shape, str(w.dtype)), constants=(1,)), [x, w], tmp_path, variant)
 
 
 @pytest.mark.parametrize("variant, instruction", [(V2, "pmaddwd"), (V3, "vpmaddwd"), (V4, "zmm")], ids=lambda v: getattr(v, "name", v))
