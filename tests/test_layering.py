@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "passes": {"errors", "spec", "ops", "targets", "schedules"},
     "frontend": {"errors", "spec", "ops"},
     "codegen": {"errors", "spec", "toolchain", "ops", "targets", "runtime"},
-    "boards": {"errors", "spec", "targets", "codegen"},
+    "boards": {"errors", "spec", "toolchain", "targets", "codegen"},
     "tuning": {"errors", "ops", "targets", "schedules", "passes", "codegen"},
     "compiler": {"errors", "spec", "ops", "targets", "schedules", "passes", "frontend", "codegen", "tuning"},
     "report": {"errors", "spec", "toolchain", "ops", "targets", "schedules", "passes", "frontend", "codegen", "runtime", "compiler"},

@@ -49,6 +49,11 @@ class Board:
     clock_hz: int
     emulator: tuple[str, ...] = ()
 
+    @property
+    def tool_prefix(self) -> str:
+        """What the names of the cross compiler's programs start with."""
+        return "riscv64-unknown-elf-" if self.target.startswith("riscv") else "arm-none-eabi-"
+
     def __post_init__(self):
         if not find_target(self.target).variants[0].is_source:
             raise InternalError(f"board {self.name}: {self.target} is no target of C code")

@@ -83,7 +83,7 @@ def write_project(board: Board, compiled: Path, out: Path) -> dict:
     )
     context = {
         **{"name": name, "macro": name.upper(), "board": board, "arm": arm, "options": " ".join(find_target(board.target).variants[0].c_options)},
-        "prefix": "arm-none-eabi-" if arm else "riscv64-unknown-elf-",
+        "prefix": board.tool_prefix,
         "inputs": [_spec(t).nbytes for t in metadata["inputs"]],
         "outputs": [_spec(t).nbytes for t in metadata["outputs"]],
     }

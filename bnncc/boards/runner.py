@@ -15,7 +15,7 @@ from bnncc.boards.manifest import Board, find_board
 from bnncc.codegen.output import METADATA_FILE, PROJECT_FORMAT
 from bnncc.errors import LibraryError, TargetError, ToolchainError
 
-__all__ = ["is_project", "run_project"]
+__all__ = ["build_project", "call", "emulate", "is_project", "run_project"]
 
 _TAIL_LINES = 12
 
@@ -28,8 +28,8 @@ def is_project(folder: Path) -> bool:
         return False
 
 
-def _call(command: Sequence[str], folder: Path, timeout: float, what: str) -> str:
-    """Run a command and return what it prints.
+def call(command: Sequence[str], folder: Path, timeout: float, what: str) -> str:
+    """Run a command and return what it prints, on either stream.
 
     Raises
     ------
@@ -51,12 +51,31 @@ def _call(command: Sequence[str], folder: Path, timeout: float, what: str) -> st
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-_TAIL_LINES:])
         raise TargetError(f"{command[0]} failed to {what} (exit {done.returncode}). Its last lines:\n{last}")
-    return done.stdout
+    return done.stdout + done.stderr
 
 
-def _emulate(board: Board, firmware: Path, folder: Path, timeout: float) -> None:
+def emulate(board: Board, firmware: Path, folder: Path, timeout: float, more: Sequence[str] = ()) -> str:
+    """Run a firmware under QEMU, with more options of QEMU; return what it and QEMU print. Errors as of `call`."""
     options = ["-nographic", "-monitor", "none", "-serial", "null", "-semihosting-config", "enable=on,target=native"]
-    _call([*board.emulator, *options, "-kernel", str(firmware)], folder, timeout, f"run the firmware on {board.name}")
+    return call([*board.emulator, *options, *more, "-kernel", str(firmware)], folder, timeout, f"run the firmware on {board.name}")
+
+
+def build_project(folder: Path, board: Board, place: Path, timeout: float) -> None:
+    """Build ``firmware.elf`` of a project in another folder, which must be empty.
+
+    Raises
+    ------
+    TargetError
+        The compiler fails, or QEMU does not know the board.
+    ToolchainError
+        The compiler is not installed.
+    """
+    if not board.emulator:
+        raise TargetError(f"QEMU has no model of {board.name}: build the project with `make` and flash it.")
+    for file in folder.iterdir():
+        if file.is_file() and file.suffix not in (".elf", ".map"):
+            shutil.copyfile(file, place / file.name)
+    call(["make", "-s"], place, timeout, "build the firmware")
 
 
 def run_project(folder: Path, samples: Sequence[Mapping[str, np.ndarray]], timeout: float = 300.0) -> list[dict[str, np.ndarray]]:
@@ -85,17 +104,12 @@ def run_project(folder: Path, samples: Sequence[Mapping[str, np.ndarray]], timeo
         raise LibraryError(f"{folder} is no firmware project; `bnncc project MODEL.onnx --board BOARD -o {folder}` writes one.")
     metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
     board = find_board(metadata["board"])
-    if not board.emulator:
-        raise TargetError(f"QEMU has no model of {board.name}: build the project with `make` and flash it.")
     with tempfile.TemporaryDirectory(prefix="bnncc-board-") as temporary:
         place = Path(temporary)
-        for file in folder.iterdir():
-            if file.is_file() and file.suffix not in (".elf", ".map"):
-                shutil.copyfile(file, place / file.name)
-        _call(["make", "-s"], place, timeout, "build the firmware")
+        build_project(folder, board, place, timeout)
         content = b"".join(np.ascontiguousarray(sample[t["name"]]).tobytes() for sample in samples for t in metadata["inputs"])
         (place / "input.bin").write_bytes(content)
-        _emulate(board, place / "firmware.elf", place, timeout)
+        emulate(board, place / "firmware.elf", place, timeout)
         made = (place / "output.bin").read_bytes()
     results, at = [], 0
     for _ in samples:

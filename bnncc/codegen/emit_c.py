@@ -16,7 +16,7 @@ from bnncc.codegen.emit import plan_program
 from bnncc.codegen.lower_tir import LoweredKernel, lower_kernel
 from bnncc.codegen.names import c_identifiers, c_type
 from bnncc.codegen.output import C_FORMAT, METADATA_FILE, output_folder
-from bnncc.codegen.print_c import print_function
+from bnncc.codegen.print_c import PREAMBLE, print_function
 from bnncc.codegen.program import Buffer, Program, read_entries
 from bnncc.codegen.signature import checked_specs, described
 from bnncc.spec import TensorSpec
@@ -164,7 +164,7 @@ def emit_c(
         **{"name": name, "macro": name.upper(), "version": __version__, "target": target.name},
         **{"inputs": c_inputs, "outputs": c_outputs, "constants": definitions, "functions": texts},
         "calls": _calls(program, kernels, functions, arena, names, ins, outs, origins),
-        **{"popcount32": "popcount32(" in text, "popcount64": "popcount64(" in text},
+        "preamble": [name for name in PREAMBLE if f"{name}(" in text],
         **{"workspace_bytes": arena.nbytes, "alignment": C_ALIGNMENT},
     }
     result = {

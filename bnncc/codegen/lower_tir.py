@@ -52,7 +52,7 @@ def _round_products(func, _module, _context):
     return func.with_body(round_products(func.body))
 
 
-def _passes(simplify: bool, contract: bool) -> list[tvm.ir.transform.Pass]:
+def _passes(simplify: bool, contract: bool, source: bool) -> list[tvm.ir.transform.Pass]:
     """Return the passes from a scheduled PrimFunc to flat loops, in order."""
     s, x = s_tir.transform, tirx.transform
     return [
@@ -60,14 +60,14 @@ def _passes(simplify: bool, contract: bool) -> list[tvm.ir.transform.Pass]:
         s.LowerInitBlock(),
         s.PlanAndUpdateBufferAllocationLocation(),
         s.ConvertBlocksToOpaque(),
-        s.CompactBufferAllocation(),
+        *([] if source else [s.CompactBufferAllocation()]),  # it does not see what a function of C is given the address of
         s.LowerMatchBuffer(),
         s.LowerOpaqueBlock(),
         x.FlattenBuffer(),
         x.NarrowDataType(32),
         s.LoopPartition(),
         x.VectorizeLoop(True),
-        x.StorageRewrite(),
+        *([] if source else [x.StorageRewrite()]),  # C compilers share registers and stack themselves, and readers want names
         x.UnrollLoop(),
         s.RenormalizeSplitPattern(),
         *([] if contract else [_round_products]),  # while accumulations still look like one
@@ -104,6 +104,7 @@ def _scratch_buffers(body: tirx.Stmt, stack_bytes: int) -> list[tirx.Buffer]:
     """Choose the allocations that leave the stack: the largest first, until the rest fits."""
     found: list[tirx.Buffer] = []
     tvm_ffi.structural_walk(body, (tirx.AllocBuffer, lambda node: found.append(node.buffer)))
+    found = [buffer for buffer in found if list(buffer.ty.shape) != [1]]  # a variable, which the compiler keeps in a register
     found.sort(key=buffer_bytes)
     total = 0
     for index, buffer in enumerate(found):
@@ -152,7 +153,7 @@ def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target, st
     if target.kind.name == "c":
         func = serial(func)
     module = tvm.IRModule({symbol: func})
-    for step in _passes(simplify, contract):
+    for step in _passes(simplify, contract, target.kind.name == "c"):
         module = step(module)
     func, parts = parallel_parts(module[symbol])
 

@@ -6,16 +6,21 @@ TVM's own ``c`` target is not used: its code includes TVM's headers and does not
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 import tvm
+import tvm_ffi
 from tvm import tirx
 
 from bnncc.codegen.lower_tir import LoweredKernel
 from bnncc.codegen.names import c_identifier, c_type
 from bnncc.errors import InternalError, UnsupportedOperator
 
-__all__ = ["print_function"]
+__all__ = ["PREAMBLE", "print_function"]
+
+PREAMBLE = ("popcount32", "popcount64", "peek_uint8", "peek_uint32", "transpose32")
+"""Functions that a printed kernel may call; the template of the file defines those that are."""
 
 _BINARY = {
     **{tirx.Add: "+", tirx.Sub: "-", tirx.Mul: "*", tirx.Div: "/", tirx.Mod: "%"},
@@ -55,14 +60,76 @@ def _constant(value: int | float, dtype: str) -> str:
     return f"({text})" if value < 0 else text
 
 
+def _addressed(body) -> set:
+    """Return the buffers of which an address is taken."""
+    found: set = set()
+
+    def visit(call) -> None:
+        if call.op.name == "tirx.address_of":
+            found.add(call.args[0].source)
+
+    tvm_ffi.structural_walk(body, (tvm.ir.Call, visit))
+    return found
+
+
+@dataclass
+class _Variable:
+    """A local buffer of one element: a variable, declared where it gets its first value if that can be.
+
+    It can where no block around the assignment mentions it, as nothing is kept from one turn of a loop to the next then.
+    """
+
+    kind: str
+    name: str
+    place: int
+    common: tuple[int, ...] | None = None
+    first: int | None = None
+    block: tuple[int, ...] = ()
+    reads: int = 0
+    values: list[tuple[int, dict[str, int]]] = field(default_factory=list)
+
+    def read(self, blocks: tuple[int, ...]) -> None:
+        """Note that it is read inside of `blocks`."""
+        self.reads += 1
+        self._mention(blocks)
+
+    def _mention(self, blocks: tuple[int, ...]) -> None:
+        if self.common is None:
+            self.common = blocks
+        while blocks[: len(self.common)] != self.common:
+            self.common = self.common[:-1]
+
+    def assign(self, blocks: tuple[int, ...], line: int, read: dict[str, int]) -> None:
+        """Note that the line to be written assigns it, and how often its value reads which variables."""
+        self.values.append((line, read))
+        if self.common is None:
+            self.first, self.block = line, blocks
+        self._mention(blocks)
+
+    def declare(self, lines: list[str]) -> None:
+        """Put the declaration into the text."""
+        if not self.values:
+            return
+        if self.first is not None and self.block == self.common:
+            text = lines[self.first].lstrip()
+            const = "const " if len(self.values) == 1 else ""
+            lines[self.first] = f"{' ' * (len(lines[self.first]) - len(text))}{const}{self.kind} {text}"
+        else:
+            lines[self.place] += f"{self.kind} {self.name};"
+
+
 class _Printer:
-    def __init__(self, function: str):
+    def __init__(self, function: str, body):
         self.function = function
         self.lines: list[str] = []
         self.depth = 1
         self.names: dict = {}
         self.taken: set[str] = set()
         self.used: set[str] = set()
+        self.variables: dict[str, _Variable] = {}
+        self.blocks = (0,)
+        self.opened = 0
+        self.addressed = _addressed(body)
 
     def name(self, var, hint: str | None = None) -> str:
         if var not in self.names:
@@ -73,8 +140,11 @@ class _Printer:
                 unique = f"{base}_{number}"
             self.taken.add(unique)
             self.names[var] = unique
-        self.used.add(self.names[var])
-        return self.names[var]
+        name = self.names[var]
+        self.used.add(name)
+        if name in self.variables:
+            self.variables[name].read(self.blocks)
+        return name
 
     def emit(self, text: str) -> None:
         self.lines.append("    " * self.depth + text)
@@ -90,6 +160,8 @@ class _Printer:
         if isinstance(e, tirx.IntImm | tirx.FloatImm):
             return _constant(e.value, dtype)
         if isinstance(e, tvm.ir.TensorLoad):
+            if self.names.get(e.source) in self.variables:
+                return self.name(e.source)
             return f"{self.name(e.source)}[{self.bare(e.indices[0])}]"
         if isinstance(e, tirx.LShift) and dtype == "int32":  # shifting a negative number is undefined in C
             return f"((int32_t)((uint32_t){self.expr(e.a)} << {self.expr(e.b)}))"
@@ -147,9 +219,9 @@ class _Printer:
             if intrinsic in _FUNCTIONS and dtype == "float32":
                 return f"{_FUNCTIONS[intrinsic]}({', '.join(self.bare(arg) for arg in args[1:])})"
             name = f"llvm.{intrinsic}"
-        if name == "call_pure_extern":  # what TVM lowers float functions to
+        if name in ("call_pure_extern", "call_extern"):  # the first is what TVM lowers float functions to
             name = str(args.pop(0).value)
-            if name in _MATH.values():
+            if name in _MATH.values() or name in PREAMBLE:
                 return f"{name}({', '.join(self.bare(arg) for arg in args)})"
         if e.op.name in _MATH and dtype == "float32":
             return f"{_MATH[e.op.name]}({', '.join(self.bare(arg) for arg in args)})"
@@ -160,14 +232,13 @@ class _Printer:
             for item in s.seq:
                 self.stmt(item)
         elif isinstance(s, tirx.AllocBuffer):
-            size = math.prod(int(dim) for dim in s.buffer.ty.shape)
-            self.emit(f"{c_type(str(s.buffer.ty.dtype))} {self.name(s.buffer)}[{size}];")
+            self._allocate(s.buffer)
         elif isinstance(s, tirx.DeclBuffer):
             used = set(self.used)
             self.names[s.buffer] = self.expr(s.data)
             self.used = used  # a declaration is no use
         elif isinstance(s, tirx.BufferStore):
-            self.emit(f"{self.name(s.buffer)}[{self.bare(s.indices[0])}] = {self.bare(s.value)};")
+            self._store(s)
         elif isinstance(s, tirx.Bind):
             value = self.bare(s.value)
             if isinstance(s.var.ty, tvm.ir.PointerType):
@@ -186,11 +257,56 @@ class _Printer:
         else:
             raise InternalError(f"{self.function}: the statement {type(s).__name__} has no form in C")
 
+    def _allocate(self, buffer) -> None:
+        """Declare a local buffer; one of a single element, whose address is not taken, is a plain variable."""
+        size = math.prod(int(dim) for dim in buffer.ty.shape)
+        kind, name = c_type(str(buffer.ty.dtype)), self.name(buffer)  # buffers that share its memory will have its name
+        if size == 1 and buffer not in self.addressed:
+            self.variables[name] = _Variable(kind, name, len(self.lines))
+            self.emit("")
+        else:
+            self.emit(f"{kind} {name}[{size}];")
+
+    def _store(self, s) -> None:
+        variable = self.variables.get(self.names.get(s.buffer))
+        if variable is None:
+            value = self.bare(s.value)
+            self.emit(f"{self.name(s.buffer)}[{self.bare(s.indices[0])}] = {value};")
+            return
+        before = {name: other.reads for name, other in self.variables.items()}
+        value = self.bare(s.value)
+        read = {name: other.reads - before[name] for name, other in self.variables.items() if other.reads != before[name]}
+        variable.assign(self.blocks, len(self.lines), read)
+        self.emit(f"{variable.name} = {value};")
+
+    def text(self) -> list[str]:
+        """Return the lines, variables declared, and without those that nothing reads."""
+        idle = [variable for variable in self.variables.values() if not variable.reads]
+        while idle:
+            variable = idle.pop()
+            for line, read in variable.values:
+                self.lines[line] = ""
+                for name, count in read.items():
+                    self.variables[name].reads -= count
+                    if not self.variables[name].reads:
+                        idle.append(self.variables[name])
+            variable.values.clear()
+        for variable in self.variables.values():
+            variable.declare(self.lines)
+        return [line for line in self.lines if line.strip()]
+
     def _block(self, head: str, body) -> None:
         self.emit(f"{head} {{")
+        self._inside(body)
+
+    def _inside(self, body) -> None:
+        """Print the statements of a block."""
+        self.opened += 1
+        outside, self.blocks = self.blocks, (*self.blocks, self.opened)
         self.depth += 1
         self.stmt(body)
         self.depth -= 1
+        self.blocks = outside
 
     def _loop(self, s: tirx.For) -> None:
         start, extent = s.min, s.extent
@@ -203,9 +319,7 @@ class _Printer:
         self._block(f"if ({self.bare(s.condition)})", s.then_case)
         if s.else_case is not None:
             self.emit("} else {")
-            self.depth += 1
-            self.stmt(s.else_case)
-            self.depth -= 1
+            self._inside(s.else_case)
         self.emit("}")
 
 
@@ -229,7 +343,7 @@ def print_function(kernel: LoweredKernel, function: str, reads: int) -> str:
         It holds a vector or a node that the lowering should have replaced.
     """
     func = kernel.module[kernel.symbol]
-    printer = _Printer(function)
+    printer = _Printer(function, func.body)
     parameters: list[str] = []
     for position, param in enumerate(func.params):
         const = "const " if position < reads else ""
@@ -240,4 +354,5 @@ def print_function(kernel: LoweredKernel, function: str, reads: int) -> str:
     printer.used.clear()
     printer.stmt(func.body)
     unused = [f"    (void){name};" for name in names if name not in printer.used]
-    return "\n".join([f"static void {function}({', '.join(parameters) or 'void'})", "{", *printer.lines, *unused, "}"])
+    lines = printer.text()
+    return "\n".join([f"KERNEL void {function}({', '.join(parameters) or 'void'})", "{", *lines, *unused, "}"])

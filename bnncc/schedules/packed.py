@@ -13,6 +13,7 @@ from bnncc.schedules.formulations.sliced import sliced
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.neon.popcount import popcount_tree
+from bnncc.schedules.scalar.choose import sliced_kernel
 from bnncc.schedules.scalar.tree import tree
 from bnncc.schedules.statements import const, simplify, spread
 from bnncc.schedules.windows import packed_depthwise_conv2d
@@ -31,6 +32,8 @@ def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
 def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border) -> Kernel:
     """Write the kernel; ``word_at(place, plane, group, kh, kw, k)`` is word k of a group of the input."""
     x, w = anchor.args[:2]
+    if builder.variant.is_scalar and (kernel := sliced_kernel(builder, anchor, shape)) is not None:
+        return kernel
     chosen = choose_formulation(builder, shape)
     c = chosen.contraction
     size = c.tap_count * c.lanes * c.group_vectors * c.groups

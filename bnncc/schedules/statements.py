@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tvm import sym, tirx
-from tvm.ir import PointerType, PrimType
 
 __all__ = ["Statements", "const", "spread", "simplify"]
 
@@ -71,11 +70,16 @@ class Statements:
 
     def part(self, buffer, index, size: int, name: str):
         """Return the elements of `buffer` from `index` on as a buffer of their own: what is added to the pointer once need not be added at each access."""
-        pointer = tirx.Var(f"{name}{next(self._serial)}", PointerType(PrimType(str(buffer.ty.dtype))))
-        self._blocks[-1].append(tirx.Bind(pointer, tirx.address_of(self.load(buffer, index))))
-        part = tirx.decl_buffer((size,), str(buffer.ty.dtype), f"{name}{next(self._serial)}", data=pointer)
+        start = tirx.address_of(self.load(buffer, index))
+        pointer = tirx.Var(f"{name}{next(self._serial)}", start.ty)
+        self._blocks[-1].append(tirx.Bind(pointer, start))
+        part = tirx.decl_buffer((size,), str(buffer.ty.dtype), f"{name}{next(self._serial)}", data=pointer, scope=start.ty.storage_scope or "global")
         self._blocks[-1].append(tirx.DeclBuffer(part, data=pointer))
         return part
+
+    def run(self, call) -> None:
+        """Evaluate a call for what it does."""
+        self._blocks[-1].append(tirx.Evaluate(call))
 
     def prefetch(self, buffer, index) -> None:
         """Ask for the cache line of an element of `buffer`."""

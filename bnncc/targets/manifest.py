@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from bnncc.errors import InternalError
 
-__all__ = ["Variant", "Target"]
+__all__ = ["OPTIMIZE_FOR", "Variant", "Target"]
+
+OPTIMIZE_FOR = ("speed", "flash", "ram")
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,15 @@ class Variant:
         What the processor must have, as the names that the generated check knows.
     instructions : frozenset of str
         Those that a schedule is chosen by and LLVM does not find by itself: ``pshufb`` and ``pmaddwd`` of x86, its ``vpopcnt`` and ``vpternlog`` on
-        512 bits; ``cnt`` (popcount of bytes) and ``bsl`` (bitwise select) of NEON.
+        512 bits; ``cnt`` (popcount of bytes) and ``bsl`` (bitwise select) of NEON; ``scaled-index``, loads from an index times 4.
     c_options : tuple of str
         Options of GCC for this processor; only where the output is C, the TVM target's kind is ``c`` then.
     epilogue_registers : int
         Vector registers of 32-bit elements that an epilogue evaluates side by side: where bits are gathered by summing bytes, more of them share a sum.
+    optimize_for : str
+        One of `OPTIMIZE_FOR`: what kernels are chosen for where the choice is between speed and memory, which it is without vectors.
+    cycle_model : str
+        Which of the models of ``boards/count.c`` is nearest to this core, ``m0`` or ``m4``; empty where none is near.
     """
 
     name: str
@@ -45,6 +51,8 @@ class Variant:
     instructions: frozenset[str] = frozenset()
     c_options: tuple[str, ...] = ()
     epilogue_registers: int = 1
+    optimize_for: str = "speed"
+    cycle_model: str = ""
 
     def __post_init__(self):
         if not self.name.isidentifier():
@@ -53,6 +61,8 @@ class Variant:
             raise InternalError(f"variant {self.name}: word of {self.word_bits} bits")
         if self.vector_bits % self.word_bits:
             raise InternalError(f"variant {self.name}: {self.vector_bits} bits hold no whole number of words")
+        if self.optimize_for not in OPTIMIZE_FOR:
+            raise InternalError(f"variant {self.name}: kernels for {self.optimize_for!r}")
         if not {"kind", "mtriple"} <= set(self.tvm_target):
             raise InternalError(f"variant {self.name}: the TVM target needs kind and mtriple")
 

@@ -55,7 +55,7 @@ class CompiledGroup:
     def __init__(self, function: relax.Function, folder: Path, variant: Variant | None = None):
         variant = variant or native_variant()
         self.kernel: Kernel = build_kernel(function, variant)
-        self.outputs = _output_types(function)
+        self.outputs = output_types(function)
         target = tvm.target.Target(variant.tvm_target)
         lowered = lower_tir.lower_kernel(self.kernel.func, "kernel", target)
         self.parallel = lowered.parallel
@@ -126,7 +126,7 @@ def _at(pointer, size: int) -> np.ndarray:
     return np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
 
 
-def _output_types(function: relax.Function):
+def output_types(function: relax.Function):
     types = function.ret_ty.fields if isinstance(function.ret_ty, tvm.ir.TupleType) else [function.ret_ty]
     return [(tuple(int(d) for d in ty.shape.values), str(ty.dtype)) for ty in types]
 

@@ -16,19 +16,13 @@ from tvm import tirx
 
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, tile_stride
+from bnncc.schedules.scalar.counters import WORD, full_adder
 from bnncc.schedules.statements import Statements, const
 
 __all__ = ["tree"]
 
 _CHUNK = 8
-_WORD = "uint32"
 
-
-def _full_adder(body: Statements, a, b, c) -> tuple:
-    """Return sum and carry; where a and b are equal the carry is b, else c."""
-    ab, bc = body.bind(tirx.bitwise_xor(a, b), "u"), body.bind(tirx.bitwise_xor(b, c), "v")
-    carry = tirx.bitwise_xor(tirx.bitwise_and(bc, tirx.bitwise_not(ab)), c)
-    return body.bind(tirx.bitwise_xor(ab, c), "s"), body.bind(carry, "m")
 
 
 def _join(body: Statements, words: list, planes: list) -> object:
@@ -36,7 +30,7 @@ def _join(body: Statements, words: list, planes: list) -> object:
     for i, plane in enumerate(planes):
         carries = []
         for a, b in zip(words[::2], words[1::2], strict=True):
-            plane, carry = _full_adder(body, a, b, plane)
+            plane, carry = full_adder(body, a, b, plane)
             carries.append(carry)
         planes[i], words = plane, carries
     (left,) = words
@@ -50,12 +44,12 @@ def _count(body: Statements, c: Contraction, queue, weights, base):
     def differ(at):
         return tirx.bitwise_xor(body.load(queue, at), body.load(weights, base + at))
 
-    total = body.local(_WORD, 1, "total")
-    body.store(total, 0, const(0, _WORD))
+    total = body.local(WORD, 1, "total")
+    body.store(total, 0, const(0, WORD))
     if chunks:
-        kept = [body.local(_WORD, 1, name) for name in ("ones", "twos", "fours")]
+        kept = [body.local(WORD, 1, name) for name in ("ones", "twos", "fours")]
         for plane in kept:
-            body.store(plane, 0, const(0, _WORD))
+            body.store(plane, 0, const(0, WORD))
         with body.loop(chunks, "chunk") as chunk:
             planes = [body.load(plane, 0) for plane in kept]
             words = [body.bind(differ(chunk * _CHUNK + i), "x") for i in range(_CHUNK)]
@@ -63,9 +57,9 @@ def _count(body: Statements, c: Contraction, queue, weights, base):
             for plane, value in zip(kept, planes, strict=True):
                 body.store(plane, 0, value)
             body.store(total, 0, body.load(total, 0) + tirx.popcount(eights))
-        value = tirx.shift_left(body.load(total, 0), tirx.const(3, _WORD))
+        value = tirx.shift_left(body.load(total, 0), tirx.const(3, WORD))
         for i, plane in enumerate(kept):
-            value = value + tirx.shift_left(tirx.popcount(body.load(plane, 0)), tirx.const(i, _WORD))
+            value = value + tirx.shift_left(tirx.popcount(body.load(plane, 0)), tirx.const(i, WORD))
         body.store(total, 0, value)
     if rest:
         with body.loop(rest, "rest") as i:
@@ -83,9 +77,9 @@ def _fill(body: Statements, c: Contraction, shape: TileShape, weights, tile, loa
                 with body.loop(c.group_outputs, "o") as o:
                     body.store(tile, first + o, const(0, "int32"))
             with body.loop(c.planes, "plane") as plane:
-                queue = body.local(_WORD, c.tap_count, "queue")
+                queue = body.local(WORD, c.tap_count, "queue")
                 with body.loop(kh, "kh") as i, body.loop(kw, "kw") as j, body.loop(c.depth, "k") as k:
-                    body.store(queue, (i * kw + j) * c.depth + k, tirx.Cast(_WORD, load_x(row, pixel, plane, g, i, j, k)))
+                    body.store(queue, (i * kw + j) * c.depth + k, tirx.Cast(WORD, load_x(row, pixel, plane, g, i, j, k)))
                 with body.loop(c.group_outputs, "o") as o:
                     count = _count(body, c, queue, weights, (g * c.group_outputs + o) * c.tap_count)
                     body.store(tile, first + o, count if once else count + body.load(tile, first + o))
@@ -99,8 +93,8 @@ def tree(shape: BinaryShape) -> Formulation:
         taps=shape.taps,
         depth=shape.words,
         lanes=1,
-        acc_dtype=_WORD,
-        weight_dtype=_WORD,
+        acc_dtype=WORD,
+        weight_dtype=WORD,
         tile_dtype="int32",
         vectors=1,
         step=lambda acc, x, w: acc + tirx.popcount(tirx.bitwise_xor(x, w)),

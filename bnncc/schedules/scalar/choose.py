@@ -1,0 +1,68 @@
+"""Which formulation a binary layer of a processor without vectors gets, by what the user asks for and what each costs.
+
+=======  ==================================================================================================================
+speed    sliced with lanes of pixels or of channels, or the tree: what takes the fewest instructions
+flash    lanes of pixels with cases as nibbles (2 bits a weight), or the tree (1 bit): what takes the fewest instructions
+ram      the tree: no tables, neither in RAM nor in flash
+=======  ==================================================================================================================
+
+Costs are instructions of Thumb-2, as counted under QEMU; those of other processors are larger in nearly the same proportion.
+"""
+
+from __future__ import annotations
+
+from bnncc.schedules.builder import Builder
+from bnncc.schedules.formulations.formulation import BinaryShape
+from bnncc.schedules.group import Tensor
+from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.scalar.majority import row_count
+from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks
+from bnncc.schedules.scalar.sliced_pixels import sliced_pixels
+from bnncc.schedules.scalar.threshold import find_threshold
+
+__all__ = ["sliced_kernel"]
+
+_ROW = 7.3  # of a table: load the case, load the word, a full adder
+_NIBBLE_ROW = 8.4
+_MADE_ROW = 17.0
+_TRANSPOSITION = 560
+_TREE_WORD = 9.7
+_TREE_OUTPUT = 40  # back-transform, threshold, bit
+_OUTPUT = 60  # start of the counters and answer
+
+_MOST_COUNT_BYTES = 16 * 1024
+_MOST_INPUTS = 1 << 16
+
+
+def sliced_kernel(builder: Builder, anchor: Tensor, shape: BinaryShape) -> Kernel | None:
+    """Return the kernel of a convolution or dense layer where a sliced one is to be taken, else None."""
+    wanted = builder.variant.optimize_for
+    if wanted == "ram" or not builder.variant.is_source or not isinstance(shape.planes, int) or shape.planes != 1 or anchor.args[0] not in builder.buffers:
+        return None
+    inputs = shape.inputs * shape.taps[0] * shape.taps[1]
+    if inputs >= _MOST_INPUTS:
+        return None
+    outputs = anchor.size
+    found = [(outputs * (shape.words * shape.taps[0] * shape.taps[1] * _TREE_WORD + _TREE_OUTPUT), None)]
+    if len(anchor.shape) == 4:
+        found += _with_pixels(builder, anchor, shape, wanted == "flash")
+    cost, make = min(found, key=lambda pair: pair[0])
+    return make and make()
+
+
+def _with_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, nibbles: bool) -> list:
+    """Return cost and maker of the kernel with lanes of pixels."""
+    _, height, breadth, channels = anchor.shape
+    sx, dx = int(anchor.attrs.strides[1]), int(anchor.attrs.dilation[1])
+    blocks = PixelBlocks.of(height, breadth, (shape.taps[1] - 1) * dx // sx)
+    threshold = find_threshold(builder, anchor, shape.inputs * shape.taps[0] * shape.taps[1])
+    if blocks is None or (threshold is None and LANES * 2 * channels > _MOST_COUNT_BYTES):
+        return []
+    rows = row_count(shape.taps[0] * shape.taps[1]) * shape.inputs + row_count(shape.inputs)
+    table = shape.groups * (rows * _MADE_ROW + shape.inputs * shape.taps[0] * shape.taps[1] * (2 * blocks.rows - 1))
+    phases = min(sx, shape.taps[1])
+    reading = blocks.rows * int(anchor.attrs.strides[0]) * phases * shape.groups * shape.words * _TRANSPOSITION
+    writing = -(-channels // LANES) * _TRANSPOSITION if threshold else channels * (_TRANSPOSITION / 2 + LANES * _TREE_OUTPUT)
+    block = reading + table + channels * (rows * (_NIBBLE_ROW if nibbles else _ROW) + _OUTPUT) + writing
+    cost = anchor.shape[0] * blocks.down * blocks.across * block
+    return [(cost, lambda: sliced_pixels(builder, anchor, shape, blocks, threshold, nibbles))]

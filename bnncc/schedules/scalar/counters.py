@@ -1,0 +1,132 @@
+"""Vertical counters in words of 32 lanes: the word of level i holds bit i of every lane's count, and full adders of 5 operations join three words of a level.
+
+Words are added one by one, so that few of them are alive at a time: a Cortex-M has 13 registers, of Thumb-1's instructions most reach 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+
+from bnncc.schedules.statements import Statements, const
+
+__all__ = ["Counter", "WORD", "add_rows", "chunk_of", "full_adder", "mask"]
+
+WORD = "uint32"
+
+_STRAIGHT = 40
+"""Rows that are added without a loop, at most."""
+
+
+def full_adder(body: Statements, a, b, c) -> tuple:
+    """Return sum and carry; where a and b are equal the carry is b, else c."""
+    ab, bc = body.bind(tirx.bitwise_xor(a, b), "u"), body.bind(tirx.bitwise_xor(b, c), "v")
+    carry = tirx.bitwise_xor(tirx.bitwise_and(bc, tirx.bitwise_not(ab)), c)
+    return body.bind(tirx.bitwise_xor(ab, c), "s"), body.bind(carry, "m")
+
+
+def mask(word, bit: int):
+    """Return a word of ones where a bit of `word` is 1, else of zeros; an arithmetic shift, which compilers keep (one instruction of Thumb-2)."""
+    top = tirx.Cast("int32", tirx.shift_left(word, tirx.const(31 - bit, WORD)))
+    return tirx.Cast(WORD, tirx.shift_right(top, tirx.const(31, "int32")))
+
+
+class Counter:
+    """Words waiting to be added, at most two a level.
+
+    Parameters
+    ----------
+    body : Statements
+    levels : dict of int to list
+        What waits already.
+    """
+
+    def __init__(self, body: Statements, levels: dict[int, list] | None = None):
+        self.body = body
+        self.levels = {level: list(words) for level, words in (levels or {}).items()}
+
+    def add(self, word, level: int = 0) -> None:
+        """Add a word of weight ``2 ** level``."""
+        waiting = self.levels.setdefault(level, [])
+        waiting.append(word)
+        if len(waiting) == 3:
+            kept, carry = full_adder(self.body, *waiting)
+            self.levels[level] = [kept]
+            self.add(carry, level + 1)
+
+    def carry_out(self, top: int):
+        """Return where the count reaches ``2 ** top``; it must stay below twice that."""
+        for level in range(top):
+            words = self.levels.pop(level, [])
+            if len(words) == 2:
+                self.add(self.body.bind(tirx.bitwise_and(*words), "m"), level + 1)
+        (first, *rest) = self.levels.get(top, [const(0, WORD)])
+        for word in rest:
+            first = tirx.bitwise_or(first, word)
+        return first
+
+    def planes(self, count: int) -> list:
+        """Return `count` words, plane by plane of the binary number."""
+        planes = []
+        for level in range(count):
+            words = self.levels.pop(level, [])
+            if len(words) == 2:
+                a, b = words
+                words = [self.body.bind(tirx.bitwise_xor(a, b), "s")]
+                if level + 1 < count:
+                    self.add(self.body.bind(tirx.bitwise_and(a, b), "m"), level + 1)
+            planes.append(words[0] if words else const(0, WORD))
+        return planes
+
+
+def chunk_of(rows: int) -> int:
+    """Return how many of `rows` rows a turn of their loop adds: a longer one carries out less, but one more plane is kept in a register."""
+    return 32 if rows >= 256 else 16
+
+
+def add_rows(counter: Counter, rows: int, look: Callable, chunk: int, slot: Callable | None = None, level: int = 0) -> None:
+    """Add `rows` words of weight ``2 ** level``, in a loop over chunks where they are many.
+
+    Parameters
+    ----------
+    counter : Counter
+        Holds at most one word in each of the first levels.
+    look : callable
+        ``look(chunk)`` is called where a chunk (an int or an expression) begins, and returns a function of the place in it (an int) that gives the word there.
+    chunk : int
+        Rows of one turn, a power of two: one word is carried out of a turn, and kept in a buffer until all are done.
+    slot : callable, optional
+        ``slot(chunk)``: (buffer, index) where the word carried out of a chunk is kept. A place beside the chunk's rows needs no pointer of its own.
+    """
+    body = counter.body
+    whole, rest = divmod(rows, chunk)
+    if rows <= _STRAIGHT:
+        for first in range(0, rows, chunk):
+            word = look(first // chunk)
+            for place in range(min(chunk, rows - first)):
+                counter.add(body.bind(word(place), "w"), level)
+        return
+    inner = range(level, level + chunk.bit_length() - 1)
+    kept = {i: body.local(WORD, 1, "plane") for i in inner}
+    if slot is None:
+        carried = body.local(WORD, whole, "carried")
+        slot = lambda at: (carried, at)  # noqa: E731
+    for i, buffer in kept.items():
+        (*waiting,) = counter.levels.pop(i, [])
+        body.store(buffer, 0, waiting.pop() if waiting else const(0, WORD))
+        counter.levels[i] = waiting
+    with body.loop(whole, "chunk") as at:
+        turn, word = Counter(body, {i: [body.load(buffer, 0)] for i, buffer in kept.items()}), look(at)
+        for place in range(chunk):
+            turn.add(body.bind(word(place), "w"), level)
+        for i, buffer in kept.items():
+            body.store(buffer, 0, turn.levels[i][0])
+        body.store(*slot(at), turn.levels[inner.stop][0])
+    for i, buffer in kept.items():
+        counter.add(body.load(buffer, 0), i)
+    if rest:
+        word = look(whole)
+        for place in range(rest):
+            counter.add(body.bind(word(place), "w"), level)
+    add_rows(counter, whole, lambda at: lambda place: body.load(*slot(at * chunk + place)), chunk, None, inner.stop)

@@ -1,0 +1,93 @@
+"""Majority tables: how the inputs of a dot product are taken in triples, at compile time for the weights and at run time for the activations.
+
+Of three inputs x and weights w the number of differing bits is ``s + 2 m``: s the exclusive or of all six bits, m the majority of the three differences. m has
+8 cases by the bits of one operand; a row of 8 words holds them for 32 lanes. The bits s are the inputs of the next level, so that n inputs need n / 2 rows, each of
+weight 2, and leave one bit of weight 1::
+
+    [x0 x1 x2] [x3 x4 x5] ...  ->  [s0 s1 s2] ...  ->  ...  ->  one bit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from tvm import tirx
+
+from bnncc.schedules.scalar.counters import WORD
+from bnncc.schedules.statements import Statements, const
+
+__all__ = ["CASES", "cases_of", "reduce_triples", "row_count", "row_words", "store_row"]
+
+CASES = 8
+"""Words of a row."""
+
+
+def reduce_triples(items: Sequence, combine: Callable):
+    """Reduce items to one, level by level: ``combine(group)`` of three or two neighbours gives an item of the next level."""
+    while len(items) > 1:
+        groups = [items[i : i + 3] for i in range(0, len(items), 3)]
+        items = [combine(group) if len(group) > 1 else group[0] for group in groups]
+    return items[0]
+
+
+def row_count(inputs: int) -> int:
+    """Return how many rows `inputs` inputs take."""
+    rows = []
+    reduce_triples(range(inputs), lambda group: rows.append(group) or 0)
+    return len(rows)
+
+
+def cases_of(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cases of channels of inputs, those of one channel together, then those of the bits that are left of all channels.
+
+    Parameters
+    ----------
+    bits : ndarray, uint8, shape (outputs, channels, taps)
+
+    Returns
+    -------
+    cases : ndarray, uint8, shape (outputs, rows)
+        0 to 7: bit i is that of input i of the triple.
+    parity : ndarray, uint8, shape (outputs,)
+        The bit that is left.
+    """
+    rows = []
+
+    def combine(group):
+        rows.append(sum(bit << i for i, bit in enumerate(group)))
+        parity = group[0]
+        for bit in group[1:]:
+            parity = parity ^ bit
+        return parity
+
+    left = [reduce_triples(list(np.moveaxis(bits[:, channel], -1, 0)), combine) for channel in range(bits.shape[1])]
+    parity = reduce_triples(left, combine)
+    return np.stack(rows, axis=1) if rows else np.zeros((len(bits), 0), np.uint8), parity
+
+
+def row_words(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Return the rows of weights: majorities of bits of shape (rows, 32 lanes) in all 8 cases, uint32 of shape (rows, 8)."""
+    words = []
+    for case in range(CASES):
+        x, y, z = a ^ (case & 1), b ^ (case >> 1 & 1), c ^ (case >> 2)
+        majority = np.packbits(x & y | x & z | y & z, axis=-1, bitorder="little")
+        words.append(np.ascontiguousarray(majority).view("<u4")[:, 0])
+    return np.stack(words, axis=1)
+
+
+def store_row(body: Statements, table, at, group: Sequence):
+    """Write the row of two or three words of activations and return their exclusive or; cases that differ in all three bits are complements."""
+    a, b, c = (*group, const(0, WORD)) if len(group) == 2 else group
+    u, v = body.bind(tirx.bitwise_xor(a, b), "u"), body.bind(tirx.bitwise_xor(b, c), "v")
+    halves = (
+        (tirx.bitwise_and(u, v), 0, 7),
+        (tirx.bitwise_and(v, tirx.bitwise_not(u)), 1, 6),
+        (tirx.bitwise_or(u, v), 2, 5),
+        (tirx.bitwise_and(u, tirx.bitwise_not(v)), 4, 3),
+    )
+    for differs, case, opposite in halves:
+        word = body.bind(tirx.bitwise_xor(differs, b), "row")
+        body.store(table, at + case, word)
+        body.store(table, at + opposite, tirx.bitwise_not(word))
+    return tirx.bitwise_xor(u, c)

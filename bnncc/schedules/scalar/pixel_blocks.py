@@ -1,0 +1,49 @@
+"""How the pixels of an image fill the lanes of a word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+
+__all__ = ["LANES", "PixelBlocks", "first_of"]
+
+LANES = 32
+
+
+@dataclass(frozen=True)
+class PixelBlocks:
+    """How output pixels fill the lanes: `rows` rows of `width` pixels; what is left at an edge is covered by a block that overlaps the one before.
+
+    Parameters
+    ----------
+    height, breadth : int
+        Of the output.
+    rows, width : int
+    """
+
+    height: int
+    breadth: int
+    rows: int
+    width: int
+
+    @property
+    def down(self) -> int:
+        """Blocks from top to bottom."""
+        return -(-self.height // self.rows)
+
+    @property
+    def across(self) -> int:
+        """Blocks from left to right."""
+        return -(-self.breadth // self.width)
+
+    @classmethod
+    def of(cls, height: int, breadth: int, reach: int) -> PixelBlocks | None:
+        """Return the blocks that are fewest, where the taps reach over `reach` lanes; None where they reach too far."""
+        found = [cls(height, breadth, min(height, LANES // width), width) for width in range(1, min(breadth, LANES - reach) + 1)]
+        return min(found, key=lambda blocks: (blocks.down * blocks.across, blocks.rows), default=None)
+
+
+def first_of(block, size: int, whole: int):
+    """Return where a block of an axis starts: the last one ends where the axis does."""
+    return block * size if whole % size == 0 else tirx.min(block * size, whole - size)

@@ -1,0 +1,140 @@
+"""The table of a block of pixels: rows of the input as bit planes, and the majorities of their triples."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from tvm import tirx
+
+from bnncc.errors import InternalError
+from bnncc.schedules.builder import Builder
+from bnncc.schedules.formulations.formulation import BinaryShape
+from bnncc.schedules.group import Tensor, linear_index
+from bnncc.schedules.scalar.counters import WORD, chunk_of
+from bnncc.schedules.scalar.majority import CASES, reduce_triples, row_count, store_row
+from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
+from bnncc.schedules.scalar.words import transpose
+from bnncc.schedules.statements import simplify
+
+__all__ = ["PixelTable"]
+
+
+class PixelTable:
+    """Writes what makes the table of a convolution.
+
+    Parameters
+    ----------
+    builder : Builder
+    anchor : Tensor
+        ``bnn.packed_conv2d``.
+    shape : BinaryShape
+    blocks : PixelBlocks
+
+    Attributes
+    ----------
+    rows : int
+        Of the table.
+    chunk : int
+        Rows that are added in a turn; behind them stands a word for what is carried out.
+    buffer : Buffer
+    """
+
+    def __init__(self, builder: Builder, anchor: Tensor, shape: BinaryShape, blocks: PixelBlocks):
+        self.builder, self.body, self.shape, self.blocks = builder, builder.body, shape, blocks
+        self.x = anchor.args[0]
+        (self.sy, self.sx), (self.dy, self.dx) = (tuple(int(v) for v in pair) for pair in (anchor.attrs.strides, anchor.attrs.dilation))
+        self.kh, self.kw = shape.taps
+        self.rows = row_count(self.kh * self.kw) * shape.inputs + row_count(shape.inputs)
+        self.chunk = chunk_of(self.rows)
+        self.phases = sorted({j * self.dx % self.sx for j in range(self.kw)})
+        self.span = (blocks.rows - 1) * self.sy + (self.kh - 1) * self.dy + 1
+        self.planes = shape.groups * shape.words * LANES
+        self.buffer = self.body.local(WORD, self.place(self.rows) + 1, "table")
+        self.left = self.body.local(WORD, shape.inputs, "left")
+        self.ring = self.body.local(WORD, self.span * len(self.phases) * self.planes, "ring")
+
+    def place(self, row):
+        """Return where a row of the table stands."""
+        return row * CASES + row // self.chunk
+
+    def slot(self, chunk) -> tuple:
+        """Return where the word carried out of a chunk is kept."""
+        return self.buffer, (chunk + 1) * (self.chunk * CASES + 1) - 1
+
+    def read_rows(self, n, by, y0, x0) -> None:
+        """Bring the rows of the input that a block needs, and the block above did not, into the ring of bit planes."""
+        body, blocks = self.body, self.blocks
+        end = y0 * self.sy + self.span
+        done = tirx.Select(by > 0, first_of(by - 1, blocks.rows, blocks.height) * self.sy + self.span, 0) if blocks.down > 1 else 0
+        _, height, breadth, words = self.x.shape
+        reach = max(j * self.dx // self.sx for j in range(self.kw))
+        bits = self.shape.word_bits
+        with body.loop(end - done, "row", start=done) as row:
+            for number, phase in enumerate(self.phases):
+                # lanes beyond the image are in no tap of a stored pixel
+                lanes = min(blocks.width + reach, -(-(breadth - phase) // self.sx)) if blocks.across == 1 else blocks.width + reach
+                with body.loop(words, "word") as word:
+                    at = linear_index(self.x.shape, (n, row, x0 * self.sx + phase, word))
+                    to = ((row % self.span) * len(self.phases) + number) * self.planes + word * LANES
+                    source, step = (self.builder.buffers[self.x], at), self.sx * words
+                    if bits < 32:
+                        wide = body.local(WORD, lanes, "wide")
+                        with body.loop(lanes, "lane") as lane:
+                            body.store(wide, lane, tirx.Cast(WORD, body.load(self.builder.buffers[self.x], at + lane * step)))
+                        source, step = (wide, 0), 1
+                    transpose(body, source, step, lanes, (self.ring, to), 1)
+
+    def make(self, g, y0):
+        """Write the table of a block; return the bit that is left."""
+        body, shape, blocks = self.body, self.shape, self.blocks
+        offsets = sorted({r * self.sy + i * self.dy for r in range(blocks.rows) for i in range(self.kh)})
+        base = {o: self._kept((y0 * self.sy + o) % self.span * (len(self.phases) * self.planes) + g * (shape.words * LANES)) for o in offsets}
+        per_channel = row_count(self.kh * self.kw)
+        with body.loop(shape.inputs, "c") as c:
+            plane = c if shape.word_bits == 32 else c // shape.word_bits * LANES + c % shape.word_bits
+            read = functools.cache(lambda o, p, plane=plane: body.bind(body.load(self.ring, base[o] + p * self.planes + plane), "in"))
+            # a tap is made where its row is: all at once they would not fit the registers
+            taps = [functools.partial(self._tap, read, i, j) for i in range(self.kh) for j in range(self.kw)]
+            number = iter(range(per_channel))
+
+            def row(group, c=c, number=number):
+                return self._row(c * per_channel + next(number), [item() if isinstance(item, functools.partial) else item for item in group])
+
+            left = reduce_triples(taps, row)
+            body.store(self.left, c, left() if isinstance(left, functools.partial) else left)
+        at, count = shape.inputs * per_channel, shape.inputs
+        while count > 1:
+            whole, rest = divmod(count, 3)
+            if whole:
+                with body.loop(whole, "t") as t:
+                    body.store(self.left, t, self._row(at + t, [body.bind(body.load(self.left, 3 * t + i), "x") for i in range(3)]))
+            if rest == 2:
+                body.store(self.left, whole, self._row(at + whole, [body.bind(body.load(self.left, 3 * whole + i), "x") for i in range(2)]))
+            elif rest:
+                body.store(self.left, whole, body.load(self.left, 3 * whole))
+            at, count = at + whole + (rest == 2), whole + (rest > 0)
+        if at != self.rows:
+            raise InternalError(f"a table of {self.rows} rows was written to row {at}")
+        return body.bind(body.load(self.left, 0), "parity")
+
+    def _kept(self, index):
+        """Return an index, computed here where it is not known."""
+        return index if isinstance(index, int) else self.body.bind(index, "at")
+
+    def _row(self, row, group):
+        return self.body.bind(store_row(self.body, self.buffer, simplify(self.place(row)), group), "sum")
+
+    def _tap(self, read: Callable, i: int, j: int):
+        """Return the input of a tap for the pixels of all rows of a block."""
+        blocks = self.blocks
+        shift, phase = j * self.dx // self.sx, self.phases.index(j * self.dx % self.sx)
+        total = None
+        for r in range(blocks.rows):
+            word = read(r * self.sy + i * self.dy, phase)
+            word = tirx.shift_right(word, tirx.const(shift, WORD)) if shift else word
+            if r < blocks.rows - 1:
+                word = tirx.bitwise_and(word, tirx.const((1 << blocks.width) - 1, WORD))
+            word = tirx.shift_left(word, tirx.const(r * blocks.width, WORD)) if r else word
+            total = word if total is None else tirx.bitwise_or(total, word)
+        return self.body.bind(total, "tap")

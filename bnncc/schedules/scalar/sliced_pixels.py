@@ -1,0 +1,284 @@
+"""Sliced formulation for early convolutions: lanes are output pixels, the majority tables come from the activations.
+
+A block of 32 output pixels (rows of it, or a part of a row) shares one table, made once for all output channels; the cases come from the weights, at compile time::
+
+    for every block of pixels:
+        new rows of the input -> bit planes [row][channel], by transposition of 32 x 32 bits
+        table: for every channel the triples of its taps, then triples of what they leave, then of what these leave, ...
+        for every output channel:  planes += table[row][case]      a row for every two inputs, 7 instructions of Thumb-2
+        32 channels -> words of the pixels, by transposition
+
+A threshold is preloaded into the counters (`threshold`), and the carry out of the top plane is the bit; before any other epilogue the planes are transposed to
+counts. The cases take a byte for two weights, or as nibbles half of that, for one more instruction a row.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from tvm import tirx
+
+from bnncc.schedules.builder import Builder
+from bnncc.schedules.formulations.formulation import BinaryShape
+from bnncc.schedules.group import Tensor, linear_index
+from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.scalar.counters import WORD, Counter, add_rows, mask
+from bnncc.schedules.scalar.majority import CASES, cases_of
+from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
+from bnncc.schedules.scalar.pixel_table import PixelTable
+from bnncc.schedules.scalar.threshold import Threshold, start_at, start_of
+from bnncc.schedules.scalar.words import peek, transpose
+from bnncc.schedules.statements import const
+
+__all__ = ["SlicedPixels", "sliced_pixels"]
+
+
+class SlicedPixels:
+    """Writes the kernel of a convolution.
+
+    Parameters
+    ----------
+    builder : Builder
+    anchor : Tensor
+        ``bnn.packed_conv2d``.
+    shape : BinaryShape
+    blocks : PixelBlocks
+    threshold : Threshold, optional
+        The group's epilogue, where it is one.
+    nibbles : bool
+        Whether cases stand two in a byte.
+    """
+
+    def __init__(self, builder: Builder, anchor: Tensor, shape: BinaryShape, blocks: PixelBlocks, threshold: Threshold | None, nibbles: bool):
+        self.builder, self.body, self.anchor, self.shape, self.blocks = builder, builder.body, anchor, shape, blocks
+        self.threshold, self.nibbles = threshold, nibbles
+        self.scaled = "scaled-index" in builder.variant.instructions
+        self.x, self.w = anchor.args[:2]
+        self.length = shape.inputs * shape.taps[0] * shape.taps[1]
+        self.table = PixelTable(builder, anchor, shape, blocks)
+        self.rows, self.chunk = self.table.rows, self.table.chunk
+        # a case with its row's place in a window: what one byte holds, scaled to bytes where the processor cannot scale
+        self.window = self.chunk if self.scaled else 8
+        self.stride = self.rows + 1 if not nibbles else -(-(self.rows + 1) // 8)
+
+    def write(self) -> Kernel:
+        """Write everything."""
+        body, blocks, shape = self.body, self.blocks, self.shape
+        dtype = WORD if self.nibbles else "uint8"
+        self.cases = self.builder.replace(self.w, self.w.shape[0] * self.stride, dtype, self._arrange)
+        if self.threshold is not None:
+            self._constants()
+        self._outputs()
+        with body.loop(self.anchor.shape[0], "n") as n, body.loop(blocks.across, "bx") as bx:
+            x0 = first_of(bx, blocks.width, blocks.breadth)
+            with body.loop(blocks.down, "by") as by:
+                y0 = first_of(by, blocks.rows, blocks.height)
+                self.table.read_rows(n, by, y0, x0)
+                if self.border:
+                    self._lanes_of_classes(y0, x0)
+                with body.loop(shape.groups, "g") as g:
+                    self._channels(g, y0)
+                self._write_block(n, y0, x0)
+        kind = "nibbles" if self.nibbles else "bytes"
+        return self.builder.kernel(f"sliced, lanes are {blocks.rows} x {blocks.width} pixels, cases in {kind}")
+
+    # compile time
+
+    def _arrange(self, words: np.ndarray) -> np.ndarray:
+        """Turn packed weights of shape (outputs, KH, KW, words) into cases, behind those of a channel its parity."""
+        outputs = words.shape[0]
+        octets = np.ascontiguousarray(words).view(np.uint8).reshape(outputs, self.shape.taps[0] * self.shape.taps[1], -1)
+        bits = np.unpackbits(octets, axis=-1, bitorder="little")[..., : self.shape.inputs].swapaxes(1, 2)
+        cases, parity = cases_of(bits)
+        if not self.nibbles:
+            places = np.arange(self.rows) % self.window * CASES
+            cases = (cases.astype(np.int64) + places) << (0 if self.scaled else 2)
+            return np.concatenate([cases, parity[:, None]], axis=1).astype(np.uint8).reshape(-1)
+        nibbles = np.zeros((outputs, self.stride * 8), np.uint32)
+        nibbles[:, : self.rows], nibbles[:, self.rows] = cases, parity
+        return (nibbles.reshape(outputs, -1, 8) << np.arange(0, 32, 4, dtype=np.uint32)).sum(axis=-1, dtype=np.uint32).reshape(-1)
+
+    def _constants(self) -> None:
+        """Rearrange limits and border: u, or what the counters start from where no border is added."""
+        threshold, channels = self.threshold, self.w.shape[0]
+        self.limits = None
+        if threshold.limits.constant is None:
+            if self.border:
+                relayout = lambda array: threshold.distances(array, channels).astype(np.int32)  # noqa: E731
+                self.limits = self.builder.replace(threshold.limits, channels, "int32", relayout)
+            else:
+                relayout = lambda array: start_of(threshold.distances(array, channels), self.length).astype(np.uint32)  # noqa: E731
+                self.limits = self.builder.replace(threshold.limits, channels, WORD, relayout)
+
+    @property
+    def border(self) -> tuple:
+        """Border table, classes of rows, classes of columns; nothing where there is no border."""
+        return self.anchor.args[2:]
+
+    def _channels(self, g, y0) -> None:
+        """Make the table of one group of channels and count for all its outputs."""
+        body, shape = self.body, self.shape
+        parity = self.table.make(g, y0)
+        with body.loop(shape.outputs, "o") as o:
+            self._output(g * shape.outputs + o, parity)
+
+    # one output channel
+
+    def _output(self, o, parity) -> None:
+        body = self.body
+        first = body.bind(o * self.stride, "first")
+        if self.nibbles:
+            own = tirx.shift_right(body.load(self.cases, first + self.rows // 8), tirx.const(self.rows % 8 * 4, WORD))
+        else:
+            own = tirx.Cast(WORD, body.load(self.cases, first + self.rows))
+        parity = body.bind(tirx.bitwise_xor(parity, mask(own, 0)), "parity")
+        if self.threshold is None:
+            counter = Counter(body)
+            add_rows(counter, self.rows, self._look(first), self.chunk, self.table.slot)
+            return self._store_counts(o, [parity, *counter.planes(self.length.bit_length() - 1)])
+        flipped = body.bind(self._flipped(o), "flipped")
+        start, levels = self._start(o), self.chunk.bit_length() - 1
+        counter = self.threshold.prepare(body, start, flipped, parity, levels)
+        add_rows(counter, self.rows, self._look(first), self.chunk, self.table.slot)
+        word, bit = self.threshold.layout.locate(o)
+        body.store(self.found, word * LANES + bit, self.threshold.answer(counter, start, flipped, levels))
+
+    def _look(self, first):
+        """Return ``look(chunk)(place)``: a word of the table."""
+        body = self.body
+
+        def look(chunk):
+            rows = body.part(self.table.buffer, self.table.place(chunk * self.chunk), self.chunk * CASES, "rows")
+            size = self.chunk // 8 if self.nibbles else self.chunk
+            own = body.part(self.cases, first + chunk * size, size, "own")
+            words = {}
+
+            def word(place):
+                if self.nibbles:
+                    if place // 8 not in words:
+                        words[place // 8] = body.bind(body.load(own, place // 8), "n")
+                    case = tirx.bitwise_and(tirx.shift_right(words[place // 8], tirx.const(place % 8 * 4, WORD)), tirx.const(7, WORD))
+                    return body.load(rows, place * CASES + tirx.Cast("int32", case))
+                case, window = tirx.Cast("int32", body.load(own, place)), place // self.window * self.window * CASES
+                return body.load(rows, window + case) if self.scaled else peek(body, rows, window, WORD, case)
+
+            return word
+
+        return look
+
+    def _flipped(self, o):
+        flip = self.threshold.flip
+        if flip.constant is not None:
+            return const(0 if flip.constant > 0 else 0xFFFFFFFF, WORD)
+        return tirx.Cast(WORD, self.body.load(self.builder.buffers[flip], o))
+
+    def _start(self, o) -> list[Callable]:
+        body, threshold = self.body, self.threshold
+        if self.border:
+            u = body.load(self.limits, o) if self.limits is not None else tirx.const(self._inline_distance(), "int32")
+            return self._start_with_border(o, body.bind(u, "u"))
+        if self.limits is not None:
+            word = body.bind(body.load(self.limits, o), "start")
+            return [functools.partial(mask, word, bit) for bit in range(threshold.planes)]
+        start = int(start_of(np.array(self._inline_distance()), self.length))
+        return [functools.partial(const, 0xFFFFFFFF if start >> bit & 1 else 0, WORD) for bit in range(threshold.planes)]
+
+    def _inline_distance(self) -> int:
+        return int(self.threshold.distances(np.array(self.threshold.limits.constant), 1)[0])
+
+    # a border: what it adds depends on the pixel
+
+    def _lanes_of_classes(self, y0, x0) -> None:
+        """Find the lanes of each class of rows and columns."""
+        body, blocks = self.body, self.blocks
+        table, rows, columns = self.border
+        many = table.shape[0] * table.shape[1]
+        with body.loop(many, "k") as k:
+            body.store(self.class_lanes, k, const(0, WORD))
+        with body.loop(blocks.rows, "r") as r, body.loop(blocks.width, "p") as p:
+            row, column = body.load(self.builder.buffers[rows], y0 + r), body.load(self.builder.buffers[columns], x0 + p)
+            at = body.bind(row * table.shape[1] + column, "k")
+            lane = tirx.shift_left(tirx.const(1, WORD), tirx.Cast(WORD, r * blocks.width + p))
+            body.store(self.class_lanes, at, tirx.bitwise_or(body.load(self.class_lanes, at), lane))
+
+    def _start_with_border(self, o, u) -> list[Callable]:
+        body, count = self.body, self.threshold.planes
+        table = self.border[0]
+        start = [body.local(WORD, 1, "start") for _ in range(count)]
+        for plane in start:
+            body.store(plane, 0, const(0, WORD))
+        with body.loop(table.shape[0] * table.shape[1], "k") as k:
+            lanes = body.bind(body.load(self.class_lanes, k), "lanes")
+            with body.when(tirx.NE(lanes, const(0, WORD))):
+                moved = u + body.load(self.builder.buffers[table], k * table.shape[2] + o)
+                word = body.bind(tirx.Cast(WORD, start_at(moved, self.length)), "start")
+                for bit, plane in enumerate(start):
+                    body.store(plane, 0, tirx.bitwise_or(body.load(plane, 0), tirx.bitwise_and(mask(word, bit), lanes)))
+        return [functools.partial(body.load, plane, 0) for plane in start]
+
+    # results
+
+    def _outputs(self) -> None:
+        """Allocate what a block's results are gathered in."""
+        body = self.body
+        if self.border:
+            self.class_lanes = body.local(WORD, self.border[0].shape[0] * self.border[0].shape[1], "lanes")
+        if self.threshold is not None:
+            self.turned = body.local(WORD, LANES, "turned")
+            words = self.threshold.layout.words
+            self.found = body.local(WORD, words * LANES, "found")
+            with body.loop(words * LANES, "i") as i:
+                body.store(self.found, i, const(0, WORD))
+            return
+        self.pairs = -(-self.w.shape[0] // 2)
+        self.counts = body.local(WORD, LANES * self.pairs, "counts")
+        self.halves = body.local(WORD, LANES, "halves")
+        with body.loop(LANES, "i") as i:
+            body.store(self.halves, i, const(0, WORD))
+
+    def _store_counts(self, o, planes: list) -> None:
+        """Keep the planes of two channels, then turn them into counts of 16 bits: the lower half is that of the even channel."""
+        body, half = self.body, LANES // 2
+        odd = body.bind(o % 2, "odd")
+        for bit, plane in enumerate(planes):
+            body.store(self.halves, odd * half + bit, plane)
+        with body.when(tirx.Or(tirx.EQ(odd, 1), tirx.EQ(o, self.w.shape[0] - 1))):
+            transpose(body, (self.halves, 0), 1, LANES, (self.counts, o // 2), self.pairs)
+
+    def _write_block(self, n, y0, x0) -> None:
+        body, blocks = self.body, self.blocks
+        if self.threshold is not None:
+            (pack,) = self.builder.group.outputs
+            stored, words = self.builder.stored(pack), self.threshold.layout.words
+            with body.loop(words, "word") as word:
+                transpose(body, (self.found, word * LANES), 1, LANES, (self.turned, 0), 1)
+                for r in range(blocks.rows):
+                    with body.loop(blocks.width, "p") as p:
+                        at = linear_index(pack.shape, (n, y0 + r, x0 + p, word))
+                        body.store(stored, at, tirx.Cast(pack.dtype, body.load(self.turned, r * blocks.width + p)))
+            return
+        from_tile = self._value_of_counts()
+        with self.builder.evaluator.loop(blocks.rows, "r") as r, self.builder.evaluator.loop(blocks.width, "p") as p:
+            self.builder.evaluator.define(self.anchor, lambda index, lanes: from_tile(r * blocks.width + p, index))
+            self.builder.outputs.write(self.builder.evaluator, (n, y0 + r, x0 + p))
+
+    def _value_of_counts(self):
+        def value(lane, index):
+            channel = index[-1]
+            pair = self.body.load(self.counts, lane * self.pairs + channel // 2)
+            count = tirx.bitwise_and(tirx.shift_right(pair, tirx.Cast(WORD, channel % 2 * 16)), tirx.const(0xFFFF, WORD))
+            result = tirx.const(self.length, "int32") - tirx.Cast("int32", count) * 2
+            if self.border:
+                table, rows, columns = self.border
+                at = [self.builder.evaluator.value(classes, (place,), 1) for classes, place in ((rows, index[1]), (columns, index[2]))]
+                result = result + self.builder.evaluator.value(table, (*at, channel), 1)
+            return result
+
+        return value
+
+
+def sliced_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, blocks: PixelBlocks, threshold: Threshold | None, nibbles: bool) -> Kernel:
+    """Build ``bnn.packed_conv2d`` and its epilogue with lanes of pixels."""
+    return SlicedPixels(builder, anchor, shape, blocks, threshold, nibbles).write()
