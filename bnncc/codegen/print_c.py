@@ -203,7 +203,7 @@ class _Printer:
         return f"(({c_type(dtype)}){text})" if dtype in ("int8", "uint8", "int16", "uint16") else text
 
     def _call(self, e, dtype: str) -> str:
-        name = e.op.name.removeprefix("tirx.")
+        name = e.op.name.removeprefix("tirx.").removeprefix("prim.")
         args = list(e.args)
         if name == "popcount":
             bits = {"uint64": "popcount64"}.get(_dtype(args[0]), "popcount32")

@@ -167,8 +167,8 @@ class PassContext:
     sign_zeros: dict[str, int] = field(default_factory=dict)
     """ONNX tensor with a plain Sign whose 0 matters to a binary layer, to its number of channels."""
 
-    accumulators: dict[str, int] = field(default_factory=dict)
-    """Name of the Relax variable of a layer's integer sums to the layer's place in `layers`."""
+    sums: dict[str, int] = field(default_factory=dict)
+    """Name of the Relax variable of a layer's sums, integer or float, to the layer's place in `layers`."""
 
     def onnx_name(self, var_name: str) -> str:
         """Return the ONNX tensor that this variable holds, else the variable's own name."""

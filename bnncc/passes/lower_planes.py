@@ -104,7 +104,7 @@ class _Lower(Rewriter):
 
     def _tell(self, var, bits: bool, how: str, weight_bytes: int | None = None) -> None:
         """Put what was chosen into the layer's row of the report."""
-        index = self.ctx.accumulators.get(var.name)
+        index = self.ctx.sums.get(var.name)
         if index is None:
             return
         row = self.ctx.layers[index]

@@ -24,6 +24,7 @@ from bnncc.passes.lower_integers import lower_integers
 from bnncc.passes.lower_planes import lower_planes
 from bnncc.passes.materialize_padding import materialize_padding
 from bnncc.passes.pack_bits import pack_bits
+from bnncc.passes.pack_signs import pack_signs
 from bnncc.passes.recognise_binary import recognise_binary
 from bnncc.passes.recognise_logic import recognise_logic
 from bnncc.passes.recognise_quantize import recognise_quantize
@@ -72,6 +73,7 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
             lower_integers,  # what neither bits nor planes took
             lower_dequantize,
             materialize_padding,
+            pack_signs,  # what stays float, padded already
         ),
     ),
     ("fuse", (fuse_epilogue,)),

@@ -227,7 +227,7 @@ class _Recognise(Rewriter):
 
     def _scaled(self, var, acc, codes, signs, builder):
         acc = builder.emit(acc, f"{var.name}_acc")
-        self.ctx.accumulators[acc.name] = len(self.ctx.layers) - 1
+        self.ctx.sums[acc.name] = len(self.ctx.layers) - 1
         real = builder.emit(op.astype(acc, "float32"), f"{var.name}_acc_f32")
         if codes.offset:
             window = signs.signs.reshape(len(signs.signs), -1).sum(1, dtype=np.int64)
@@ -254,6 +254,7 @@ class _Recognise(Rewriter):
         macs = int(np.prod(out)) * int(np.prod(static_shape(w)[:-1]))
         node = self.ctx.nodes.get(var.name)
         name, kind, output = (node.name, node.op_type, node.output) if node else (var.name, "", self.ctx.onnx_name(var.name))
+        self.ctx.sums[var.name] = len(self.ctx.layers)
         self.ctx.layers.append(LayerRow(name, kind, output, bits, reason, macs, weight_bytes, shape, out, detail, integer))
         if not bits and reason.startswith("weights are two-valued") or "levels" in reason:
             self.ctx.warn(f"{kind} {name} looks binary but stays float: {reason}.")

@@ -77,4 +77,8 @@ _INPUTS = {  # inputs of one output: of the operator and the shape of its weight
     "relax.bnn.dense": lambda call, weights: weights[-1],
     "relax.bnn.packed_conv2d": lambda call, weights: weights[1] * weights[2] * (int(call.attrs.channels) // int(call.attrs.groups)),
     "relax.bnn.packed_dense": lambda call, weights: int(call.attrs.channels),
+    "relax.bnn.plane_conv2d": lambda call, weights: weights[1] * weights[2] * (int(call.attrs.channels) // int(call.attrs.groups)),
+    "relax.bnn.plane_dense": lambda call, weights: int(call.attrs.channels),
+    "relax.bnn.sign_conv2d": lambda call, weights: weights[1] * weights[2] * (static_shape(call.args[0])[3] // int(call.attrs.groups)),
+    "relax.bnn.sign_dense": lambda call, weights: static_shape(call.args[0])[1],
 }

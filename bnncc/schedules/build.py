@@ -9,7 +9,7 @@ from tvm.ir import GenericConst
 
 from bnncc.errors import InternalError
 from bnncc.ops import dtype_of, static_shape
-from bnncc.schedules import contract_float, contract_int8, gather, movement, packed, planes, windows
+from bnncc.schedules import contract_float, contract_int8, contract_signs, gather, movement, packed, planes, windows
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.elementwise import ELEMENTWISE
 from bnncc.schedules.fallback import legalized
@@ -26,6 +26,8 @@ _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
     "relax.bnn.plane_dense": planes.plane_dense,
     "relax.bnn.conv2d": contract_int8.conv2d,
     "relax.bnn.dense": contract_int8.dense,
+    "relax.bnn.sign_conv2d": contract_signs.sign_conv2d,
+    "relax.bnn.sign_dense": contract_signs.sign_dense,
     "relax.bnn.pad": movement.code_pad,
     "relax.nn.conv2d": contract_float.conv2d,
     "relax.matmul": contract_float.matmul,
@@ -90,7 +92,7 @@ def is_anchor(call: relax.Call) -> bool:
 
 def _takes(group: Group, node: Tensor) -> bool:
     """Tell whether a single operator is of the form that its schedule takes; where not, Relax's legalization does."""
-    if node.op == "relax.nn.conv2d" or node.op.startswith(("relax.bnn.packed_conv2d", "relax.bnn.packed_dense", "relax.bnn.plane_")):
+    if node.op == "relax.nn.conv2d" or node.op.startswith(("relax.bnn.packed_conv2d", "relax.bnn.packed_dense", "relax.bnn.plane_", "relax.bnn.sign_")):
         return group.is_constant(node.args[1])
     if node.op in ("relax.bnn.conv2d", "relax.bnn.dense"):
         return group.is_constant(node.args[1]) and node.args[0].dtype == "int16"

@@ -13,10 +13,11 @@ from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, arrange_weights
 from bnncc.schedules.windows import depthwise_conv2d
 
-__all__ = ["conv2d", "matmul"]
+__all__ = ["conv2d", "float_contraction", "float_tile", "matmul"]
 
 
-def _contraction(builder: Builder, groups: int, outputs: int, taps: tuple[int, int], depth: int, vectors: int) -> Contraction:
+def float_contraction(builder: Builder, groups: int, outputs: int, taps: tuple[int, int], depth: int, vectors: int) -> Contraction:
+    """Return the contraction of real numbers; `depth` elements a tap, `vectors` of the register tile."""
     return Contraction(
         groups=groups,
         group_outputs=outputs // groups,
@@ -33,7 +34,7 @@ def _contraction(builder: Builder, groups: int, outputs: int, taps: tuple[int, i
     )
 
 
-def _tile(builder: Builder, rows: int) -> tuple[int, int]:
+def float_tile(builder: Builder, rows: int) -> tuple[int, int]:
     """Return pixels and vectors of the register tile."""
     if rows == 1:
         return 1, 8
@@ -59,11 +60,11 @@ def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     kh, kw, depth, outputs = w.shape
     if depth == 1 and outputs == int(attrs.groups) > 1:
         return depthwise_conv2d(builder, anchor)
-    widest, vectors = _tile(builder, anchor.shape[2])
+    widest, vectors = float_tile(builder, anchor.shape[2])
     if int(attrs.groups) == 1 and int(attrs.dilation[1]) == 1:
         # the taps of a row are one run of numbers in memory
         kw, depth = 1, kw * depth
-    c = _contraction(builder, int(attrs.groups), outputs, (kh, kw), depth, vectors)
+    c = float_contraction(builder, int(attrs.groups), outputs, (kh, kw), depth, vectors)
     (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
 
     def at(place, g, kh, kw, k):
@@ -76,6 +77,6 @@ def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
 def matmul(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``matmul`` by constant weights of shape (K, M) and its epilogue."""
     depth, outputs = anchor.args[1].shape
-    widest, vectors = _tile(builder, anchor.shape[0])
-    c = _contraction(builder, 1, outputs, (1, 1), depth, vectors)
+    widest, vectors = float_tile(builder, anchor.shape[0])
+    c = float_contraction(builder, 1, outputs, (1, 1), depth, vectors)
     return _write(builder, anchor, c, widest, lambda array: array.T, lambda place, g, kh, kw, k: (*place, k))

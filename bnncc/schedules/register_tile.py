@@ -16,7 +16,7 @@ import numpy as np
 
 from bnncc.schedules.statements import Statements, const, spread
 
-__all__ = ["Contraction", "TileShape", "arrange_weights", "blocks", "fill_tile", "pixel_tiles", "tile_stride"]
+__all__ = ["Contraction", "TileShape", "arrange_weights", "blocks", "fill_block", "fill_tile", "pixel_tiles", "tile_stride"]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def fill_tile(body: Statements, c: Contraction, shape: TileShape, weights, tile,
     for g, first, vectors in blocks(body, c, shape):
         base = (g * c.group_vectors + first) * vector_size
         for row, pixel, width in shape.each(body):
-            _block(body, c, shape, row, pixel, width, vectors, weights, base, tile, g, first, load_x)
+            fill_block(body, c, shape, row, pixel, width, vectors, weights, base, tile, g, first, load_x)
 
 
 def blocks(body: Statements, c: Contraction, shape: TileShape):
@@ -156,11 +156,17 @@ def blocks(body: Statements, c: Contraction, shape: TileShape):
             yield g, whole * c.vectors, rest
 
 
-def _block(body, c: Contraction, shape: TileShape, row, pixel, width: int, vectors: int, weights, base, tile, g, first, load_x) -> None:
+def fill_block(
+    body, c: Contraction, shape: TileShape, row, pixel, width: int, vectors: int, weights, base, tile, g, first, load_x, adds: bool = False
+) -> None:
+    """Compute one register tile: `width` pixels from `pixel` on of a row by `vectors` vectors of channels from `first` on; where it `adds`, to what the tile holds."""
     acc = body.local(c.acc_dtype, width * vectors * c.lanes, "acc")
     slots = [(i, j, (i * vectors + j) * c.lanes) for i in range(width) for j in range(vectors)]
-    for _, _, slot in slots:
-        body.store(acc, slot, const(0, c.acc_dtype, c.lanes), c.lanes)
+    places = [
+        (row * shape.row_pixels + pixel + i) * tile_stride(c) + g * c.group_outputs + (first + j) * c.lanes for i, j, _ in slots
+    ]
+    for (_, _, slot), place in zip(slots, places, strict=True):
+        body.store(acc, slot, body.load(tile, place, c.lanes) if adds else const(0, c.acc_dtype, c.lanes), c.lanes)
     steps = width * vectors
 
     def tap(plane, kh, kw, k):
@@ -181,7 +187,5 @@ def _block(body, c: Contraction, shape: TileShape, row, pixel, width: int, vecto
                 with body.loop(c.depth // unroll, "k") as k:
                     for u in range(unroll):
                         tap(plane, kh, kw, k * unroll + u)
-    stride = tile_stride(c)
-    for i, j, slot in slots:
-        at = (row * shape.row_pixels + pixel + i) * stride + g * c.group_outputs + (first + j) * c.lanes
-        body.store(tile, at, c.finish(body.load(acc, slot, c.lanes)), c.lanes)
+    for (_, _, slot), place in zip(slots, places, strict=True):
+        body.store(tile, place, c.finish(body.load(acc, slot, c.lanes)), c.lanes)

@@ -74,7 +74,7 @@ def test_the_report_says_what_was_chosen():
     for weights, bits in ((SIGNS, True), (rng.integers(-7, 8, SIGNS.shape).astype(np.int8), False)):
         mod = layer(weights, 0, 1, 4)
         row = LayerRow("conv", "Conv", "y", False, "2-bit input, 1-bit weights: integer arithmetic", 1, 10, (), (), "", True)
-        ctx = PassContext(layers=[row], accumulators={Graph(mod).bindings[-1].var.name: 0})
+        ctx = PassContext(layers=[row], sums={Graph(mod).bindings[-1].var.name: 0})
         same(mod, lower_planes(mod, ctx))
         found = ctx.layers[0]
         assert (found.bits, found.integer) == (bits, not bits)

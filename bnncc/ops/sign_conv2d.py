@@ -1,0 +1,85 @@
+"""``bnn.sign_conv2d`` and ``bnn.sign_dense``: real activations by signs that are stored as bits; float32 sums, as of a float layer with weights -1 and +1."""
+
+from __future__ import annotations
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm_ffi.dataclasses import py_class
+
+from bnncc.ops.geometry import output_size, windows
+from bnncc.ops.pack import PackAttrs, unpack_reference, words_per_group
+from bnncc.ops.registry import define_op, dtype_of, require, static_shape
+
+__all__ = ["SignConv2dAttrs", "sign_conv2d_reference", "sign_dense_reference"]
+
+
+@py_class("bnncc.SignConv2dAttrs", structural_eq="tree", frozen=True)
+class SignConv2dAttrs(tvm.ir.Attrs):
+    """NHWC, no padding."""
+
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
+def sign_conv2d_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Convolve.
+
+    Parameters
+    ----------
+    x : ndarray, float32, shape (N, H, W, Ci)
+    w : ndarray, uint, shape (Co, KH, KW, words)
+        Signs of the Ci // groups channels that a filter reads, as ``bnn.pack`` lays them out.
+
+    Returns
+    -------
+    ndarray, float32, shape (N, OH, OW, Co)
+    """
+    depth, outputs = x.shape[3] // attrs.groups, len(w) // attrs.groups
+    signs = unpack_reference(PackAttrs(depth, 1, 8 * w.itemsize), w).astype(np.float32)
+    view = windows(x, w.shape[1:3], attrs.strides, attrs.dilation)
+    out = [
+        np.einsum("nyxcij,oijc->nyxo", view[:, :, :, g * depth : (g + 1) * depth], signs[g * outputs : (g + 1) * outputs], optimize=True)
+        for g in range(attrs.groups)
+    ]
+    return np.concatenate(out, axis=3)
+
+
+def sign_dense_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Return float32 (N, M) of x (N, K) float32 and the signs of M rows, words of shape (M, words)."""
+    return x @ unpack_reference(PackAttrs(x.shape[1], 1, 8 * w.itemsize), w).astype(np.float32).T
+
+
+def _require_words(name: str, x, w, depth: int) -> None:
+    require(dtype_of(x) == "float32" and dtype_of(w).startswith("uint"), f"{name}: activations must be float32, weights words")
+    words = words_per_group(depth, 1, int(dtype_of(w)[4:]))
+    require(static_shape(w)[-1] == words, f"{name}: {static_shape(w)[-1]} words, but {depth} inputs take {words}")
+
+
+def _infer_conv2d(call: relax.Call) -> relax.Type:
+    x, w = call.args
+    a = call.attrs
+    n, h, width, channels = static_shape(x)
+    outputs, kh, kw, _ = static_shape(w)
+    require(channels % a.groups == 0 and outputs % a.groups == 0, f"sign_conv2d: {channels} input and {outputs} output channels in {a.groups} groups")
+    _require_words("sign_conv2d", x, w, channels // a.groups)
+    oh, ow = (output_size(size, k, a.strides[i], a.dilation[i], 0, 0) for i, (size, k) in enumerate(((h, kh), (width, kw))))
+    return relax.TensorType((n, oh, ow, outputs), "float32")
+
+
+def _infer_dense(call: relax.Call) -> relax.Type:
+    x, w = call.args
+    _require_words("sign_dense", x, w, static_shape(x)[1])
+    return relax.TensorType((static_shape(x)[0], static_shape(w)[0]), "float32")
+
+
+def _build_conv2d(op):
+    def sign_conv2d(x, w, strides=(1, 1), dilation=(1, 1), groups=1):
+        return relax.Call(op, [x, w], SignConv2dAttrs(tuple(strides), tuple(dilation), groups))
+
+    return sign_conv2d
+
+
+define_op("sign_conv2d", _build_conv2d, _infer_conv2d, sign_conv2d_reference)
+define_op("sign_dense", lambda op: lambda x, w: relax.Call(op, [x, w]), _infer_dense, sign_dense_reference)

@@ -1,0 +1,215 @@
+"""Real activations by signs: the float contraction, with weights that are stored as bits and become -1.0 or +1.0 where they are used.
+
+A byte holds the signs of eight successive taps of one output channel. Widened to the 32 bits of a lane it is shifted until the bit of a tap is the sign of
+a float32; what stands below is the exponent of 1. Three operations a vector of weights pay in one of three places:
+
+- few weights are expanded once, when the kernel starts;
+- more of them block by block of output channels, for as many pixels as a tile in the L2 cache holds;
+- where a few pixels share them (a dense layer), in a register: less is then read than of float weights, which is what such a layer waits for.
+
+10^9 multiply-accumulates a second (`benchmarks/sign_weights.py`; AMD EPYC, Zen 3, AVX2, one thread, machine shared with other work, fastest of 25 runs in turns):
+
+=====================  ===========  =============  =====
+shape                  onnxruntime  float weights  signs
+=====================  ===========  =============  =====
+3 to 64 at 56, 3x3     18.4         31.4           30.8
+16 at 32               20.8         34.5           37.1
+64 at 28               34.9         41.3           42.1
+128 at 28              42.1         44.1           44.1
+256 at 14              37.1         42.2           42.0
+512 at 7               37.1         31.3           34.5
+dense 1024 x 1024      9.4          12.2           17.0
+dense 4096 x 1000      1.4          6.0            17.8
+=====================  ===========  =============  =====
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from tvm import tirx
+
+from bnncc.ops.pack import PackAttrs, pack_reference, unpack_reference
+from bnncc.schedules.builder import Builder
+from bnncc.schedules.contract_float import float_contraction, float_tile
+from bnncc.schedules.contraction import write_contraction
+from bnncc.schedules.group import Tensor
+from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, fill_block, fill_tile, tile_stride
+from bnncc.schedules.statements import Statements, const, spread
+
+__all__ = ["sign_conv2d", "sign_dense"]
+
+_TAPS = 8
+"""Taps whose signs lie in one element."""
+
+_FEW_WEIGHTS = 16 * 1024
+"""Bytes of float weights that are expanded once."""
+
+_TILE_BYTES = 64 * 1024
+
+_LARGE_BLOCK = 128 * 1024
+"""Bytes of a block's float weights above which one row of taps is expanded after the other, so that they stay in the L2 cache."""
+
+_FEW_PIXELS = 16
+"""Up to so many the expansion of weights to memory is not earned back."""
+
+
+def _words(body: Statements, weights, at, lanes: int, vectors: int) -> list:
+    """Load the signs of eight taps of all channels of a block, one to a lane of 32 bits."""
+    wide = f"uint32x{lanes}" if lanes > 1 else "uint32"
+    return [body.keep(tirx.Cast(wide, body.load(weights, at + j * lanes, lanes)), "uint32", lanes, "word") for j in range(vectors)]
+
+
+def _sign(word, tap: int, lanes: int):
+    """Return -1.0 or +1.0 in every lane of a vector."""
+    bit = tirx.bitwise_and(tirx.shift_left(word, const(31 - tap, "uint32", lanes)), const(1 << 31, "uint32", lanes))
+    one = tirx.bitwise_or(bit, const(0x3F800000, "uint32", lanes))
+    return tirx.call_intrin(f"float32x{lanes}", "tirx.reinterpret", one)
+
+
+def _signed(x, word, tap: int):
+    """Return a scalar with a sign: without vectors there may be no multiplication of floats either."""
+    return tirx.Select(tirx.EQ(tirx.bitwise_and(word, const(1 << tap, "uint32")), const(0, "uint32")), x, const(0.0, "float32") - x)
+
+
+def _each_byte(body: Statements, c: Contraction, depth: int):
+    """Open the loops over the taps of a kernel and yield (kh, kw, byte, taps in it)."""
+    whole, rest = divmod(depth, _TAPS)
+    with body.loop(c.taps[0], "kh") as kh, body.loop(c.taps[1], "kw") as kw:
+        if whole:
+            with body.loop(whole, "k") as k:
+                yield kh, kw, k, _TAPS
+        if rest:
+            yield kh, kw, whole, rest
+
+
+def _expand(body: Statements, c: Contraction, packed: Contraction, weights, at, real, vectors: int, to) -> None:
+    """Write the signs of a block of output channels, from element `at` of the weights on, as float32 to `real`, from element `to` on."""
+    lanes = c.lanes
+    for kh, kw, k, count in _each_byte(body, c, c.depth):
+        words = _words(body, weights, at + ((kh * c.taps[1] + kw) * packed.depth + k) * (vectors * lanes), lanes, vectors)
+        for tap in range(count):
+            for j, word in enumerate(words):
+                place = to + ((kh * c.taps[1] + kw) * c.depth + k * _TAPS + tap) * (vectors * lanes) + j * lanes
+                body.store(real, place, _sign(word, tap, lanes), lanes)
+
+
+def _expanded(body: Statements, c: Contraction, packed: Contraction, weights):
+    """Return the weights to read and what fills a tile with them, where they are expanded into memory."""
+    block = c.tap_count * c.lanes
+    size = block * c.group_vectors * c.groups
+    if 4 * size <= _FEW_WEIGHTS:
+        real = body.local("float32", size, "signs")
+        for g, first, vectors in blocks(body, c, TileShape(1, ())):
+            number = g * c.group_vectors + first
+            _expand(body, c, packed, weights, number * packed.tap_count * c.lanes, real, vectors, number * block)
+        return real, fill_tile
+    widest = min(c.vectors, c.group_vectors)
+    by_row = 4 * block * widest > _LARGE_BLOCK and c.groups == 1  # lanes beyond a group's channels would add to the next group
+    part = replace(c, taps=(1, c.taps[1])) if by_row else c
+    real = body.local("float32", part.tap_count * c.lanes * widest, "signs")
+
+    def fill(body, c, shape, weights, tile, load_x):
+        if by_row:
+            with body.loop(shape.rows * shape.row_pixels * tile_stride(c) // c.lanes, "clear") as i:
+                body.store(tile, i * c.lanes, const(0.0, "float32", c.lanes), c.lanes)
+        for g, first, vectors in blocks(body, c, shape):
+            base = (g * c.group_vectors + first) * packed.tap_count * c.lanes
+            with body.loop(c.taps[0] if by_row else 1, "kh") as kh:
+                _expand(body, part, packed, weights, base + kh * part.taps[1] * packed.depth * (vectors * c.lanes), real, vectors, 0)
+                for row, pixel, width in shape.each(body):
+                    fill_block(
+                        body, part, shape, row, pixel, width, vectors, real, 0, tile, g, first,
+                        lambda r, p, plane, g, row_tap, *tap, kh=kh: load_x(r, p, plane, g, kh + row_tap, *tap), by_row,
+                    )  # fmt: skip
+
+    return weights, fill
+
+
+def _in_registers(c: Contraction, packed: Contraction):
+    """Return what fills a tile with weights that are expanded where they are multiplied."""
+    lanes = c.lanes
+
+    def block(body, shape, row, pixel, width, vectors, weights, base, tile, g, first, load_x) -> None:
+        acc = body.local("float32", width * vectors * lanes, "acc")
+        slots = [(i, j, (i * vectors + j) * lanes) for i in range(width) for j in range(vectors)]
+        for _, _, slot in slots:
+            body.store(acc, slot, const(0.0, "float32", lanes), lanes)
+        for kh, kw, k, count in _each_byte(body, c, c.depth):
+            words = _words(body, weights, base + ((kh * c.taps[1] + kw) * packed.depth + k) * (vectors * lanes), lanes, vectors)
+            for tap in range(count):
+                signs = [body.keep(_sign(word, tap, lanes), "float32", lanes, "sign") for word in words] if lanes > 1 else []
+                for i in range(width):
+                    x = body.keep(spread(load_x(row, pixel + i, 0, g, kh, kw, k * _TAPS + tap), lanes), "float32", lanes, "x")
+                    for j in range(vectors):
+                        slot = (i * vectors + j) * lanes
+                        before = body.load(acc, slot, lanes)
+                        body.store(acc, slot, c.step(before, x, signs[j]) if signs else before + _signed(x, words[j], tap), lanes)
+        for i, j, slot in slots:
+            at = (row * shape.row_pixels + pixel + i) * tile_stride(c) + g * c.group_outputs + (first + j) * lanes
+            body.store(tile, at, body.load(acc, slot, lanes), lanes)
+
+    def fill(body, _, shape, weights, tile, load_x):
+        for g, first, vectors in blocks(body, packed, shape):
+            base = (g * packed.group_vectors + first) * packed.tap_count * lanes
+            for row, pixel, width in shape.each(body):
+                block(body, shape, row, pixel, width, vectors, weights, base, tile, g, first, load_x)
+
+    return fill
+
+
+def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int], depth: int, channels: int, at) -> Kernel:
+    """Write the kernel: `channels` inputs lie in a word row of the weights, `depth` elements in a tap; ``at(place, g, kh, kw, k)`` is the index of one."""
+    x, w = anchor.args[:2]
+    outputs, bits = w.shape[0], int(w.dtype[4:])
+    pixels = math.prod(anchor.shape[:-1])
+    in_registers = pixels <= _FEW_PIXELS or builder.variant.is_scalar  # where RAM is short, too
+    widest, vectors = float_tile(builder, anchor.shape[-2])
+    if in_registers and pixels > 1:
+        widest, vectors = (12, 2) if builder.variant.vector_registers >= 32 else (5, 2)
+    c = float_contraction(builder, groups, outputs, taps, depth, vectors)
+    packed = replace(c, depth=-(-depth // _TAPS), weight_dtype="uint8")
+
+    def arrange(words: np.ndarray) -> np.ndarray:
+        signs = unpack_reference(PackAttrs(channels, 1, bits), words).reshape(outputs, *taps, depth)
+        return arrange_weights(packed, pack_reference(PackAttrs(depth, 1, _TAPS), signs))
+
+    weights = builder.replace(w, packed.tap_count * c.lanes * c.group_vectors * groups, "uint8", arrange)
+
+    def load_x(place, _plane, g, kh, kw, k):
+        return builder.evaluator.value(x, at(place, g, kh, kw, k), 1)
+
+    shape, fill = (packed, _in_registers(c, packed)) if in_registers else (c, None)
+    if fill is None:
+        weights, fill = _expanded(builder.body, c, packed, weights)
+    write_contraction(builder, anchor, shape, weights, widest, load_x, lambda value, index, lanes: value, fill, _TILE_BYTES)
+    where = "registers" if in_registers else "memory"
+    return builder.kernel(f"float by signs, expanded in {where}, tile {widest} pixels x {vectors} vectors of {c.lanes} channels")
+
+
+def sign_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
+    """Build ``bnn.sign_conv2d`` and its epilogue."""
+    x, w = anchor.args
+    attrs = anchor.attrs
+    groups = int(attrs.groups)
+    _, kh, kw, _ = w.shape
+    depth = channels = x.shape[3] // groups
+    (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
+    if groups == 1 and dx == 1:
+        # the taps of a row are one run of numbers in memory
+        kw, depth = 1, kw * depth
+
+    def at(place, g, kh, kw, k):
+        n, y, pixel = place
+        return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * channels + k)
+
+    return _write(builder, anchor, groups, (kh, kw), depth, channels, at)
+
+
+def sign_dense(builder: Builder, anchor: Tensor) -> Kernel:
+    """Build ``bnn.sign_dense`` and its epilogue."""
+    depth = anchor.args[0].shape[1]
+    return _write(builder, anchor, 1, (1, 1), depth, depth, lambda place, g, kh, kw, k: (*place, k))
