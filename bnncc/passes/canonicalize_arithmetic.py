@@ -7,25 +7,19 @@ flattened, opposite terms cancel, and what remains of such a sum is its one live
     s = sign(x)                  ->
     d = subtract(s, c)
     y = add(d, c)                       (y is s)
-
-A clip spelled by absolute values (PACT, Choi et al. 2018, equation 1) becomes a clip. The source's own sum is constant outside only up to rounding, and nothing at
-all where x is beyond 2^24 times the bounds::
-
-    d = subtract(abs(x), abs(x - a))      ->     d = subtract(2 * clip(x, 0, a), a)
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
 import tvm
 from tvm import relax
 from tvm.relax import op
 
 from bnncc.ops import static_shape
 from bnncc.passes.context import PassContext
-from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
+from bnncc.passes.rewrite import Builder, Rewriter, const, op_name
 
 __all__ = ["canonicalize_arithmetic"]
 
@@ -40,8 +34,6 @@ class _Canonicalize(Rewriter):
 
     def rewrite(self, var, value, builder: Builder):
         name = op_name(value)
-        if name == "relax.subtract" and (clipped := self._clip_by_absolutes(value, builder)) is not None:
-            return clipped
         if name in ("relax.add", "relax.subtract", "relax.negative"):
             return self._cancel(var, value, builder)
         if name == "relax.divide":
@@ -71,31 +63,6 @@ class _Canonicalize(Rewriter):
         if len(left) <= _MAX_TERMS:
             self.terms[bound] = left
         return bound
-
-    def _clip_by_absolutes(self, value, builder):
-        """Turn ``abs(x - low) - abs(x - high)`` into ``2 * clip(x, low, high) - (low + high)``."""
-        kinks = [self._kink(a, builder) for a in value.args]
-        if any(k is None for k in kinks) or not kinks[0][0].same_as(kinks[1][0]) or static_shape(kinks[0][0]) != static_shape(value.args[0]):
-            return None
-        (x, low), (_, high) = kinks
-        if not low < high:
-            return None
-        clipped = builder.emit(op.clip(x, float(low), float(high)), "clipped")
-        return op.subtract(builder.emit(op.add(clipped, clipped), "twice"), const(np.float32(low + high)))
-
-    @staticmethod
-    def _kink(arg, builder) -> tuple[relax.Var, np.float32] | None:
-        """Return x and the constant c of ``abs(x - c)``, else None."""
-        made = builder.values.get(arg)
-        if op_name(made) != "relax.abs" or not isinstance(made.args[0], relax.Var):
-            return None
-        inner = builder.values.get(made.args[0])
-        if op_name(inner) in ("relax.add", "relax.subtract"):
-            for x, shift in (inner.args, reversed(inner.args)):
-                value = constant(shift)
-                if value is not None and value.size == 1 and isinstance(x, relax.Var):
-                    return x, np.float32(value.reshape(())) * (1 if op_name(inner) == "relax.subtract" else -1)
-        return made.args[0], np.float32(0)
 
     def _sign_by_division(self, var, value, builder):
         """Turn ``x / abs(x)`` into a comparison: the source is NaN at 0, and +1 is as good as anything."""

@@ -13,7 +13,7 @@ from bnncc.ops import is_bnn, reference, static_shape
 from bnncc.ops.interpreter import evaluate_elementwise
 from bnncc.passes.rewrite import Graph, op_name
 
-__all__ = ["ELEMENTWISE", "Chains"]
+__all__ = ["ELEMENTWISE", "Chains", "apply_call"]
 
 _UNARY = "negative abs sign floor ceil round sqrt exp log tanh sigmoid clip nn.relu nn.leakyrelu logical_not astype"
 _BINARY = "add subtract multiply divide power maximum minimum greater greater_equal less less_equal equal not_equal"
@@ -73,7 +73,7 @@ class Chains:
                 return arg.value
             if arg not in memo:
                 call = self.graph.value(arg)
-                memo[arg] = _apply(call, [value_of(a) for a in call.args])
+                memo[arg] = apply_call(call, [value_of(a) for a in call.args])
             return memo[arg]
 
         with np.errstate(all="ignore"):
@@ -115,7 +115,8 @@ class Chains:
         return order
 
 
-def _apply(call, args):
+def apply_call(call: relax.Call, args: list[np.ndarray]) -> np.ndarray:
+    """Evaluate one elementwise operator as the source does; operands have one leading axis of points more than the tensors, or are constants."""
     if op_name(call) == "relax.nn.prelu":
         return np.where(args[0] >= 0, args[0], args[0] * args[1])
     if op_name(call) == "relax.bnn.quantize":  # the axis of points goes between that of the thresholds and the rest

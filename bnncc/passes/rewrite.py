@@ -105,6 +105,7 @@ class Graph:
         self.is_tuple = isinstance(body, Tuple)
         self.outputs: list[relax.Expr] = list(body.fields) if self.is_tuple else [body]
         self._values = {b.var: b.value for b in self.bindings}
+        self._constants: dict[relax.Expr, np.ndarray | None] = {}  # copied out of TVM once each: chains are evaluated often
         self._users: dict[relax.Var, list[relax.Var]] = {}
         for b in self.bindings:
             for v in dict.fromkeys(used_vars(b.value)):
@@ -124,9 +125,12 @@ class Graph:
 
     def constant(self, expr: relax.Expr) -> np.ndarray | None:
         """Return the array of a constant, or of a variable bound to one; None for anything else."""
-        while isinstance(expr, relax.Var):
-            expr = self._values.get(expr)
-        return constant(expr)
+        if expr not in self._constants:
+            bound = expr
+            while isinstance(bound, relax.Var):
+                bound = self._values.get(bound)
+            self._constants[expr] = constant(bound)
+        return self._constants[expr]
 
     def op(self, expr: relax.Expr) -> str | None:
         """Return the operator's full name of a call, or of the call a variable is bound to."""

@@ -124,30 +124,3 @@ def test_the_counts_of_very_long_sums_are_not_kept():
         return op.subtract(total, xs[-1])
 
     unchanged(canonicalize_arithmetic, module(build, *[X] * 40))
-
-
-PACT = {
-    "|x| - |x - a|": lambda x, a: op.subtract(op.abs(x), op.abs(op.subtract(x, a))),
-    "|x| - |a - x|": lambda x, a: op.subtract(op.abs(x), op.abs(op.subtract(a, x))),
-    "|x + a| - |x - a|": lambda x, a: op.subtract(op.abs(op.add(x, a)), op.abs(op.subtract(x, a))),
-}
-
-
-@pytest.mark.parametrize("name", PACT)
-def test_a_clip_spelled_by_absolute_values_becomes_a_clip(name):
-    quarters = np.arange(-3, 3, dtype=np.float32).reshape(2, 3) * np.float32(0.75)  # the sums of the source are exact
-    after = rewritten(canonicalize_arithmetic, module(lambda x: PACT[name](x, const(np.float32(1.5))), X), None, quarters)
-    assert operators(after)[-3:] == ["clip", "add", "subtract"]
-
-
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda x, y: op.subtract(op.abs(op.subtract(x, const(np.float32(1)))), op.abs(x)),  # falls
-        lambda x, y: op.subtract(op.abs(x), op.abs(op.subtract(y, const(np.float32(1))))),
-        lambda x, y: op.subtract(op.abs(x), op.abs(op.subtract(x, const(np.ones(3, np.float32))))),
-        lambda x, y: op.add(op.abs(x), op.abs(op.subtract(x, const(np.float32(1))))),
-    ],
-)
-def test_other_sums_of_absolute_values_stay(build):
-    unchanged(canonicalize_arithmetic, module(build, X, X))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tvm import relax
 from tvm.relax import op
 
 from bnncc.ops import bnn
 from bnncc.ops.quantize import quantize_reference
 from bnncc.passes.chains import Chains
+from bnncc.passes.lines import LARGEST, NEARER, REACH
 from bnncc.passes.recognise_quantize import Quantizer, quantizer_of
 from bnncc.passes.rewrite import Graph, const
-from bnncc.passes.steps import LARGEST, StepAnalysis, Steps, previous_float
+from bnncc.passes.steps import StepAnalysis, Steps, previous_float
 
 from .programs import module
 from .random_chains import random_chain
@@ -227,13 +227,69 @@ OPPOSITE = {
     ),
     "a negative slope": lambda x: op.add(op.nn.prelu(x, const(np.full(C, -0.5, np.float32)), 1), op.clip(x, -1, 1)),
     "a negation": lambda x: op.maximum(op.negative(x), op.clip(x, -1, 1)),
-    "an absolute value": lambda x: op.subtract(op.abs(x), op.clip(x, 0, 1)),
+    "an unknown share that cancels": lambda x: op.subtract(op.add(x, op.tanh(x)), x),
+    "shares that nearly cancel": lambda x: op.subtract(op.multiply(x, const(f32(0.3))), op.multiply(op.multiply(x, const(f32(0.1))), const(f32(3)))),
+    "what cancels, and the number again": lambda x: op.add(op.subtract(op.abs(x), op.abs(op.subtract(x, const(f32(1))))), op.multiply(x, const(f32(1e-6)))),
 }
 
 
 @pytest.mark.parametrize("name", OPPOSITE)
 def test_what_moves_in_opposite_directions_is_not_guessed(name):
     assert steps(lambda x: op.greater(OPPOSITE[name](x), const(f32(-0.25)))) is None
+
+
+A = np.array([1.7, 0.3, 6.0, 2.3, 1.1], np.float32)
+LEVELS = {k: f32(2**k - 1) for k in (1, 2, 4, 8)}
+
+
+CANCELLING = {
+    "PACT's clip by absolute values": (
+        lambda x: op.multiply(op.add(op.subtract(op.abs(x), op.abs(op.subtract(x, const(A)))), const(A)), const(f32(0.5))),
+        lambda x: f32(0.5) * (np.abs(x) - np.abs(x - A) + A),
+    ),
+    "of both signs": (
+        lambda x: op.multiply(op.subtract(op.abs(op.subtract(op.negative(x), const(A))), op.abs(op.subtract(x, const(A)))), const(f32(0.5))),
+        lambda x: f32(0.5) * (np.abs(-x - A) - np.abs(x - A)),
+    ),
+    "by what a ReLU lets through": (
+        lambda x: op.subtract(op.nn.relu(x), op.nn.relu(op.subtract(x, const(A)))),
+        lambda x: np.maximum(x, 0) - np.maximum(x - A, 0),
+    ),
+    "behind BatchNorm": (
+        lambda x: (lambda y: op.multiply(op.add(op.subtract(op.abs(y), op.abs(op.subtract(y, const(A)))), const(A)), const(f32(0.5))))(
+            op.add(op.multiply(x, const(SLOPE)), const(BETA))
+        ),
+        lambda x: f32(0.5) * (np.abs(x * SLOPE + BETA) - np.abs(x * SLOPE + BETA - A) + A),
+    ),
+}
+
+
+@pytest.mark.parametrize("bits", LEVELS)
+@pytest.mark.parametrize("name", CANCELLING)
+def test_a_clip_in_which_the_number_cancels_is_followed_through_its_rounding(name, bits):
+    build, function = CANCELLING[name]
+    scale = LEVELS[bits] / A
+    s = steps(lambda x: op.divide(op.round(op.multiply(build(x), const(scale))), const(scale)))
+    assert s is not None
+    breaks = s.breaks.reshape(-1, C)
+    assert np.isfinite(breaks).sum(0).max() == (2 * LEVELS[bits] if "both" in name else LEVELS[bits])
+    finite = np.where(np.isfinite(breaks), breaks, 0)
+    rng = np.random.default_rng(0)
+    far = np.abs(finite).max(0) * REACH * NEARER[-1] * rng.uniform(-1, 1, (200, C)) ** 3
+    x = np.concatenate([finite, np.nextafter(finite, f32(-np.inf)), np.nextafter(finite, f32(np.inf)), far.astype(np.float32)])
+    np.testing.assert_array_equal(looked_up(s, x), np.round(function(x) * scale) / scale)
+
+
+def test_a_flat_piece_whose_rounding_may_decide_is_not_guessed():
+    build, _ = CANCELLING["PACT's clip by absolute values"]
+    assert steps(lambda x: op.round(op.multiply(build(x), const(f32(0.5) / A)))) is None
+
+
+def test_what_cancels_exactly_is_constant_however_far_out():
+    s = exact(lambda x: op.greater(op.subtract(op.abs(x), op.clip(x, 0, 1)), const(f32(-0.25))), lambda x: np.abs(x) - np.clip(x, 0, 1) > -0.25)
+    assert len(s.breaks) == 0
+    s = exact(lambda x: op.greater(op.subtract(op.abs(x), x), const(f32(1))), lambda x: np.abs(x) - x > 1)
+    assert s.breaks.ravel()[0] > -1
 
 
 def test_a_dead_batchnorm_is_constant_in_its_channel():
