@@ -32,13 +32,13 @@ def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
 def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border) -> Kernel:
     """Write the kernel; ``word_at(place, plane, group, kh, kw, k)`` is word k of a group of the input."""
     x, w = anchor.args[:2]
-    if builder.variant.is_scalar and (kernel := sliced_kernel(builder, anchor, shape)) is not None:
+    length = int(anchor.attrs.channels) // shape.groups * shape.taps[0] * shape.taps[1]
+    if builder.variant.is_source and (kernel := sliced_kernel(builder, anchor, shape, length, word_at, border)) is not None:
         return kernel
     chosen = choose_formulation(builder, shape)
     c = chosen.contraction
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
     weights = builder.replace(w, size, c.weight_dtype, chosen.arrange)
-    length = int(anchor.attrs.channels) // shape.groups * shape.taps[0] * shape.taps[1]
 
     def read(count, index, lanes):
         if c.tile_dtype != "int32":

@@ -11,12 +11,16 @@ Costs are instructions of Thumb-2, as counted under QEMU; those of other process
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.scalar.channel_table import LAST_ROWS, queue_words, triples
 from bnncc.schedules.scalar.majority import row_count
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks
+from bnncc.schedules.scalar.sliced_channels import sliced_channels
 from bnncc.schedules.scalar.sliced_pixels import sliced_pixels
 from bnncc.schedules.scalar.threshold import find_threshold
 
@@ -28,26 +32,54 @@ _MADE_ROW = 17.0
 _TRANSPOSITION = 560
 _TREE_WORD = 9.7
 _TREE_OUTPUT = 40  # back-transform, threshold, bit
+_READ_WORD = 7
+_SPREAD_TRIPLE = 75
 _OUTPUT = 60  # start of the counters and answer
 
 _MOST_COUNT_BYTES = 16 * 1024
 _MOST_INPUTS = 1 << 16
 
 
-def sliced_kernel(builder: Builder, anchor: Tensor, shape: BinaryShape) -> Kernel | None:
-    """Return the kernel of a convolution or dense layer where a sliced one is to be taken, else None."""
+def sliced_kernel(builder: Builder, anchor: Tensor, shape: BinaryShape, length: int, word_at: Callable, border: Callable | None) -> Kernel | None:
+    """Return the kernel of a convolution or dense layer where a sliced one is to be taken, else None.
+
+    Parameters
+    ----------
+    length : int
+        K, real inputs of a dot product.
+    word_at : callable
+        ``word_at(place, plane, group, kh, kw, k)``: word k of a group of the input.
+    border : callable, optional
+        ``border(index, lanes)``: what is added at a place.
+    """
     wanted = builder.variant.optimize_for
-    if wanted == "ram" or not builder.variant.is_source or not isinstance(shape.planes, int) or shape.planes != 1 or anchor.args[0] not in builder.buffers:
+    if wanted == "ram" or not isinstance(shape.planes, int) or shape.planes != 1 or anchor.args[0] not in builder.buffers:
         return None
-    inputs = shape.inputs * shape.taps[0] * shape.taps[1]
-    if inputs >= _MOST_INPUTS:
+    if length >= _MOST_INPUTS:
         return None
     outputs = anchor.size
     found = [(outputs * (shape.words * shape.taps[0] * shape.taps[1] * _TREE_WORD + _TREE_OUTPUT), None)]
+    if wanted == "speed":
+        found.append(_with_channels(builder, anchor, shape, length, word_at, border))
     if len(anchor.shape) == 4:
         found += _with_pixels(builder, anchor, shape, wanted == "flash")
     cost, make = min(found, key=lambda pair: pair[0])
     return make and make()
+
+
+def _with_channels(builder: Builder, anchor: Tensor, shape: BinaryShape, length: int, word_at: Callable, border: Callable | None) -> tuple:
+    """Return cost and maker of the kernel with lanes of channels."""
+    threshold = find_threshold(builder, anchor, length) if border is None and shape.groups == 1 else None
+    if threshold is not None and threshold.layout.groups > 1:
+        threshold = None
+    words = queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)
+    rows = LANES * triples(words) + LAST_ROWS
+    vectors = -(-shape.outputs // LANES)
+    made = shape.taps[0] * shape.taps[1] * shape.words * _READ_WORD + triples(words) * _SPREAD_TRIPLE + 2 * _SPREAD_TRIPLE
+    answers = 0 if threshold else vectors * _TRANSPOSITION + shape.outputs * _TREE_OUTPUT
+    pixel = shape.groups * (made + vectors * (rows * _ROW + _OUTPUT) + answers)
+    pixels = anchor.size // anchor.shape[-1]
+    return pixels * pixel, lambda: sliced_channels(builder, anchor, shape, length, word_at, border, threshold)
 
 
 def _with_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, nibbles: bool) -> list:

@@ -49,7 +49,8 @@ class PixelTable:
         self.chunk = chunk_of(self.rows)
         self.phases = sorted({j * self.dx % self.sx for j in range(self.kw)})
         self.span = (blocks.rows - 1) * self.sy + (self.kh - 1) * self.dy + 1
-        self.planes = shape.groups * shape.words * LANES
+        self.planes = self.x.shape[-1] * LANES
+        self.apart = int(anchor.attrs.in_groups) == shape.groups
         self.buffer = self.body.local(WORD, self.place(self.rows) + 1, "table")
         self.left = self.body.local(WORD, shape.inputs, "left")
         self.ring = self.body.local(WORD, self.span * len(self.phases) * self.planes, "ring")
@@ -89,10 +90,12 @@ class PixelTable:
         """Write the table of a block; return the bit that is left."""
         body, shape, blocks = self.body, self.shape, self.blocks
         offsets = sorted({r * self.sy + i * self.dy for r in range(blocks.rows) for i in range(self.kh)})
-        base = {o: self._kept((y0 * self.sy + o) % self.span * (len(self.phases) * self.planes) + g * (shape.words * LANES)) for o in offsets}
+        base = {o: self._kept((y0 * self.sy + o) % self.span * (len(self.phases) * self.planes)) for o in offsets}
         per_channel = row_count(self.kh * self.kw)
         with body.loop(shape.inputs, "c") as c:
-            plane = c if shape.word_bits == 32 else c // shape.word_bits * LANES + c % shape.word_bits
+            # groups start a word each in the input, or their channels stand in a row
+            channel = g * (shape.words * shape.word_bits if self.apart else shape.inputs) + c
+            plane = channel if shape.word_bits == LANES else channel // shape.word_bits * LANES + channel % shape.word_bits
             read = functools.cache(lambda o, p, plane=plane: body.bind(body.load(self.ring, base[o] + p * self.planes + plane), "in"))
             # a tap is made where its row is: all at once they would not fit the registers
             taps = [functools.partial(self._tap, read, i, j) for i in range(self.kh) for j in range(self.kw)]
