@@ -70,7 +70,8 @@ class _Pack(Rewriter):
             if b.var in wanted and not is_bnn(b.value, "quantize"):
                 wanted.update(v for v in used_vars(b.value) if str(v.ty.dtype) == "int8")
         for b in self.graph.bindings:  # what only moves bits moves words, whoever reads it
-            if op_name(b.value) in ("relax.concat", *_SPATIAL) and all(v in wanted for v in used_vars(b.value)):
+            read = list(used_vars(b.value))
+            if op_name(b.value) in ("relax.concat", *_SPATIAL) and read and all(v in wanted for v in read):
                 wanted.add(b.var)
         return wanted
 

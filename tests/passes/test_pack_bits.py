@@ -354,3 +354,11 @@ def test_a_gather_that_would_keep_more_memory_alive_is_not_merged():
 
     last = bindings(packed(build, (2, 256)), "bnn.gather_channels")[-1]
     assert [call.ty.shape[-1] for call in last.args[1:]] == [2, 2]  # not the four words that `second` was taken from
+
+
+def test_what_is_moved_of_a_constant_alone_stays_as_it_is():
+    def build(x):
+        row = emit(op.reshape(const(np.arange(70, dtype=np.float32)), (1, 70)))
+        return op.add(op.astype(bnn.dense(binarized(x), weights(70, 70)), "float32"), row)
+
+    packed(build, (3, 70))
