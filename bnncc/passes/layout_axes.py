@@ -194,17 +194,25 @@ def _take(run, var, call):
 
 
 def _matmul(run, var, call):
-    """Multiply by constant weights in whatever order the features are stored; the rows of the weights follow them."""
+    """Multiply by constant weights in whatever order the features are stored; the rows of the weights follow them.
+
+    Of a stack of matrices (tokens of sequences, say) all rows are stored as those of one, and stay so for what follows: a dense layer has two axes.
+    """
     x, w = run.value(call.args[0]), run.value(call.args[1])
     if w.array is None or w.array.ndim != 2 or x.array is not None or len(x.layout.logical) < 2:
         return None
     features = x.layout.axes()[-1]
     order = tuple(a for a in x.layout.order if a in features)
-    others = tuple(g for g in x.layout.axes()[:-1])
-    target = Layout(x.layout.logical, (*others, order))
+    target = Layout(x.layout.logical, (_rows(x.layout), order))
     rows = x.layout.gather_index(features, order)
     product = relax.op.matmul(run.mover.spread(x, target), const(w.array[rows]), out_dtype=call.attrs.out_dtype)
-    return bound(run, var, product, Layout.plain(static_shape(var)))
+    made = Layout.plain(static_shape(var))
+    return bound(run, var, product, Layout(made.logical, (_rows(made), made.axes()[-1])).simplified())
+
+
+def _rows(layout: Layout) -> tuple[int, ...]:
+    """Return the atoms of all axes but the last."""
+    return tuple(a for axis in layout.axes()[:-1] for a in axis)
 
 
 _RESHAPE = _renamed(lambda layout, call, shape: layout.reshaped(shape))

@@ -129,7 +129,8 @@ class _Recognise(Rewriter):
     def _dense(self, var, value, builder):
         weight = constant(value.args[1])
         if weight is None or weight.ndim != 2 or len(static_shape(value.args[0])) != 2:
-            return self._report(var, value, False, "the second operand is no constant matrix", 0, "")
+            reason = "both operands are computed at run time" if weight is None else "a product of stacks of matrices"
+            return self._report(var, value, False, reason, 0, "")
         filters = np.ascontiguousarray(weight.T)
         codes, signs = self._codes(value.args[0], builder), two_valued(filters)
         several = self._summed(value.args[0], builder) if isinstance(codes, str) else []

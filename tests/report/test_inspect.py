@@ -148,7 +148,7 @@ def test_json_holds_everything(report):
 
 
 def test_weights_computed_at_run_time_have_no_size():
-    row = LayerRow("n", "MatMul", "y", False, "the second operand is no constant matrix", 64, 0, (1, 8), (1, 8))
+    row = LayerRow("n", "MatMul", "y", False, "both operands are computed at run time", 64, 0, (1, 8), (1, 8))
     assert LayerEntry.of(row).float_weight_bytes == 0
 
 
