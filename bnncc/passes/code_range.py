@@ -13,7 +13,10 @@ from bnncc.ops import dtype_of, is_bnn, static_shape
 from bnncc.passes.chains import ELEMENTWISE
 from bnncc.passes.rewrite import constant, op_name, used_vars
 
-__all__ = ["CodeRange", "code_range", "accumulator_bounds", "runs_on_bits"]
+__all__ = ["LARGEST_SUM", "CodeRange", "code_range", "accumulator_bounds", "runs_on_bits"]
+
+LARGEST_SUM = (1 << 31) - 1
+"""What an integer accumulator holds."""
 
 
 @dataclass(frozen=True)

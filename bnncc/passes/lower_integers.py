@@ -14,8 +14,9 @@ import numpy as np
 import tvm
 from tvm.relax import op
 
+from bnncc.errors import InternalError
 from bnncc.ops import bnn, is_bnn
-from bnncc.passes.code_range import accumulator_bounds, code_range
+from bnncc.passes.code_range import LARGEST_SUM, accumulator_bounds, code_range
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant
 
@@ -26,6 +27,8 @@ _EXACT_IN_FLOAT = 1 << 24
 
 class _Lower(Rewriter):
     def rewrite(self, var, value, builder: Builder):
+        if is_bnn(value, "conv2d") or is_bnn(value, "dense"):
+            self._check_sums(var)
         if is_bnn(value, "conv2d"):
             return self._conv2d(var, value, builder)
         if is_bnn(value, "dense"):
@@ -33,6 +36,13 @@ class _Lower(Rewriter):
         if is_bnn(value, "max_pool2d"):
             return self._max_pool2d(var, value, builder)
         return None
+
+    def _check_sums(self, var) -> None:
+        """Make sure that int32 holds every sum: RecogniseBinary leaves layers in float where it might not."""
+        call = self.graph.value(var)
+        low, high = accumulator_bounds(call, code_range(call.args[0], self.graph.value))
+        if max(-low, high) > LARGEST_SUM:
+            raise InternalError(f"The sums of {var.name} go from {low} to {high}, and an accumulator holds 32 bits; such a layer has to stay in float.")
 
     def _conv2d(self, var, value, builder):
         x, weights = value.args[0], constant(value.args[1])
@@ -67,5 +77,11 @@ class _Lower(Rewriter):
 
 
 def lower_integers(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
-    """Pad and widen what layers on small integers read, and spell pools of codes as plain ones."""
+    """Pad and widen what layers on small integers read, and spell pools of codes as plain ones.
+
+    Raises
+    ------
+    InternalError
+        A layer's sums could leave int32.
+    """
     return _Lower(mod).run()

@@ -20,13 +20,11 @@ from bnncc.ops import bnn, is_bnn, static_shape
 from bnncc.ops.geometry import border_classes
 from bnncc.ops.pack import PackAttrs, pack_reference
 from bnncc.passes.bit_planes import CodePlanes, WeightPlanes, code_planes, planes_pay, weight_planes
-from bnncc.passes.code_range import code_range
+from bnncc.passes.code_range import LARGEST_SUM, code_range
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant
 
 __all__ = ["lower_planes"]
-
-_LARGEST_SUM = (1 << 31) - 1
 
 
 class _Lower(Rewriter):
@@ -46,7 +44,7 @@ class _Lower(Rewriter):
         reused = int(np.prod(static_shape(var)[:-1])) > 1
         bias = self._bias(codes, planes, weights)
         pairs = codes.count * len(planes.scales)
-        if np.abs(bias).max() > _LARGEST_SUM // 2:
+        if np.abs(bias).max() > LARGEST_SUM // 2:
             self._tell(var, False, "integer arithmetic, as the counts of bit planes, joined, could leave int32")
             return None
         if not planes_pay(pairs, weights.shape[-1], len(weights) // groups, reused):

@@ -28,7 +28,7 @@ from tvm.relax import op
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.ops.geometry import windows
 from bnncc.passes.bit_planes import weight_planes
-from bnncc.passes.code_range import CodeRange, code_range
+from bnncc.passes.code_range import LARGEST_SUM, CodeRange, code_range
 from bnncc.passes.context import LayerRow, PassContext
 from bnncc.passes.integers import IntegerFilters, integer_filters
 from bnncc.passes.planes import filter_planes
@@ -217,6 +217,9 @@ class _Recognise(Rewriter):
             uneven = filter_planes(filters)
             if uneven is not None and len(uneven.signs) < len(weight_planes(found.integers).scales):
                 return signs  # -1 and 3 are one plane and an offset, as integers two
+        largest = max(abs(int(end)) for end in (np.iinfo(dtype_of(codes.var)).min, np.iinfo(dtype_of(codes.var)).max))
+        if largest * int(np.abs(found.integers.reshape(len(filters), -1).astype(np.int64)).sum(1).max()) > LARGEST_SUM:
+            return "sums of the codes by the weights as integers could leave 32 bits"
         return found
 
     @staticmethod

@@ -6,7 +6,9 @@ import tvm
 from tvm.script import ir as I
 from tvm.script import relax as R
 
+from bnncc.errors import InternalError
 from bnncc.ops import bnn
+from bnncc.passes.context import PassContext
 from bnncc.passes.lower_integers import lower_integers
 from bnncc.passes.rewrite import const
 
@@ -70,6 +72,16 @@ def test_a_pool_of_codes_is_a_plain_pool(dtype, flip):
     build = lambda c: bnn.max_pool2d(c, const(np.array(flip, np.int8)), (3, 2), (2, 1), (1, 0, 1, 1))  # noqa: E731
     after = rewritten(lower_integers, module(build, (CODES[0], dtype)), None, codes)
     assert len(bindings(after, "nn.max_pool2d")) == 1 and not bindings(after, "bnn.max_pool2d")
+
+
+@pytest.mark.parametrize("length, fits", [(65_000, True), (67_000, False)])
+def test_sums_that_32_bits_do_not_hold_are_refused(length, fits):
+    mod = module(lambda x: bnn.dense(tvm.relax.op.astype(x, "uint8"), const(np.full((1, length), -128, np.int8))), ((1, length), "float32"))
+    if fits:
+        assert operators(lower_integers(mod, PassContext()))[-1] == "bnn.dense"
+    else:
+        with pytest.raises(InternalError, match="32 bits"):
+            lower_integers(mod, PassContext())
 
 
 def test_anything_else_stays():

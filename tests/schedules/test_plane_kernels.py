@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from group_runner import check_exact, group
+from group_runner import CompiledGroup, check_exact, group
 from tvm import relax
 
 from bnncc.ops import bnn
@@ -92,6 +92,25 @@ def test_convolution_with_planes_out_is_exact(ci, co, size, kernel, stride, dila
 
     arrays = [words, filters, bias_of(p, q, w), thresholds, flip]
     check_exact(group(emit, *((a.shape, str(a.dtype)) for a in arrays), constants=(1, 2, 3, 4)), arrays, tmp_path, variant)
+
+
+@pytest.mark.parametrize("rows, inputs, outputs", [(1, 70, 40), (1, 300, 5), (4, 64, 33)])
+@pytest.mark.parametrize("codes, kind", [(UNSIGNED[1], "signs"), (ODD[0], "ternary"), (SIGNED[1], "odd"), (UNSIGNED[7], "3 bits")])
+@pytest.mark.parametrize("variant", [V2, V3, V4], ids=lambda v: v.name)
+def test_a_compiled_dense_layer_on_planes_gives_the_sums_of_integers(rows, inputs, outputs, codes, kind, variant, tmp_path):
+    if not runs_here(variant):
+        pytest.skip(f"this machine does not run {variant.name}")
+    x, w = drawn(codes, kind, (rows, inputs), (outputs, inputs))
+    p, q = code_planes(codes), weight_planes(w)
+    words = pack_reference(PackAttrs(inputs, 1, 64, p.count, p.lo, p.step), x)
+    arrays = [words, pack_reference(PackAttrs(inputs, 1, 64), q.signs.reshape(-1, inputs)), bias_of(p, q, w)]
+
+    def emit(b, x, w, bias):
+        return bnn.plane_dense(x, w, bias, channels=inputs, input_scales=p.scales, weight_scales=q.scales)
+
+    function = group(emit, *((a.shape, str(a.dtype)) for a in arrays), constants=(1, 2))
+    (found,) = CompiledGroup(function, tmp_path, variant)(*arrays)
+    np.testing.assert_array_equal(found, x.astype(np.int64) @ w.astype(np.int64).T)
 
 
 @pytest.mark.parametrize("dtype, lo, step, planes", [("int8", -3, 2, 2), ("uint8", 0, 1, 8), ("int8", -128, 1, 8), ("int8", -1, 1, 2)])

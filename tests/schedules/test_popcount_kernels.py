@@ -193,6 +193,7 @@ def test_lookup_is_chosen_only_where_it_pays():
     assert lookup(shape_of(), V3) and lookup(shape_of(), V2)
     assert lookup(shape_of(), V4) is None, "this machine has a vector popcount"
     assert lookup(shape_of(outputs=10), V3) is None, "most lanes would be empty"
+    assert lookup(shape_of(outputs=16, inputs=16), V3).contraction.lanes == 16, "most of the words would be empty"
     assert lookup(shape_of(pixels=1), V3) is None, "every weight would be read once"
 
 
