@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LowBitNetwork"]
+__all__ = ["LowBitNetwork", "SignActivation", "TernaryConv"]
+
+
+class SignActivation(nn.Module):
+    """+1 from 0 on, else -1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x >= 0, 1.0, -1.0)
+
+
+class TernaryConv(nn.Conv2d):
+    """Weights -a, 0, +a a filter, by the threshold 0.7 E|W| (Li, Liu: Ternary Weight Networks, 2016)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.weight
+        d = 0.7 * w.abs().mean((1, 2, 3), keepdim=True)
+        m = (w.abs() > d).float()
+        a = (m * w.abs()).sum((1, 2, 3), keepdim=True) / m.sum((1, 2, 3), keepdim=True)
+        return F.conv2d(x, a * torch.sign(w) * m, self.bias, self.stride, self.padding)
 
 
 class LowBitNetwork(nn.Module):

@@ -9,15 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from layers import fit
-from low_bit import LowBitNetwork
+from low_bit import LowBitNetwork, SignActivation
 from torch import Tensor, nn
-
-
-class SignAct(nn.Module):
-    """Quantizes a feature map."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.where(x >= 0, 1.0, -1.0)
 
 
 class TtqConv(nn.Conv2d):
@@ -36,4 +29,4 @@ class TtqConv(nn.Conv2d):
 
 def build() -> nn.Module:
     """Return the network in eval mode, with random weights."""
-    return fit(LowBitNetwork(SignAct, TtqConv), (1, 3, 16, 16))
+    return fit(LowBitNetwork(SignActivation, TtqConv), (1, 3, 16, 16))

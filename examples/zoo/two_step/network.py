@@ -6,10 +6,8 @@ First and last layer are float.
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from layers import fit
-from low_bit import LowBitNetwork
+from low_bit import LowBitNetwork, TernaryConv
 from torch import Tensor, nn
 
 
@@ -20,17 +18,6 @@ class HwgqAct(nn.Module):
         return 0.538 * ((x > 0.269).float() + (x > 0.807).float() + (x > 1.345).float())
 
 
-class TwnConv(nn.Conv2d):
-    """Quantizes its weights."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        w = self.weight
-        d = 0.7 * w.abs().mean((1, 2, 3), keepdim=True)
-        m = (w.abs() > d).float()
-        a = (m * w.abs()).sum((1, 2, 3), keepdim=True) / m.sum((1, 2, 3), keepdim=True)
-        return F.conv2d(x, a * torch.sign(w) * m, self.bias, self.stride, self.padding)
-
-
 def build() -> nn.Module:
     """Return the network in eval mode, with random weights."""
-    return fit(LowBitNetwork(HwgqAct, TwnConv), (1, 3, 16, 16))
+    return fit(LowBitNetwork(HwgqAct, TernaryConv), (1, 3, 16, 16))
