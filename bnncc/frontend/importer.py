@@ -20,6 +20,7 @@ from bnncc.frontend import (  # noqa: F401  (they register their converters)
     convert_quantize,
     convert_reduce,
     convert_resize,
+    convert_scatter,
     convert_spatial,
 )
 from bnncc.frontend.conversion import CONVERTERS, Conversion, constant_of

@@ -276,6 +276,10 @@ MOVEMENT = [
     Case("Gather", [X, np.asarray([[0, 1], [1, 0]])], {"axis": 3}),
     Case("Gather", [X, _i(1, 1)], {"axis": 0}),
     Case("Gather", [X, np.asarray([2], np.int32)], {"axis": 1}),
+    Case("ScatterElements", [X, np.full((2, 1, 5, 4), 1), Input((2, 1, 5, 4))], {"axis": 1}, (11, 18)),
+    Case("ScatterElements", [Input((6,)), _i(5, 0, -3), Input((3,))], {}, (11, 18)),
+    Case("ScatterND", [Input((6, 2)), np.asarray([[4], [-6]]), Input((2, 2))], {}, (11, 18)),
+    Case("ScatterND", [Input((1, 3, 2)), np.asarray([[[0, 2, 0], [0, 2, 1]]]), Input((1, 2))], {}, (11, 18)),
     Case("TopK", [X, _i(2)], {"axis": -1}, (11, 17), outputs=2),
 ]
 QUANTIZE = [

@@ -57,6 +57,8 @@ UNSUPPORTED = [
     (Case("Pad", [X, _ints(0, 0, 9, 0, 0, 0, 0, 0)], {"mode": "reflect"}, (13, 21)), "repeats the input"),
     (Case("Pad", [X, _ints(0, 0, 1, 1, 0, 0, 1, 1), Input(())], {}, (13, 21)), "fill value .input 2. depends on the model's input"),
     (Case("Det", [Input((3, 3))], {}, (13, 13)), "operator Det is not supported. Supported are Abs, Add,"),
+    (Case("ScatterND", [Input((4, 4)), np.asarray([[0, 1], [2, 3]]), Input((2,))], {}, (13, 13)), "no whole slices"),
+    (Case("ScatterND", [Input((4, 4)), np.asarray([[1]]), Input((1, 4))], {"reduction": "add"}, (16, 18)), "reduction is 'add'"),
     (Case("GatherElements", [X, np.zeros((1, 4, 6, 6), np.int64)], {}, (13, 13)), "takes more than Relax operators on static shapes"),
     (
         Case("OneHot", [Input((3,), "int64"), np.asarray(4), np.asarray([0, 1], F)], {}, (13, 13)),
