@@ -1,7 +1,8 @@
-"""HWGQ-Net: Cai et al.: Deep Learning with Low Precision by Half-wave Gaussian Quantization, CVPR 2017.
+"""HWGQ-Net: Cai, He, Sun, Vasconcelos: Deep Learning with Low Precision by Half-wave Gaussian Quantization, CVPR 2017 (arXiv 1702.00953).
 
-2-bit half-wave activations in steps of 0.538 as a sum of three comparisons; binary weights with E|W| a filter.
-First and last layer are float.
+Checked against zhaoweicai/hwgq (Caffe: src/caffe/layers/quant_layer.cpp, binary_conv_layer.cpp, examples/cifar10/vgg-hwgq-3ne-clip-poly): activations are 0 up to 0
+and one of 0.538, 1.076, 1.614 above, chosen by comparisons with 0 and the means of neighbours; weights are +1 from 0 on, else -1, times E|W| of the filter;
+BatchNorm has no scale; first and last layer are float. Here the levels are a sum of comparisons.
 """
 
 from __future__ import annotations
@@ -17,17 +18,20 @@ class HwgqAct(nn.Module):
     """Quantizes a feature map."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return 0.538 * ((x > 0.269).float() + (x > 0.807).float() + (x > 1.345).float())
+        return 0.538 * ((x > 0).float() + (x > 0.807).float() + (x > 1.345).float())
 
 
-class BwnConv(nn.Conv2d):
+class BinaryConv(nn.Conv2d):
     """Quantizes its weights."""
 
     def forward(self, x: Tensor) -> Tensor:
-        a = self.weight.abs().mean((1, 2, 3), keepdim=True)
-        return F.conv2d(x, torch.sign(self.weight) * a, self.bias, self.stride, self.padding)
+        alpha = self.weight.abs().mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, torch.where(self.weight >= 0, 1.0, -1.0) * alpha, self.bias, self.stride, self.padding)
 
 
 def build() -> nn.Module:
     """Return the network in eval mode, with random weights."""
-    return fit(LowBitNetwork(HwgqAct, BwnConv), (1, 3, 16, 16))
+    network = LowBitNetwork(HwgqAct, BinaryConv)
+    for name in ("norm", "norm1", "norm2"):
+        setattr(network, name, nn.BatchNorm2d(getattr(network, name).num_features, affine=False))
+    return fit(network, (1, 3, 16, 16))
