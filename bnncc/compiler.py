@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -17,7 +17,7 @@ from bnncc.passes.context import SIGN_ZERO, LayerRow, Options, PassContext, Tens
 from bnncc.passes.lower_groups import lower_groups
 from bnncc.passes.pipeline import run_pipeline
 from bnncc.passes.step_work import step_work
-from bnncc.targets import Target, find_target
+from bnncc.targets import OPTIMIZE_FOR, Target, find_target
 
 __all__ = ["compile", "CompiledArtifact", "Report", "prepare"]
 
@@ -110,6 +110,7 @@ class CompiledArtifact:
             "layers": [asdict(row) for row in self.context.layers],
             "warnings": self.warnings,
             "sign_zero": self.context.options.sign_zero,
+            "optimize_for": self.target.variants[0].optimize_for,
             "kernel_notes": notes,
             "steps": [asdict(step) for step in step_work(self.fused, self.context)],
         }
@@ -168,6 +169,7 @@ def compile(
     name: str | None = None,
     sign_zero: str = "exact",
     output_format: str | None = None,
+    optimize_for: str = "speed",
     threads: int = 1,
     dump_ir: str | Path | None = None,
     progress: Progress | None = None,
@@ -187,6 +189,8 @@ def compile(
         What a plain Sign of exactly 0 becomes.
     output_format : str, optional
         What `save` writes: ``so`` (a shared library) or ``c`` (C99, for microcontrollers); by default what the target makes.
+    optimize_for : {"speed", "flash", "ram"}
+        What the kernels of a microcontroller are chosen for; others know speed only.
     threads : int
         How many may share a call. A library for more than one needs pthread_create, and has functions that start and end threads of its caller.
     dump_ir : path, optional
@@ -203,7 +207,7 @@ def compile(
     ------
     ModelError, TargetError
     InputError
-        `sign_zero` is none of these.
+        `sign_zero`, `optimize_for` or `threads` is none of these.
     """
     if sign_zero not in SIGN_ZERO:
         raise InputError(f"sign_zero is {sign_zero!r}; it is one of {', '.join(SIGN_ZERO)}.")
@@ -215,6 +219,11 @@ def compile(
             f"The target {chosen.name} is written as {' or '.join(chosen.formats)}, not as {output_format}: C comes from the kernels of microcontrollers "
             "(`--target cortex-m4`, for instance), libraries from those of processors under Linux. `bnncc targets` lists both."
         )
+    if optimize_for not in OPTIMIZE_FOR:
+        raise InputError(f"optimize_for is {optimize_for!r}; it is one of {', '.join(OPTIMIZE_FOR)}.")
+    if optimize_for != "speed" and not chosen.variants[0].is_source:
+        raise TargetError(f"--optimize-for {optimize_for} chooses among the kernels of microcontrollers; the target {chosen.name} has kernels for speed only.")
+    chosen = replace(chosen, variants=tuple(replace(variant, optimize_for=optimize_for) for variant in chosen.variants))
     stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")
     imported, fused, ctx = prepare(
         model,

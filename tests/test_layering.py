@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "boards": {"errors", "spec", "toolchain", "targets", "codegen"},
     "tuning": {"errors", "ops", "targets", "schedules", "passes", "codegen"},
     "compiler": {"errors", "spec", "ops", "targets", "schedules", "passes", "frontend", "codegen", "tuning"},
-    "report": {"errors", "spec", "toolchain", "ops", "targets", "schedules", "passes", "frontend", "codegen", "runtime", "compiler"},
+    "report": {"errors", "spec", "toolchain", "ops", "targets", "schedules", "passes", "frontend", "codegen", "runtime", "compiler", "boards"},
     "cli": {"errors", "spec", "targets", "runtime", "compiler", "report", "boards"},
 }
 """Layer to the layers it may import besides itself. Everybody may import `bnncc` itself for its version: that imports no more than errors."""

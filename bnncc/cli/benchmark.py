@@ -27,7 +27,18 @@ def benchmark(
     repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Samples of each; one call, or more where a call is short.")] = 30,
     as_json: Json = False,
 ) -> None:
-    """Measure a compiled model's latency, beside onnxruntime's and other programs' when asked."""
+    """Count the instructions of a firmware project under QEMU, or measure a compiled model's latency, beside onnxruntime's and other programs' when asked."""
+    from bnncc.boards import is_project
+
+    if is_project(folder):
+        from bnncc.report.firmware import count_firmware
+
+        counts = count_firmware(folder)
+        if as_json:
+            console.print_json(counts.to_json())
+        else:
+            counts.to_text(console.stdout())
+        return
     model, peers = _sides(against)
     from bnncc.report.benchmark import benchmark as measure
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import FormatOption, Json, Model, Name, Shapes, SignZero, SignZeroOption, TargetName, parse_name, parse_shapes
+from bnncc.cli.options import FormatOption, Json, Model, Name, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, TargetName, parse_name, parse_shapes
 
 __all__ = ["compile_model"]
 
@@ -22,6 +22,7 @@ def compile_model(
     shape: Shapes = [],  # noqa: B006  Typer copies it
     name: Name = None,
     sign_zero: SignZeroOption = SignZero.exact,
+    optimize_for: OptimizeForOption = OptimizeFor.speed,
     output_format: FormatOption = None,
     threads: Annotated[
         int, typer.Option(min=1, max=64, metavar="N", help="Most threads that may share a call. Only for more than one does the library need pthreads.")
@@ -40,6 +41,7 @@ def compile_model(
             shapes=shapes,
             name=name,
             sign_zero=sign_zero.value,
+            optimize_for=optimize_for.value,
             output_format=output_format and output_format.value,
             threads=threads,
             dump_ir=dump_ir,

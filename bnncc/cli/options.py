@@ -9,7 +9,23 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Folder", "Format", "FormatOption", "Json", "Model", "Name", "Shapes", "SignZero", "SignZeroOption", "TargetName", "Threads", "parse_name", "parse_shapes"]
+__all__ = [
+    "Folder",
+    "Format",
+    "FormatOption",
+    "Json",
+    "Model",
+    "Name",
+    "OptimizeFor",
+    "OptimizeForOption",
+    "Shapes",
+    "SignZero",
+    "SignZeroOption",
+    "TargetName",
+    "Threads",
+    "parse_name",
+    "parse_shapes",
+]
 
 
 class SignZero(str, Enum):
@@ -27,11 +43,26 @@ class Format(str, Enum):
     c = "c"
 
 
+class OptimizeFor(str, Enum):
+    """What kernels are chosen for."""
+
+    speed = "speed"
+    flash = "flash"
+    ram = "ram"
+
+
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX model.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A compiled model: what `compile -o FOLDER` wrote.", show_default=False)]
 TargetName = Annotated[str, typer.Option("--target", help="What to generate code for; `bnncc targets` lists them.")]
 FormatOption = Annotated[
     Format, typer.Option("--format", help="so: a shared library; c: C99, for microcontrollers. By default what the target makes.", show_default=False)
+]
+OptimizeForOption = Annotated[
+    OptimizeFor,
+    typer.Option(
+        "--optimize-for",
+        help="Kernels of microcontrollers: speed (sliced, 4 bits of flash a weight), flash (nibbles, 2 bits) or ram (trees: 1 bit and no tables in RAM).",
+    ),
 ]
 Shapes = Annotated[
     list[str],

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import Json, Model, Name, Shapes, SignZero, SignZeroOption, parse_name, parse_shapes
+from bnncc.cli.options import Json, Model, Name, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, parse_name, parse_shapes
 
 __all__ = ["project"]
 
@@ -21,6 +21,7 @@ def project(
     shape: Shapes = [],  # noqa: B006  Typer copies it
     name: Name = None,
     sign_zero: SignZeroOption = SignZero.exact,
+    optimize_for: OptimizeForOption = OptimizeFor.speed,
     as_json: Json = False,
 ) -> None:
     """Compile a model into a firmware project for a microcontroller board."""
@@ -31,7 +32,9 @@ def project(
     import bnncc.compiler
 
     with console.progress() as report, tempfile.TemporaryDirectory(prefix="bnncc-") as folder:
-        artifact = bnncc.compiler.compile(model, target=chosen.target, shapes=shapes, name=name, sign_zero=sign_zero.value, progress=report)
+        artifact = bnncc.compiler.compile(
+            model, target=chosen.target, shapes=shapes, name=name, sign_zero=sign_zero.value, optimize_for=optimize_for.value, progress=report
+        )
         artifact.save(Path(folder) / "c")
         metadata = write_project(chosen, Path(folder) / "c", output)
     console.warn(artifact.warnings)

@@ -6,9 +6,9 @@ import difflib
 
 from bnncc.errors import TargetError
 from bnncc.targets import arm, cortex_m, x86
-from bnncc.targets.manifest import Target, Variant
+from bnncc.targets.manifest import OPTIMIZE_FOR, Target, Variant
 
-__all__ = ["Target", "Variant", "find_target", "target_names"]
+__all__ = ["OPTIMIZE_FOR", "Target", "Variant", "find_target", "target_names"]
 
 _TARGETS = {t.name: t for t in (*x86.TARGETS, *arm.TARGETS, *cortex_m.TARGETS)}
 

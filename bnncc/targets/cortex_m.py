@@ -18,7 +18,7 @@ def _core(name: str, triple: str, description: str, *options: str) -> Target:
     tvm_target = {"kind": "c", "mtriple": triple}
     model = "" if not triple.startswith("arm") else "m0" if name in _ARMV6_M else "m4"
     variant = Variant(
-        name.replace("-", "_"), tvm_target, 32, 13, word_bits=32, c_options=(*options, *_SCHEDULING), instructions=instructions, cycle_model=model
+        name.replace("-", "_"), tvm_target, 32, 8 if name in _ARMV6_M else 13, word_bits=32, c_options=(*options, *_SCHEDULING), instructions=instructions, cycle_model=model
     )
     return Target(name, description, (variant,))
 

@@ -124,3 +124,8 @@ def test_compile_says_what_a_format_is_made_from(tmp_path, target, output_format
     result = bnncc("compile", MODEL, "--target", target, "--format", output_format, "-o", tmp_path / "out")
     assert_told(result, f"not as {output_format}", "`bnncc targets` lists both")
     assert not (tmp_path / "out").exists()
+
+
+def test_optimize_for_is_refused_where_there_is_nothing_to_choose(tmp_path):
+    result = bnncc("compile", MODEL, "--target", "native", "--optimize-for", "ram", "-o", tmp_path / "out")
+    assert_told(result, "--optimize-for ram", "kernels of microcontrollers")

@@ -23,10 +23,10 @@ __all__ = ["OPTIONS", "check_c", "scalar"]
 OPTIONS = ("-std=c99", "-O1", "-pedantic", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-fsanitize=undefined", "-fno-sanitize-recover=all")
 
 
-def scalar(*instructions: str, optimize_for: str = "speed") -> Variant:
+def scalar(*instructions: str, registers: int = 13, optimize_for: str = "speed") -> Variant:
     """Return a variant of words of 32 bits whose output is C."""
     target = {"kind": "c", "mtriple": "arm-none-eabi"}
-    return Variant("scalar", target, 32, 13, word_bits=32, instructions=frozenset(instructions), optimize_for=optimize_for)
+    return Variant("scalar", target, 32, registers, word_bits=32, instructions=frozenset(instructions), optimize_for=optimize_for)
 
 
 def check_c(function: relax.Function, arrays, folder: Path, variant: Variant) -> Kernel:

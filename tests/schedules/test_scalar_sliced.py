@@ -11,7 +11,7 @@ from tests.schedules.c_group import check_c, scalar
 from tests.schedules.group_runner import group, words
 from tests.schedules.test_popcount_kernels import conv_bits
 
-WAYS = {"scaled": scalar("scaled-index"), "bytes": scalar(), "nibbles": scalar("scaled-index", optimize_for="flash")}
+WAYS = {"scaled": scalar("scaled-index"), "bytes": scalar(registers=8), "nibbles": scalar("scaled-index", optimize_for="flash")}
 
 
 def answers(ci: int, co: int, size: int, **options):

@@ -46,7 +46,7 @@ class PixelTable:
         (self.sy, self.sx), (self.dy, self.dx) = (tuple(int(v) for v in pair) for pair in (anchor.attrs.strides, anchor.attrs.dilation))
         self.kh, self.kw = shape.taps
         self.rows = row_count(self.kh * self.kw) * shape.inputs + row_count(shape.inputs)
-        self.chunk = chunk_of(self.rows)
+        self.chunk = chunk_of(self.rows, builder.variant.vector_registers)
         self.phases = sorted({j * self.dx % self.sx for j in range(self.kw)})
         self.span = (blocks.rows - 1) * self.sy + (self.kh - 1) * self.dy + 1
         self.planes = self.x.shape[-1] * LANES

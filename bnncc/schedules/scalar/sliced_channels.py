@@ -43,7 +43,7 @@ class _SlicedChannels:
         self.w = anchor.args[1]
         self.words = queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)
         self.triples = triples(self.words)
-        self.chunk = chunk_of(BITS * self.triples)
+        self.chunk = chunk_of(BITS * self.triples, builder.variant.vector_registers)
         self.vectors = -(-shape.outputs // BITS)
         self.table_words = table_words(self.words)
         # a case with its row's place in a window: what one byte holds, scaled to bytes where the processor cannot scale
