@@ -53,6 +53,13 @@ def program(sizes: list[int]) -> str:
     return f"{buffers}\nvoid kernel({parameters});\nint main(void) {{ {call} {mark.format(9)} {call} {mark.format(10)} return 0; }}\n"
 
 
+def counter(folder: Path) -> Path:
+    """Build the emulator's plugin."""
+    plugin = folder / "libcount.so"
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", plugin, Path(__file__).with_name("count_instructions.c")], check=True)
+    return plugin
+
+
 def count(function: relax.Function, target: str, plugin: Path, folder: Path) -> tuple[int, int, int]:
     """Return the instructions of one call: all, vector arithmetic, vector loads and stores."""
     variant = find_target(target).variants[0]
@@ -76,8 +83,7 @@ def main() -> None:
     chosen = packed.choose_formulation
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        plugin = folder / "libcount.so"
-        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", plugin, Path(__file__).with_name("count_instructions.c")], check=True)
+        plugin = counter(folder)
         print("| formulation | shape | instructions, M | a 128-bit word | vector arithmetic a word | chosen |\n|---|---|---|---|---|---|")
         for channels, size in SHAPES:
             words = size * size * channels * channels * 9 / 128

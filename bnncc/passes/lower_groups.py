@@ -51,8 +51,8 @@ class _Lower(Rewriter):
         group = self.mod[value.op]
         kernel, gvar = self.kernels.kernel_of(group)
         args = list(value.args)
-        for i, relay in kernel.relayout.items():
-            args[i] = const(relay(constant(args[i])))
+        for i in kernel.relayout:
+            args[i] = const(kernel.arranged(i, lambda j: constant(value.args[j])))
         ty = group.ret_ty if hasattr(group, "ret_ty") else group.body.ty
         out = list(ty.fields) if isinstance(ty, relax.TupleType) else ty
         return relax.op.call_tir(gvar, Tuple(args), out)

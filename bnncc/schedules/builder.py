@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from tvm import tirx
 from bnncc.schedules.evaluate import Evaluator, as_mask
 from bnncc.schedules.group import Group, Tensor, declare
 from bnncc.schedules.kernel import Kernel, Relayout
+from bnncc.schedules.neon.masks import join_masks
 from bnncc.schedules.outputs import Outputs
 from bnncc.schedules.statements import Statements, const
 from bnncc.targets import Variant
@@ -38,7 +40,7 @@ class Builder:
     group: Group
     variant: Variant
     body: Statements = field(default_factory=Statements)
-    relayout: dict[Tensor, Relayout] = field(default_factory=dict)
+    relayout: dict[Tensor, tuple[Callable, tuple[Tensor, ...]]] = field(default_factory=dict)
     buffers: dict = field(default_factory=dict)
 
     def __post_init__(self):
@@ -46,10 +48,10 @@ class Builder:
         for param in self.group.params:
             self.buffers[param] = declare(param, dtype=flips.get(param))
         for param, dtype in flips.items():
-            self.relayout[param] = as_mask(dtype)
+            self.relayout[param] = as_mask(dtype), ()
         self.evaluator = Evaluator(self.group, self.body, self.buffers, set(flips))
         self._stored = {node: declare(node) for node in self.group.outputs}
-        self.outputs = Outputs(self.group, self._stored, self.lanes * self.variant.epilogue_registers)
+        self.outputs = Outputs(self.group, self._stored, self.lanes * self.variant.epilogue_registers, join_masks if "addp" in self.variant.instructions else None)
 
     @property
     def lanes(self) -> int:
@@ -70,17 +72,17 @@ class Builder:
         """Return the buffer of an output."""
         return self._stored[node]
 
-    def replace(self, param: Tensor, size: int, dtype: str, relayout: Relayout):
-        """Give a constant parameter a buffer of its own size and type, and say how its array is rearranged."""
+    def replace(self, param: Tensor, size: int, dtype: str, arrange: Callable[..., np.ndarray], reads: tuple[Tensor, ...] = ()):
+        """Give a constant parameter a buffer of its own size and type, and say how its array, with those of the parameters `reads`, is rearranged."""
         if param.constant is not None:
-            return self._inline(param, size, dtype, relayout)
+            return self._inline(param, size, dtype, arrange)
         self.buffers[param] = declare(param, size, dtype)
-        self.relayout[param] = relayout
+        self.relayout[param] = arrange, reads
         return self.buffers[param]
 
-    def _inline(self, param: Tensor, size: int, dtype: str, relayout: Relayout):
+    def _inline(self, param: Tensor, size: int, dtype: str, arrange: Callable[..., np.ndarray]):
         """Write a constant of one element, rearranged, into a local buffer: weights of a 1 x 1 convolution of one channel, for instance."""
-        array = relayout(np.full(param.shape, param.constant, param.dtype))
+        array = arrange(np.full(param.shape, param.constant, param.dtype))
         buffer = self.body.local(dtype, size, "constant")
         for i, element in enumerate(array.reshape(-1)):
             self.body.store(buffer, i, const(element.item(), dtype))
@@ -108,5 +110,6 @@ class Builder:
         """Return the finished kernel."""
         params = [self.buffers[param] for param in self.group.params] + [self._stored[node] for node in self.group.outputs]
         func = tirx.PrimFunc(params, self.body.finish()).with_attr({"global_symbol": "main", "tirx.noalias": True, CONTRACT: True})
-        relayout = {i: self.relayout[param] for i, param in enumerate(self.group.params) if param in self.relayout}
+        places = {param: i for i, param in enumerate(self.group.params)}
+        relayout = {i: Relayout(self.relayout[param][0], tuple(map(places.get, self.relayout[param][1]))) for param, i in places.items() if param in self.relayout}
         return Kernel(func, relayout, note)

@@ -53,11 +53,16 @@ class Evaluator:
         self.buffers = buffers
         self._flips = flips
         self._anchors: dict[Tensor, Callable] = {}
+        self._quantizers: dict[Tensor, Callable] = {}
         self._known: list[dict] = [{}]
 
     def define(self, tensor: Tensor, at: Callable) -> None:
         """Say how an anchor is evaluated: ``at(index, lanes)`` returns the expression."""
         self._anchors[tensor] = at
+
+    def define_reached(self, quantize: Tensor, at: Callable) -> None:
+        """Say how a quantize finds the thresholds its input has reached: ``at(index, lanes)`` returns a list of conditions."""
+        self._quantizers[quantize] = at
 
     @contextmanager
     def scope(self):
@@ -133,6 +138,8 @@ class Evaluator:
 
     def thresholds_reached(self, node: Tensor, index: tuple, lanes: int) -> list:
         """Return, threshold by threshold of a quantize, where its input has reached it."""
+        if node in self._quantizers:
+            return self._quantizers[node](index, lanes)
         x, thresholds, flip = node.args
         values = self.operand(x, node.shape, index, lanes)
         if thresholds.shape[0] > 1:

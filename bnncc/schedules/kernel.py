@@ -10,7 +10,21 @@ from tvm import tirx
 
 __all__ = ["Kernel", "Relayout"]
 
-Relayout = Callable[[np.ndarray], np.ndarray]
+
+@dataclass(frozen=True)
+class Relayout:
+    """How a constant is rearranged at compile time.
+
+    Parameters
+    ----------
+    arrange : callable
+        Its array, and those of `reads`, to what the kernel reads; size and dtype may change.
+    reads : tuple of int
+        Further parameters, constants too, that `arrange` has to know.
+    """
+
+    arrange: Callable[..., np.ndarray]
+    reads: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -23,7 +37,7 @@ class Kernel:
         Takes one-dimensional buffers: the group's parameters in order, then its outputs in order. A buffer has as many elements as the
         tensor (row-major), a rearranged constant as many as `relayout` returns.
     relayout : dict
-        For a parameter that is a constant: how its array is rearranged at compile time (size and dtype may change).
+        For a parameter that is a constant: its `Relayout`.
     note : str
         Formulation and tile chosen, for reports.
     """
@@ -31,3 +45,8 @@ class Kernel:
     func: tirx.PrimFunc
     relayout: dict[int, Relayout] = field(default_factory=dict)
     note: str = ""
+
+    def arranged(self, index: int, constant: Callable[[int], np.ndarray]) -> np.ndarray:
+        """Return what the kernel gets for a parameter of `relayout`; ``constant(i)`` is the array of parameter i."""
+        relayout = self.relayout[index]
+        return relayout.arrange(*map(constant, (index, *relayout.reads)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm import tirx
 
 from bnncc.errors import InternalError
@@ -27,6 +29,9 @@ class Outputs:
         Buffer of each output.
     lanes : int
         Elements that are evaluated at once.
+    join : callable, optional
+        ``join(vectors, bits)``: the word of `bits` bits of pieces (first bit, lanes, condition) where the processor has a better way than one vector after
+        the other, or None where not for these.
 
     Raises
     ------
@@ -34,9 +39,10 @@ class Outputs:
         The outputs differ in shape.
     """
 
-    def __init__(self, group: Group, buffers: dict, lanes: int):
+    def __init__(self, group: Group, buffers: dict, lanes: int, join: Callable | None = None):
         self._group = group
         self._buffers = buffers
+        self._join = join
         shapes = {(node.args[0] if _is_pack(node) else node).shape for node in group.outputs}
         if len(shapes) != 1:
             raise InternalError(f"the outputs of a group must have one shape (before packing); found {sorted(shapes)}")
@@ -56,7 +62,7 @@ class Outputs:
                 self._write_run(evaluator, lead, run, part * count + block if parts > 1 else block)
 
     def _write_run(self, evaluator: Evaluator, lead: tuple, run: Run, block) -> None:
-        words: dict[tuple[Tensor, int], tuple] = {}
+        words: dict[tuple[Tensor, int], list] = {}
         for offset, lanes in run.cuts:
             with evaluator.scope():
                 index = (*lead, block * run.size + (run.start + offset)) if self.shape else ()
@@ -83,23 +89,34 @@ class Outputs:
             return [tirx.EQ(digit, const(0, "uint8", lanes)) for digit in digits]
         return [tirx.LT(value, const(plane, "int8", lanes)) for plane in range(planes)]
 
+    def _word(self, vectors: list, bits: int):
+        """Return the word of pieces (bit, lanes, condition)."""
+        joined = self._join(vectors, bits) if self._join else None
+        return _join_vectors(vectors, bits) if joined is None else joined
+
     def _collect(self, evaluator, node, plane, negative, lead, lanes, run, block, offset, words) -> None:
         """Add the bits of one vector to the word they belong to, and store the word after its last vector."""
         layout = layout_of(node).normal()
         key = (node, plane)
         first, bit = layout.locate(run.start + offset)
-        bits = _lane_bits(negative, lanes, layout.bits)
-        if bit:
-            bits = tirx.shift_left(bits, tirx.const(bit, node.dtype))
-        if key in words:
-            bits = tirx.bitwise_or(words[key], bits)
+        words.setdefault(key, []).append((bit, lanes, negative))
         end = run.start + offset + lanes
         if end < layout.channels and end < run.start + run.size and layout.locate(end)[0] == first:
-            words[key] = bits
             return
-        words.pop(key, None)
+        bits = self._word(words.pop(key), layout.bits)
         step = layout.locate(run.start + run.size)[0] - layout.locate(run.start)[0] if run.count > 1 else 0
         evaluator.body.store(self._buffers[node], linear_index(node.shape, (*lead, block * step + (plane * layout.words + first))), bits)
+
+
+def _join_vectors(vectors: list, bits: int):
+    """Return the word of pieces (bit, lanes, condition) of one vector each."""
+    word = None
+    for bit, lanes, condition in vectors:
+        piece = _lane_bits(condition, lanes, bits)
+        if bit:
+            piece = tirx.shift_left(piece, tirx.const(bit, f"uint{bits}"))
+        word = piece if word is None else tirx.bitwise_or(word, piece)
+    return word
 
 
 def _lane_bits(condition, lanes: int, bits: int):

@@ -7,12 +7,13 @@ from tvm import tirx
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.contraction import write_contraction
+from bnncc.schedules.count_limits import complemented, count_limits, use_limits
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.neon.popcount import popcount_tree
+from bnncc.schedules.neon.cost import fastest_on_neon
 from bnncc.schedules.scalar.choose import sliced_kernel
 from bnncc.schedules.scalar.tree import tree
 from bnncc.schedules.statements import const, simplify, spread
@@ -23,14 +24,16 @@ __all__ = ["border_of", "choose_formulation", "packed_conv2d", "packed_dense"]
 
 
 def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
-    """Return the best formulation that this machine and shape allow."""
+    """Return the best formulation for this processor and shape."""
     if builder.variant.is_scalar:
         return tree(shape)
-    return next(found for choose in (sliced, lookup, popcount_tree, popcount) if (found := choose(shape, builder.variant)))
+    if builder.variant.core:
+        return fastest_on_neon(shape, builder.variant)
+    return next(found for choose in (sliced, lookup, popcount) if (found := choose(shape, builder.variant)))
 
 
 def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border) -> Kernel:
-    """Write the kernel; ``word_at(place, plane, group, kh, kw, k)`` is word k of a group of the input."""
+    """Write the kernel; ``word_at(place, plane, group, kh, kw, k)`` is word k of a group of the input; a last argument says how many from it on."""
     x, w = anchor.args[:2]
     length = int(anchor.attrs.channels) // shape.groups * shape.taps[0] * shape.taps[1]
     if builder.variant.is_source and (kernel := sliced_kernel(builder, anchor, shape, length, word_at, border)) is not None:
@@ -38,9 +41,16 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
     chosen = choose_formulation(builder, shape)
     c = chosen.contraction
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
-    weights = builder.replace(w, size, c.weight_dtype, chosen.arrange)
+    limits = count_limits(builder, anchor)
+    if limits is None:
+        weights = builder.replace(w, size, c.weight_dtype, chosen.arrange)
+    else:
+        complement = complemented(limits, int(anchor.attrs.channels) // shape.groups)
+        weights = builder.replace(w, size, c.weight_dtype, lambda *arrays: chosen.arrange(complement(*arrays)), limits.direction)
 
     def read(count, index, lanes):
+        if limits is not None:
+            return count
         if c.tile_dtype != "int32":
             count = tirx.Cast(f"int32x{lanes}" if lanes > 1 else "int32", count)
         value = const(length, "int32", lanes) - count * const(2, "int32", lanes)
@@ -50,6 +60,8 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
             value = tirx.shift_right(value, spread(c.planes - 1, lanes)) if lanes > 1 else tirx.truncdiv(value, c.planes)
         return value if border is None else value + border(index, lanes)
 
+    if limits is not None:
+        use_limits(builder, anchor, limits, length, c.tile_dtype)
     write_contraction(builder, anchor, c, weights, chosen.widest, word_at, read, chosen.fill, chosen.tile_bytes)
     return builder.kernel(chosen.name)
 
@@ -93,15 +105,16 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
     plane_words = x.shape[-1] // int(attrs.planes)
 
-    def word_at(place, plane, g, kh, kw, k):
+    def word_at(place, plane, g, kh, kw, k, count=1):
         n, y, pixel = place
 
-        def load(word):
-            return builder.evaluator.value(x, (n, y * sy + kh * dy, pixel * sx + kw * dx, plane * plane_words + word), 1)
+        def load(word, count=1):
+            return builder.evaluator.value(x, (n, y * sy + kh * dy, pixel * sx + kw * dx, plane * plane_words + word), count)
 
         if int(attrs.in_groups) == groups:
-            return load(g * words + k)
-        return _bits_of_group(load, PackedLayout(channels, groups, int(x.dtype[4:])), g, k)
+            return load(g * words + k, count)
+        parts = [_bits_of_group(load, PackedLayout(channels, groups, int(x.dtype[4:])), g, k + i) for i in range(count)]
+        return parts[0] if count == 1 else tirx.Shuffle(parts, list(range(count)))
 
     border = border_of(builder, anchor.args[2:])
     if outputs == channels == groups == int(attrs.in_groups) > 1 and int(attrs.planes) == 1:
@@ -138,4 +151,8 @@ def packed_dense(builder: Builder, anchor: Tensor) -> Kernel:
     inputs = channels if w.shape[1] == -(-channels // word_bits) else w.shape[1] * word_bits
     shape = BinaryShape(x.dtype, 1, w.shape[0], inputs, (1, 1), anchor.shape[0], _planes(builder, anchor))
     plane_words = w.shape[1]
-    return _write(builder, anchor, shape, lambda place, plane, g, kh, kw, k: builder.evaluator.value(x, (*place, plane * plane_words + k), 1), None)
+
+    def word_at(place, plane, g, kh, kw, k, count=1):
+        return builder.evaluator.value(x, (*place, plane * plane_words + k), count)
+
+    return _write(builder, anchor, shape, word_at, None)

@@ -35,9 +35,9 @@ def _write(builder: Builder, anchor: Tensor, groups: int, inputs: int, pixels: i
     weights = builder.replace(w, size, c.weight_dtype, chosen.arrange)
     plane_words = x.shape[-1] // planes[0]
 
-    def load_x(place, plane, g, kh, kw, k):
+    def load_x(place, plane, g, kh, kw, k, words=1):
         *pixel, word = at(place, g % groups if groups > 1 else 0, kh, kw, k)
-        return builder.evaluator.value(x, (*pixel, plane * plane_words + word), 1)
+        return builder.evaluator.value(x, (*pixel, plane * plane_words + word), words)
 
     scales = [p * q for p in input_scales for q in weight_scales]
 

@@ -6,9 +6,40 @@ from dataclasses import dataclass, field
 
 from bnncc.errors import InternalError
 
-__all__ = ["OPTIMIZE_FOR", "Variant", "Target"]
+__all__ = ["OPTIMIZE_FOR", "Core", "Target", "Variant"]
 
 OPTIMIZE_FOR = ("speed", "flash", "ram")
+
+
+@dataclass(frozen=True)
+class Core:
+    """What a processor does in a cycle at most, for the choice between formulations that need different things.
+
+    Parameters
+    ----------
+    issue : int
+        Instructions.
+    vector_pipes : int
+        Operations on vectors of 128 bits.
+    load_pipes : int
+        Loads.
+    load_wait : float
+        Cycles that an in-order processor waits for a load on average.
+    """
+
+    issue: int
+    vector_pipes: int
+    load_pipes: int
+    load_wait: float = 0.0
+
+    @property
+    def in_order(self) -> bool:
+        """Whether it waits where an operand is late, so that LLVM moves loads far up and a register tile must leave room for them."""
+        return self.load_wait > 0
+
+    def cycles(self, instructions: float, vector_operations: float, loads: float) -> float:
+        """Return the cycles that code takes at least."""
+        return max(instructions / self.issue, vector_operations / self.vector_pipes, loads / self.load_pipes) + loads * self.load_wait
 
 
 @dataclass(frozen=True)
@@ -31,9 +62,13 @@ class Variant:
         What the processor must have, as the names that the generated check knows.
     instructions : frozenset of str
         Those that a schedule is chosen by and LLVM does not find by itself: ``pshufb`` and ``pmaddwd`` of x86, its ``vpopcnt`` and ``vpternlog`` on
-        512 bits; ``cnt`` (popcount of bytes) and ``bsl`` (bitwise select) of NEON; ``scaled-index``, loads from an index times 4.
+        512 bits; ``cnt`` (popcount of bytes), ``addp`` (sums of neighbours) and ``bsl`` (bitwise select) of NEON; ``scaled-index``, loads from an index times 4.
     c_options : tuple of str
         Options of GCC for this processor; only where the output is C, the TVM target's kind is ``c`` then.
+    core : Core, optional
+        Where formulations are compared by a model of the processor; where not, by measured rules.
+    indexed_offsets : bool
+        Whether a load can add both a register and a constant to its base.
     epilogue_registers : int
         Vector registers of 32-bit elements that an epilogue evaluates side by side: where bits are gathered by summing bytes, more of them share a sum.
     optimize_for : str
@@ -53,6 +88,8 @@ class Variant:
     epilogue_registers: int = 1
     optimize_for: str = "speed"
     cycle_model: str = ""
+    indexed_offsets: bool = True
+    core: Core | None = None
 
     def __post_init__(self):
         if not self.name.isidentifier():

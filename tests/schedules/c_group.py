@@ -43,7 +43,7 @@ def check_c(function: relax.Function, arrays, folder: Path, variant: Variant) ->
     body = text[text.index("\n") :]
     path.write_text(f"#define KERNEL static\n#include <math.h>\n#include <stdint.h>\n\n{source}\n{declaration};\n{declaration}{body}\n")
     subprocess.run(["gcc", *OPTIONS, "-shared", "-fPIC", "-o", path.with_suffix(".so"), path], check=True)
-    ready = [np.ascontiguousarray(kernel.relayout[i](array) if i in kernel.relayout else array) for i, array in enumerate(arrays)]
+    ready = [np.ascontiguousarray(kernel.arranged(i, lambda j: arrays[j]) if i in kernel.relayout else array) for i, array in enumerate(arrays)]
     guard = 64
     results = [np.full(int(np.prod(shape)) * np.dtype(dtype).itemsize + 2 * guard, 0xA5, np.uint8) for shape, dtype in output_types(function)]
     scratch = [np.full(size, 0x5A, np.uint8) for size in lowered.scratch]

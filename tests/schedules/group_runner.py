@@ -100,7 +100,7 @@ class CompiledGroup:
         """Rearrange the constants as the kernel asks."""
         ready = []
         for i, array in enumerate(arrays):
-            array = self.kernel.relayout[i](array) if i in self.kernel.relayout else array
+            array = self.kernel.arranged(i, lambda j: arrays[j]) if i in self.kernel.relayout else array
             buffer = self.kernel.func.params[i]
             assert array.size == math.prod(int(size) for size in buffer.ty.shape) and str(array.dtype) == str(buffer.ty.dtype), buffer.name
             ready.append(np.ascontiguousarray(array))

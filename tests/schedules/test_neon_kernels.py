@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 
+import arm_instructions
 import numpy as np
 import pytest
 from group_runner import assembly, check_exact
 from test_popcount_kernels import conv_bits
 
 from bnncc.schedules import build_kernel, packed
+from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.formulations.sliced import sliced_formulation
+from bnncc.schedules.neon.cost import sliced_cost, tree_cost
 from bnncc.schedules.neon.popcount import popcount_tree
 from bnncc.targets import find_target
 
@@ -40,25 +43,70 @@ def test_words_strides_dilations_groups_and_borders_are_exact(options, formulati
 
 
 @emulated
-def test_counts_beyond_16_bits_take_the_plain_popcount(tmp_path):
+def test_counts_beyond_16_bits_take_another_than_the_tree(tmp_path):
     function, arrays = conv_bits(np.random.default_rng(4), 3712, 8, 3)
-    assert build_kernel(function, NEON).note.startswith("popcount,")
+    assert build_kernel(function, NEON).note.startswith(("popcount,", "sliced"))
     check_exact(function, arrays, tmp_path, NEON)
 
 
 @pytest.mark.parametrize("channels, size", [(64, 58), (128, 30), (256, 16), (512, 9)])
-def test_the_inner_loops_of_the_tree_spill_nothing_and_count_bytes(channels, size):
-    function, _ = conv_bits(np.random.default_rng(5), channels, channels, size)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packed, "choose_formulation", lambda builder, shape: popcount_tree(shape, builder.variant))
-        code = assembly(function, NEON)
-    loops = [body for body in basic_blocks(code) if body.count("\tcnt\t") > 8]
-    assert loops
-    for body in loops:
-        assert not re.search(r"\[sp[,\]]", body), "the loop uses the stack"
-        # four words of 128 bits take four eor, four cnt, three addp and one uadalp
-        assert 3 * body.count("\tcnt\t") == 4 * body.count("\taddp\t") == 12 * body.count("\tuadalp\t")
+@pytest.mark.parametrize("target", ["aarch64", "cortex-a53", "cortex-a55", "cortex-a76", "apple-m1"])
+def test_the_inner_loops_of_the_tree_spill_nothing_and_count_bytes(channels, size, target):
+    for body in inner_loops(channels, size, target, popcount_tree, "cnt"):
+        assert not STACK.search(body), "the loop uses the stack"
+        # n registers of 128 bits take n eor, n cnt, n - 1 addp and one uadalp
+        counts, pairs, sums = (body.count(f"\t{name}\t") for name in ("cnt", "addp", "uadalp"))
+        assert counts == body.count("\teor\t") == pairs + sums
+        assert sums * (4 if channels == 64 else 8) == counts
         assert "uaddlp" not in body
+
+
+@pytest.mark.parametrize("channels, size", [(128, 30), (256, 16), (512, 9)])
+@pytest.mark.parametrize("target", ["aarch64", "cortex-a76", "apple-m1"])
+def test_the_lookups_of_sliced_spill_nothing_and_add_nothing_to_addresses(channels, size, target):
+    for body in inner_loops(channels, size, target, sliced_formulation, "b(?:sl|it|if)"):
+        assert not STACK.search(body), "the loop uses the stack"
+        # 64 lookups: the case is an offset, which the load of the row adds to the base
+        assert len(re.findall(r"\tldu?rh\t", body)) == 64
+        assert len(re.findall(r"\tldr\tq\d+, \[x\d+, x\d+\]", body)) == 64
+        assert len(re.findall(r"\tadd\t", body)) < 8
+
+
+@emulated
+@pytest.mark.parametrize("channels, size, tree_most", [(64, 56, 3.05), (128, 28, 2.95), (256, 14, 2.95), (512, 7, 2.95)])
+def test_instructions_of_a_layer_stay_within_their_bounds_and_the_model_foresees_them(channels, size, tree_most, tmp_path, monkeypatch):
+    plugin = arm_instructions.counter(tmp_path)
+    shape = BinaryShape("uint64", 1, channels, channels, (3, 3), size, 1)
+    for name, cost in (("tree", tree_cost), ("sliced", sliced_cost)):
+        monkeypatch.setattr(packed, "choose_formulation", lambda builder, shape, name=name: FORMULATIONS[name](shape, builder.variant))
+        total, vector, _ = arm_instructions.count(arm_instructions.convolution(channels, size), "cortex-a76", plugin, tmp_path)
+        expected = cost(shape)
+        assert total == pytest.approx(size * size * expected.instructions, rel=0.15)
+        assert vector == pytest.approx(size * size * expected.vector_operations, rel=0.15)
+        assert name == "sliced" or total <= tree_most * 1e6
+
+
+def test_the_formulation_follows_the_processor_and_the_shape():
+    def note(channels, outputs, target="cortex-a76"):
+        return build_kernel(conv_bits(np.random.default_rng(6), channels, outputs, 9, sums=False)[0], find_target(target).variants[0]).note
+
+    assert note(64, 64).startswith("popcount tree") and note(256, 256).startswith("sliced")
+    assert note(256, 8).startswith("popcount tree"), "a register of 128 lanes for 8 channels"
+    assert note(256, 256, "cortex-a55").startswith("popcount tree"), "an in-order processor waits for loads whose address is loaded"
+
+
+STACK = re.compile(r"\[sp[,\]]")
+
+
+def inner_loops(channels: int, size: int, target: str, formulation, operation: str) -> list[str]:
+    """Return the basic blocks of a convolution that consist of more than 8 of an operation."""
+    function, _ = conv_bits(np.random.default_rng(5), channels, channels, size, sums=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed, "choose_formulation", lambda builder, shape: formulation(shape, builder.variant))
+        code = assembly(function, find_target(target).variants[0])
+    loops = [body for body in basic_blocks(code) if len(re.findall(rf"\t{operation}\t", body)) > 40]
+    assert loops
+    return loops
 
 
 def basic_blocks(code: str) -> list[str]:

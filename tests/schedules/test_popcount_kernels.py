@@ -22,8 +22,8 @@ WIDE = Variant("wide", V3.tvm_target, 512, 32, cpu_features=V4.cpu_features, ins
 EDGES = (1, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 
 
-def conv_bits(rng, ci, co, size, kernel=3, stride=1, dilation=1, groups=1, bits=64, out_bits=64, border=False):
-    """A convolution, per-channel integer thresholds in both directions, packed."""
+def conv_bits(rng, ci, co, size, kernel=3, stride=1, dilation=1, groups=1, bits=64, out_bits=64, border=False, sums=True):
+    """A convolution, per-channel integer thresholds in both directions, packed, and the sums as well if these are asked for."""
     wpg = words_per_group(ci, groups, bits)
     oh = (size - dilation * (kernel - 1) - 1) // stride + 1
     params = [((1, size, size, groups * wpg), f"uint{bits}"), ((co, kernel, kernel, wpg), f"uint{bits}"), ((1, co), "int32"), ((co,), "int8")]
@@ -40,7 +40,8 @@ def conv_bits(rng, ci, co, size, kernel=3, stride=1, dilation=1, groups=1, bits=
     def emit(b, x, w, t, f, *extra):
         y = b.emit(bnn.packed_conv2d(x, w, *extra, channels=ci, strides=(stride, stride), dilation=(dilation, dilation), groups=groups))
         q = b.emit(bnn.quantize(y, t, f))
-        return bnn.pack(q, channels=co, word_bits=out_bits), y
+        word = bnn.pack(q, channels=co, word_bits=out_bits)
+        return (word, y) if sums else word
 
     return group(emit, *params, constants=range(1, len(params))), arrays
 

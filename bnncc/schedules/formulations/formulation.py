@@ -64,7 +64,7 @@ class Formulation:
     arrange : callable
         Packed weights of shape (outputs of all groups, KH, KW, words) to the one-dimensional array that the kernel reads.
     fill : callable
-        Of the signature of `register_tile.fill_tile`; its ``load_x`` gives words.
+        Of the signature of `register_tile.fill_tile`; its ``load_x`` gives words, several neighbours as a vector where a last argument says how many.
     tile_bytes : int
         How large the tile may become.
     name : str

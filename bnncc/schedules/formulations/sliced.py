@@ -45,7 +45,7 @@ _CHUNK = 32
 """Bytes of cases that stand side by side."""
 
 _STRAIGHT = 32
-"""Lookups of straight-line code, at most LAST_ROWS; 64 are no faster."""
+"""Lookups of straight-line code, at most LAST_ROWS; 64 are no faster where a case is a byte."""
 
 _LINE_BYTES = 64
 
@@ -132,11 +132,15 @@ class _Sliced:
         # a case byte reaches 224; rows of 64 bytes double it
         self.shift = min(self.row_bytes, 32).bit_length() - 1
         self.scale = self.row_bytes >> self.shift
+        # where a load cannot add a register and a constant to its base, a case is the offset from the first row of 64, in two bytes
+        self.from_first_row = not variant.indexed_offsets
+        self.straight = 2 * _CHUNK if self.from_first_row else _STRAIGHT
+        self.case_type = "uint16" if self.from_first_row else "uint8"
 
     def write(self) -> None:
         """Write everything."""
         body, c = self.body, self.c
-        cases = body.local("uint8", 2 * (triples(self.words) + 1) * self.pixels * _CHUNK, "cases")
+        cases = body.local(self.case_type, 2 * (triples(self.words) + 1) * self.pixels * _CHUNK, "cases")
         planes = body.local("uint64", self.pixels * self.counts * self.register_words, "planes")
         once = isinstance(c.planes, int) and c.planes == 1
         with body.loop(c.groups, "g") as g:
@@ -163,9 +167,10 @@ class _Sliced:
             with body.loop(n, "t") as t:
                 a, b, c = (body.bind(body.load(queue, 3 * t + i), "x") for i in range(3))
                 body.store(queue, self.words + (self.words % 2 == 0) + t, a ^ b ^ c)
-                self._expand((a, b, c), cases, (2 * t) * self.pixels + pixel)
+                self._expand((a, b, c), cases, 2 * t, pixel, range(2 * _CHUNK))
             last = body.bind(body.load(queue, 3 * n), "x")
-            self._expand(self._last(last), cases, (2 * n) * self.pixels + pixel)
+            rows = {case_place(bit): bit for bit in range(LAST_ROWS)}
+            self._expand(self._last(last), cases, 2 * n, pixel, [rows.get(place, 0) for place in range(2 * _CHUNK)])
 
     def _queue(self, row, p, plane, g):
         """Read all words of a pixel into the queue."""
@@ -196,8 +201,17 @@ class _Sliced:
         thirds[0] = thirds[0] | tirx.shift_left(word, const(LAST_BIT, "uint64"))
         return tuple(body.bind(third, "x") for third in thirds)
 
-    def _expand(self, words: tuple, cases, at) -> None:
-        """Store the cases of three words in two halves: byte i of lane k of half h has the bits 8 i + 4 h + k, moved to where an offset has them."""
+    def _case_at(self, half, pixel, place):
+        """Return where the case of a place in a half of three words stands."""
+        if self.from_first_row:
+            return (half // 2 * self.pixels + pixel) * (2 * _CHUNK) + half % 2 * _CHUNK + place
+        return (half * self.pixels + pixel) * _CHUNK + place
+
+    def _expand(self, words: tuple, cases, first_half, pixel, rows) -> None:
+        """Store the cases of three words in two halves: byte i of lane k of half h has the bits 8 i + 4 h + k, moved to where an offset has them.
+
+        `rows` are those of the 64 places, where they are part of the offset.
+        """
         body = self.body
         for half in range(2):
             total = None
@@ -207,7 +221,11 @@ class _Sliced:
                 moved = tirx.shift_left(spread(word, 4), _constants([self.shift + m - k for k in range(4)], "uint64"))
                 part = tirx.bitwise_and(moved, const(0x0101010101010101 << self.shift + m, "uint64", 4))
                 total = part if total is None else total | part
-            body.store(cases, (at + half * self.pixels) * _CHUNK, _reinterpret(f"uint8x{_CHUNK}", total), _CHUNK)
+            total = _reinterpret(f"uint8x{_CHUNK}", total)
+            if self.from_first_row:
+                offsets = [row * self.c.lanes for row in rows[half * _CHUNK : (half + 1) * _CHUNK]]
+                total = tirx.Cast(f"uint16x{_CHUNK}", total) + _constants(offsets, "uint16")
+            body.store(cases, self._case_at(first_half + half, pixel, 0), total, _CHUNK)
 
     def _count(self, cases, planes, base) -> None:
         """Count the differing bits of one vector of channels for all pixels."""
@@ -215,12 +233,12 @@ class _Sliced:
         with body.loop(self.pixels, "pixel") as pixel:
             for plane in range(self.counts):
                 body.store(planes, pixel * size + plane * self.register_words, const(0, "uint64", self.register_words), self.register_words)
-        per = _STRAIGHT // _CHUNK
+        per, straight = self.straight // _CHUNK, self.straight * c.lanes
         with body.loop(2 * n // per, "chunk") as chunk:
-            rows = body.part(self.weights, base + chunk * (_STRAIGHT * c.lanes), _STRAIGHT * c.lanes, "rows")
+            rows = body.part(self.weights, base + chunk * straight, straight, "rows")
             with body.loop(self.pixels, "pixel") as pixel:
-                self._fetch_next(base + (chunk + 1) * (_STRAIGHT * c.lanes), pixel)
-                self._add(cases, [(chunk * per + i // _CHUNK, i % _CHUNK, i) for i in range(_STRAIGHT)], rows, planes, pixel)
+                self._fetch_next(base + (chunk + 1) * straight, pixel)
+                self._add(cases, [(chunk * per + i // _CHUNK, i % _CHUNK, i) for i in range(self.straight)], rows, planes, pixel)
         places = [divmod(case_place(bit), _CHUNK) for bit in range(LAST_ROWS)]
         places = [(2 * n + half, place, bit) for bit, (half, place) in enumerate(places)]
         rows = body.part(self.weights, base + 64 * n * c.lanes, LAST_ROWS * c.lanes, "rows")
@@ -229,8 +247,8 @@ class _Sliced:
             body.store(planes, pixel * size, self._look(cases, places[LAST_BIT], rows, pixel), self.register_words)
 
     def _fetch_next(self, rows, pixel) -> None:
-        """Ask for a share of the next rows: they are read at places that no prefetcher foresees. Below a chunk's size there are always LAST_ROWS."""
-        lines = _STRAIGHT * self.c.lanes // _LINE_BYTES
+        """Ask for a share of the next rows: they are read at places that no prefetcher foresees. LAST_ROWS are always left."""
+        lines = min(self.straight, LAST_ROWS) * self.c.lanes // _LINE_BYTES
         share = -(-lines // self.pixels)
         for i in range(share):
             self.body.prefetch(self.weights, rows + tirx.min(pixel * share + i, lines - 1) * _LINE_BYTES)
@@ -238,9 +256,9 @@ class _Sliced:
     def _look(self, cases, place: tuple, rows, pixel):
         """Return one row of the table by the case of a pixel; `place` is (chunk, byte, row)."""
         body = self.body
-        chunk, byte, row = place
-        case = body.load(cases, (chunk * self.pixels + pixel) * _CHUNK + byte)
-        offset = row * self.c.lanes + tirx.Cast("int32", case) * self.scale
+        half, byte, row = place
+        case = tirx.Cast("int32", body.load(cases, self._case_at(half, pixel, byte)))
+        offset = case if self.from_first_row else row * self.c.lanes + case * self.scale
         return _reinterpret(f"uint64x{self.register_words}", body.load(rows, offset, self.row_bytes))
 
     def _add(self, cases, places: list, rows, planes, pixel) -> None:

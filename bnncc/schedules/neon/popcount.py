@@ -1,35 +1,27 @@
 """Popcount formulation for NEON, whose only popcount is that of bytes: trees of pairwise additions leave a vector of 8 output channels.
 
-Words of the activations are spread over the lanes, words of 8 output channels lie side by side, in as many registers as a word has times 16 bits::
+Words of the activations are spread over the lanes, words of 8 output channels lie side by side, in as many registers as a word has times 16 bits. Where channels
+come in pairs of 64-bit words, a register holds a pair of one channel, and the activations need no spreading::
 
-    x ^ w           4 registers of 2 words of 64 bits
+    x ^ w           4 or 8 registers
     cnt             a byte holds the count of 8 inputs
     addp, addp      neighbours are summed until one register is left: 2 bytes a channel
     uadalp          into 8 counts of 16 bits
 
-Per 128 bits that is one exclusive or, one count, and one addition, as the two of the tree's last steps stand for four of the first. Any sum fits: a byte
-reaches 64, and a count 65535, beyond which the plain popcount on wider lanes is used.
-
-Millions of instructions for a whole 3x3 convolution with threshold and packing, C channels at H x H, counted under qemu (benchmarks/arm_instructions.py, code
-for the Cortex-A76); of Larq Compute Engine's hand-written assembly 4.20, 3.29, 3.11 and 3.22. Sliced takes more instructions, but fewer vector operations:
-
-=============  =====  ======  ======  =====
-shape          64@56  128@28  256@14  512@7
-=============  =====  ======  ======  =====
-tree           3.38   3.44    3.23    3.14
-sliced         8.23   4.24    3.68    3.60
-=============  =====  ======  ======  =====
-
-Cycles for 128 bits of the inner loop at 256@14 by llvm-mca 19, never timed: tree 1.63, sliced 1.16 on the Neoverse N1; 1.59, 1.10 on the N2; 0.81, 0.62 on
-the V2; 1.16, 0.86 on the Apple M1; 6.18, 5.89 on the Cortex-A55.
+Per 128 bits that is one exclusive or, one count, and one addition, as the two of the tree's last steps stand for four (or eight) of the first. Any sum fits: a byte
+reaches 64, and a count 65535, beyond which another formulation is used. docs/ARM.md has the instructions and cycles of whole layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 from tvm import tirx
 
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation, register_tiled
-from bnncc.schedules.register_tile import Contraction
+from bnncc.schedules.register_tile import Contraction, TileShape, blocks, tile_stride
+from bnncc.schedules.statements import Statements, const
 from bnncc.targets import Variant
 
 __all__ = ["popcount_tree"]
@@ -40,13 +32,22 @@ _CHANNELS = 8
 # words of one tap a pixel leave it nothing to hoist.
 _WIDEST, _VECTORS = 7, 2
 
+# An in-order processor needs loads early: pixels of a tile that leave registers for them, of pairs of words and of single ones.
+_WIDEST_IN_ORDER = (4, 3)
+
+_STRAIGHT_TAPS = 5
+"""Taps of a row that are written without a loop, at most."""
+
+_TILE_BYTES = 16 * 1024
+
 
 def popcount_tree(shape: BinaryShape, variant: Variant) -> Formulation | None:
     """Return the tree formulation, or None where the machine is another or counts pass 16 bits."""
     if "cnt" not in variant.instructions or 2 * shape.taps[0] * shape.taps[1] * shape.words * shape.word_bits >= 1 << 16:
         return None
     lane = f"uint{max(16, shape.word_bits)}"
-    vectors = min(_VECTORS, -(-shape.outputs // _CHANNELS))
+    in_pairs = shape.word_bits == 64 and shape.words % 2 == 0 and shape.taps[1] <= _STRAIGHT_TAPS
+    vectors = 1 if in_pairs else min(_VECTORS, -(-shape.outputs // _CHANNELS))
     c = Contraction(
         groups=shape.groups,
         group_outputs=shape.outputs,
@@ -63,7 +64,9 @@ def popcount_tree(shape: BinaryShape, variant: Variant) -> Formulation | None:
         unrolled_steps=_WIDEST * _VECTORS * shape.taps[1] if shape.words == 1 else 1,
     )
 
-    return register_tiled(shape, c, _WIDEST, "popcount tree")
+    in_order = variant.core is not None and variant.core.in_order
+    widest = _WIDEST_IN_ORDER[not in_pairs] if in_order else _WIDEST
+    return _pairs(c, widest) if in_pairs else register_tiled(shape, c, widest, "popcount tree")
 
 
 def _step(acc, x, w):
@@ -73,8 +76,50 @@ def _step(acc, x, w):
     size = int(element.removeprefix("uint")) // 8 * int(lanes)
     octets = tirx.call_intrin(f"uint8x{size}", "tirx.reinterpret", differing)
     parts = [octets] if size == 16 else [tirx.Shuffle([octets], list(range(at, at + 16))) for at in range(0, size, 16)]
+    return _add_counts(acc, parts)
+
+
+def _add_counts(acc, parts: list):
+    """Add the numbers of bits of some registers, which are those of 8 channels in order, to 8 counts."""
     counts = [tirx.popcount(part) for part in parts]
     while len(counts) > 1:
         pairs = zip(counts[::2], counts[1::2], strict=True)
         counts = [tirx.call_llvm_pure_intrin("uint8x16", "llvm.aarch64.neon.addp.v16i8", a, b) for a, b in pairs]
     return acc + tirx.call_llvm_pure_intrin("uint16x8", "llvm.aarch64.neon.uaddlp.v8i16.v16i8", counts[0])
+
+
+def _pairs(c: Contraction, widest: int) -> Formulation:
+    """Return the formulation that takes two words of 64 bits of a channel in a register."""
+
+    def arrange(weights: np.ndarray) -> np.ndarray:
+        kh, kw = c.taps
+        padded = np.zeros((c.groups, c.group_vectors * _CHANNELS, kh, kw, c.depth), c.weight_dtype)
+        padded[:, : c.group_outputs] = weights.reshape(c.groups, c.group_outputs, kh, kw, c.depth)
+        # [group][vector][kh][pair of words][kw][channel][word]
+        split = padded.reshape(c.groups, c.group_vectors, _CHANNELS, kh, kw, c.depth // 2, 2).transpose(0, 1, 3, 5, 4, 2, 6)
+        return np.ascontiguousarray(split).reshape(-1)
+
+    name = f"popcount tree, pairs of uint64 words, tile {widest} pixels x {_CHANNELS} channels"
+    return Formulation(c, widest, arrange, _fill_pairs, _TILE_BYTES, name)
+
+
+def _fill_pairs(body: Statements, c: Contraction, shape: TileShape, weights, tile, load_x: Callable) -> None:
+    stride, pairs, (kh, kw) = tile_stride(c), c.depth // 2, c.taps
+    for g, vector, _ in blocks(body, c, shape):
+        base = (g * c.group_vectors + vector) * c.tap_count * _CHANNELS
+        for row, pixel, width in shape.each(body):
+            acc = body.local("uint16", width * _CHANNELS, "acc")
+            for i in range(width):
+                body.store(acc, i * _CHANNELS, const(0, "uint16", _CHANNELS), _CHANNELS)
+            with body.loop(c.planes, "plane") as plane, body.loop(kh, "kh") as y, body.loop(pairs, "k") as k:
+                for x in range(kw):  # straight-line, so that neighbours share what they read
+                    at = base + ((y * pairs + k) * kw + x) * (2 * _CHANNELS)
+                    for i in range(width):
+                        words = load_x(row, pixel + i, plane, g, y, x, 2 * k, 2)
+                        differing = [tirx.bitwise_xor(words, body.load(weights, at + 2 * o, 2)) for o in range(_CHANNELS)]
+                        parts = [tirx.call_intrin("uint8x16", "tirx.reinterpret", bits) for bits in differing]
+                        slot = i * _CHANNELS
+                        body.store(acc, slot, _add_counts(body.load(acc, slot, _CHANNELS), parts), _CHANNELS)
+            for i in range(width):
+                at = (row * shape.row_pixels + pixel + i) * stride + g * c.group_outputs + vector * _CHANNELS
+                body.store(tile, at, body.load(acc, i * _CHANNELS, _CHANNELS), _CHANNELS)

@@ -1,0 +1,129 @@
+"""Thresholds in counts: a binary contraction that only a quantizer reads need not become a sum first.
+
+The sum of a contraction is ``length - 2 count + border``, with `count` the number of differing bits. So ``sum >= t`` is a limit on the count, which takes in
+the border table and the direction at compile time: where a code falls with the sum, the weights are complemented, and `count` becomes ``length - count``.
+What is left is one comparison in the type of the counts, instead of a widening, a shift, a subtraction, an exclusive or, and the addition of the border.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+
+from bnncc.ops.pack import tail_mask
+from bnncc.schedules.builder import Builder
+from bnncc.schedules.group import Tensor, linear_index
+
+__all__ = ["CountLimits", "complemented", "count_limits", "limits_of", "use_limits"]
+
+
+@dataclass(frozen=True)
+class CountLimits:
+    """The quantizer that alone reads a contraction, and what is known of it."""
+
+    quantize: Tensor
+    thresholds: Tensor
+    flip: Tensor
+    border: tuple[Tensor, ...]
+
+    @property
+    def direction(self) -> tuple[Tensor, ...]:
+        """The parameter that says in which direction codes grow; none where that is a number inside the group."""
+        return () if self.flip.constant is not None else (self.flip,)
+
+    def falls(self, channels: int, *flip: np.ndarray) -> np.ndarray:
+        """Return, for each channel, whether its code falls with the sum."""
+        values = flip[0] if flip else np.array(self.flip.constant)
+        return np.broadcast_to(values.reshape(-1) < 0, channels)
+
+
+def count_limits(builder: Builder, anchor: Tensor) -> CountLimits | None:
+    """Return the quantizer whose thresholds can be put in counts, or None.
+
+    That takes an input of one plane whose tail bits are known, one reader of the anchor, and constants that nobody else reads, one threshold a channel.
+    """
+    group, channels = builder.group, anchor.shape[-1]
+    readers = [node for node in group.nodes if anchor in node.args]
+    if int(anchor.attrs.planes) != 1 or group.uses.get(anchor) != 1 or len(readers) != 1 or readers[0].op != "relax.bnn.quantize":
+        return None
+    quantize = readers[0]
+    _, thresholds, flip = quantize.args
+    weights, border = anchor.args[1], anchor.args[2:]
+    words = -(-(int(anchor.attrs.channels) // int(getattr(anchor.attrs, "groups", 1))) // int(anchor.args[0].dtype[4:]))
+    own = (weights, thresholds, *border[:1], *(() if flip.constant is not None else (flip,)))
+    if any(param not in group.constant_params or group.uses.get(param) != 1 for param in own) or weights.shape[-1] != words:
+        return None
+    by_channel = quantize.shape == anchor.shape and all(_by_channel(shape, channels) for shape in (thresholds.shape[1:], flip.shape))
+    return CountLimits(quantize, thresholds, flip, border) if by_channel else None
+
+
+def _by_channel(shape: tuple[int, ...], channels: int) -> bool:
+    """Tell whether a shape has one element, or one a channel along its last axis."""
+    return math.prod(shape) == 1 or math.prod(shape) == channels == shape[-1]
+
+
+def complemented(limits: CountLimits, inputs: int) -> Callable[..., np.ndarray]:
+    """Return how the weights of channels whose codes fall are complemented; tail bits stay 0."""
+
+    def arrange(weights: np.ndarray, *flip: np.ndarray) -> np.ndarray:
+        falls = limits.falls(weights.shape[0], *flip).reshape(-1, *[1] * (weights.ndim - 1))
+        return np.where(falls, weights ^ tail_mask(inputs, 1, 8 * weights.dtype.itemsize), weights)
+
+    return arrange
+
+
+def limits_of(thresholds: np.ndarray, border: np.ndarray, falls: np.ndarray, length: int) -> np.ndarray:
+    """Return the counts from which on a threshold is no longer reached.
+
+    Parameters
+    ----------
+    thresholds : ndarray, int32, shape (n, channels)
+    border : ndarray, int32, shape (classes of rows, classes of columns, channels)
+        What is added to ``length - 2 count``.
+    falls : ndarray, bool, shape (channels,)
+        Where ``sum <= threshold`` counts, and the count is that of the complemented weights.
+    length : int
+        Inputs of an output.
+
+    Returns
+    -------
+    ndarray, int64, shape (n, classes of rows, classes of columns, channels), from 0 to ``length + 1``
+    """
+    room = length + border[None].astype(np.int64) - thresholds.astype(np.int64)[:, None, None]
+    # count <= floor(room / 2), and length - count >= ceil(room / 2)
+    limits = np.where(falls, length + room // -2, room // 2) + 1
+    return np.clip(limits, 0, length + 1)
+
+
+def use_limits(builder: Builder, anchor: Tensor, limits: CountLimits, length: int, dtype: str) -> None:
+    """Make the quantizer compare what the anchor evaluates to, a count of type `dtype`, with limits."""
+    channels, n = anchor.shape[-1], limits.thresholds.shape[0]
+    classes = limits.border[0].shape[:2] if limits.border else (1, 1)
+    table = limits.border[:1]
+
+    def arrange(thresholds: np.ndarray, *others: np.ndarray) -> np.ndarray:
+        border, flip = (others[0], others[1:]) if table else (np.zeros((1, 1, channels), np.int32), others)
+        falls = limits.falls(channels, *flip)
+        return limits_of(np.broadcast_to(thresholds.reshape(n, -1), (n, channels)), border, falls, length).astype(dtype).reshape(-1)
+
+    buffer = builder.replace(limits.thresholds, n * classes[0] * classes[1] * channels, dtype, arrange, (*table, *limits.direction))
+    for param in (*table, *limits.direction):  # read at compile time only
+        builder.replace(param, 1, param.dtype, lambda array: array.reshape(-1)[:1])
+    evaluator = builder.evaluator
+
+    def reached(index, lanes):
+        counts = evaluator.value(anchor, index, lanes)
+        if n > 1:
+            counts = builder.body.keep(counts, dtype, lanes, "count")
+        place = [evaluator.value(classes_of, (at,), 1) for classes_of, at in zip(limits.border[1:], index[1:3], strict=True)] if table else [0, 0]
+        found = []
+        for i in range(n):
+            at = linear_index((n, *classes, channels), (i, *place, index[-1]))
+            found.append(tirx.LT(counts, builder.body.load(buffer, at, lanes)))
+        return found
+
+    evaluator.define_reached(limits.quantize, reached)

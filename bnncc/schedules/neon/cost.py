@@ -1,0 +1,61 @@
+"""Which formulation a 64-bit Arm processor computes a binary contraction by: a model of what each takes for one pixel, and of what the processor can do in a cycle.
+
+The numbers are those of the assembly (benchmarks/arm_instructions.py counts whole layers, and a test holds the model to them): the inner loops, what is done once
+for 8 or 128 channels (accumulators, transposition, thresholds, packing), and for sliced what is done once a pixel, the cases, which few channels share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
+from bnncc.schedules.formulations.popcount import popcount
+from bnncc.schedules.formulations.sliced import sliced_formulation
+from bnncc.schedules.formulations.sliced_table import LAST_ROWS, queue_words, triples
+from bnncc.schedules.neon.popcount import popcount_tree
+from bnncc.targets import Variant
+
+__all__ = ["Cost", "fastest_on_neon", "sliced_cost", "tree_cost"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one pixel, all channels: instructions, operations on vectors, loads."""
+
+    instructions: float
+    vector_operations: float
+    loads: float
+
+
+def tree_cost(shape: BinaryShape) -> Cost:
+    """Return what the popcount tree takes."""
+    registers = shape.taps[0] * shape.taps[1] * shape.words * max(16, shape.word_bits) / 16
+    vectors = shape.groups * -(-shape.outputs // 8)
+    return Cost(vectors * (3.14 * registers + 10), vectors * (3 * registers + 4), vectors * (0.2 * registers + 3))
+
+
+def sliced_cost(shape: BinaryShape) -> Cost:
+    """Return what the sliced formulation takes."""
+    n = triples(queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits))
+    lookups = 64 * n + LAST_ROWS
+    vectors = shape.groups * -(-shape.outputs // 128)
+    instructions = vectors * (5.6 * lookups + 390) + shape.groups * (75 * n + 150)
+    return Cost(instructions, vectors * (3.2 * lookups + 240) + shape.groups * (50 * n + 60), vectors * (2.1 * lookups + 60) + shape.groups * (4 * n + 20))
+
+
+def popcount_cost(shape: BinaryShape) -> Cost:
+    """Return what the plain popcount takes, whose counts are widened from bytes at every step."""
+    steps = shape.taps[0] * shape.taps[1] * shape.words * -(-shape.outputs * max(32, shape.word_bits) // 128) * shape.groups
+    widened = 4 if shape.word_bits == 64 else 3
+    return Cost((3.3 + widened) * steps, (2 + widened) * steps, 1.2 * steps)
+
+
+def fastest_on_neon(shape: BinaryShape, variant: Variant) -> Formulation:
+    """Return the formulation of the fewest cycles of those whose counts fit."""
+
+    def cycles(candidate) -> float:
+        cost = candidate[0](shape)
+        return variant.core.cycles(cost.instructions, cost.vector_operations, cost.loads)
+
+    candidates = sorted(((tree_cost, popcount_tree), (sliced_cost, sliced_formulation), (popcount_cost, popcount)), key=cycles)
+    return next(found for _, choose in candidates if (found := choose(shape, variant)))
