@@ -43,12 +43,12 @@ def convolution(channels: int, size: int) -> relax.Function:
     return builder.get()["main"].with_attr("bnncc.const_params", [1, 2, 3])
 
 
-def program(sizes: list[int]) -> str:
+def program(sizes: list[int], parallel: bool) -> str:
     """Return C that calls the kernel on zeros; once before, so that all pages are there."""
     names = [f"b{i}" for i in range(len(sizes))]
     buffers = "\n".join(f"static unsigned char {name}[{size}] __attribute__((aligned(64)));" for name, size in zip(names, sizes, strict=True))
-    call = f"kernel({', '.join(names)});"
-    parameters = ", ".join(["void *"] * len(sizes))
+    call = f"kernel({', '.join(names + ['0', '1'] * parallel)});"  # one part of one
+    parameters = ", ".join(["void *"] * len(sizes) + ["int", "int"] * parallel)
     mark = '__asm__ volatile("orr x{0}, x{0}, x{0}" ::: "memory");'
     return f"{buffers}\nvoid kernel({parameters});\nint main(void) {{ {call} {mark.format(9)} {call} {mark.format(10)} return 0; }}\n"
 
@@ -68,7 +68,7 @@ def count(function: relax.Function, target: str, plugin: Path, folder: Path) -> 
     lower_tir.build_object(lowered, tvm_target, str(folder / "kernel.o"))
     params = [p for p in build_kernel(function, variant).func.params]
     sizes = [lower_tir.buffer_bytes(p) for p in params] + list(lowered.scratch)
-    (folder / "main.c").write_text(program([math.ceil(size / 64) * 64 for size in sizes]))
+    (folder / "main.c").write_text(program([math.ceil(size / 64) * 64 for size in sizes], lowered.parallel))
     triple = variant.tvm_target["mtriple"]
     subprocess.run([*find_compiler(triple), "-O1", "-static", "-o", folder / "main", folder / "main.c", folder / "kernel.o"], check=True)
     done = subprocess.run([*find_emulator(triple)[:1], "-plugin", plugin, folder / "main"], check=True, capture_output=True, text=True)

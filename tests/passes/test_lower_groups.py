@@ -29,11 +29,11 @@ def lowered(build, *params):
     return mod, kernels
 
 
-def layer(words, count=40, channels=40):
+def layer(words, count=40, channels=40, strides=(1, 1)):
     """A packed layer on `channels` channels whose codes are packed again."""
     weights = const(rng.integers(0, 1 << 40, (count, 1, 1, 1)).astype(np.uint64))
     thresholds = const(rng.integers(-9, 9, (1, count)).astype(np.int32))
-    n = bnn.packed_conv2d(words, weights, channels=channels)
+    n = bnn.packed_conv2d(words, weights, channels=channels, strides=strides)
     return bnn.pack(bnn.quantize(n, thresholds, const(np.int8(1))), count)
 
 
@@ -52,10 +52,15 @@ def test_equal_groups_share_a_kernel_whatever_their_constants():
     assert not np.array_equal(weights[0], weights[1])
 
 
-@pytest.mark.parametrize("other", [{"count": 33}, {"channels": 39}])
+@pytest.mark.parametrize("other", [{"count": 33}, {"strides": (2, 2)}])
 def test_groups_that_differ_have_kernels_of_their_own(other):
     _, kernels = lowered(lambda x: layer(layer(x, **other)), WORDS)
     assert len(kernels) == 2
+
+
+def test_how_many_inputs_there_are_is_in_the_limits_and_not_in_the_kernel():
+    mod, kernels = lowered(lambda x: layer(layer(x, channels=39)), WORDS)
+    assert len(kernels) == 1 and operators(mod) == ["call_tir"] * 2
 
 
 def test_scalars_are_part_of_a_kernel():
