@@ -66,5 +66,5 @@ def test_dense_layer_by_signs_is_exact(rows, inputs, outputs, variant, tmp_path)
 def test_weights_of_a_kernel_take_a_bit_each():
     x, _, words = drawn((1, 8, 8, 64), (64, 3, 3, 64))
     kernel = build_kernel(group(lambda b, x, w: bnn.sign_conv2d(x, w), (x.shape, "float32"), (words.shape, "uint64"), constants=(1,)), V3)
-    arranged = kernel.relayout[1](words)
+    arranged = kernel.relayout[1].arrange(words)
     assert arranged.nbytes == 64 * 9 * 64 // 8
