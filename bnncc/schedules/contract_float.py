@@ -2,6 +2,8 @@
 
 Measured on AVX2 (Zen 3, 3.2 GHz, one thread), where two fused operations of eight lanes a cycle bound it at 51 GMAC/s: 7x7 with stride 2, 3 to 64 channels at
 224 x 224, 44.7 (87 %); 3x3, 64 channels at 54 x 54, 48.5 (94 %); 1x1, 64 to 128 channels at 28 x 28 with shortcut, thresholds and packing, 37 (72 %).
+
+32 channels at 16 x 16 reach 44 in tiles of 6 pixels x 2 vectors and 37 in 4 x 3, which leave a lone vector; 3 to 32 at 32 x 32 reach 32 and 25.
 """
 
 from __future__ import annotations
@@ -10,10 +12,14 @@ from bnncc.schedules.builder import Builder
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.register_tile import Contraction, arrange_weights
+from bnncc.schedules.register_tile import Contraction, arrange_weights, pixel_tiles
 from bnncc.schedules.windows import depthwise_conv2d
 
 __all__ = ["conv2d", "float_contraction", "float_tile", "matmul"]
+
+_REGISTERS = ((4, 3), (6, 2), (3, 4), (12, 1))
+_MANY_REGISTERS = ((8, 3), (12, 2), (6, 4), (24, 1))
+"""Register tiles, pixels x vectors, of 16 and of 32 registers: what is left holds the operands. The first of equals is taken."""
 
 
 def float_contraction(builder: Builder, groups: int, outputs: int, taps: tuple[int, int], depth: int, vectors: int) -> Contraction:
@@ -34,11 +40,22 @@ def float_contraction(builder: Builder, groups: int, outputs: int, taps: tuple[i
     )
 
 
-def float_tile(builder: Builder, rows: int) -> tuple[int, int]:
-    """Return pixels and vectors of the register tile."""
-    if rows == 1:
+def float_tile(builder: Builder, row_pixels: int, group_vectors: int) -> tuple[int, int]:
+    """Return pixels and vectors of the register tile for rows of `row_pixels` and groups of so many vectors: the one that a processor of two fused operations and
+    two loads a cycle, four cycles after each other where one needs the other, takes least time for."""
+    if row_pixels == 1:
         return 1, 8
-    return (8, 3) if builder.variant.vector_registers >= 32 else (4, 3)
+
+    def cycles(tile: tuple[int, int]) -> float:
+        whole, rest = divmod(group_vectors, tile[1])
+        blocks = [tile[1]] * whole + [rest] * bool(rest)
+        return sum(
+            count * max(width * vectors / 2, (width + vectors) / 2, 4)
+            for _, count, width in pixel_tiles(row_pixels, tile[0])
+            for vectors in blocks
+        )
+
+    return min(_MANY_REGISTERS if builder.variant.vector_registers >= 32 else _REGISTERS, key=cycles)
 
 
 def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order, at) -> Kernel:
@@ -60,7 +77,7 @@ def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     kh, kw, depth, outputs = w.shape
     if depth == 1 and outputs == int(attrs.groups) > 1:
         return depthwise_conv2d(builder, anchor)
-    widest, vectors = float_tile(builder, anchor.shape[2])
+    widest, vectors = float_tile(builder, anchor.shape[2], -(-outputs // int(attrs.groups) // builder.lanes))
     if int(attrs.groups) == 1 and int(attrs.dilation[1]) == 1:
         # the taps of a row are one run of numbers in memory
         kw, depth = 1, kw * depth
@@ -77,6 +94,6 @@ def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
 def matmul(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``matmul`` by constant weights of shape (K, M) and its epilogue."""
     depth, outputs = anchor.args[1].shape
-    widest, vectors = float_tile(builder, anchor.shape[0])
+    widest, vectors = float_tile(builder, anchor.shape[0], -(-outputs // builder.lanes))
     c = float_contraction(builder, 1, outputs, (1, 1), depth, vectors)
     return _write(builder, anchor, c, widest, lambda array: array.T, lambda place, g, kh, kw, k: (*place, k))

@@ -167,7 +167,7 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
     outputs, bits = w.shape[0], int(w.dtype[4:])
     pixels = math.prod(anchor.shape[:-1])
     in_registers = pixels <= _FEW_PIXELS or builder.variant.is_scalar  # where RAM is short, too
-    widest, vectors = float_tile(builder, anchor.shape[-2])
+    widest, vectors = float_tile(builder, anchor.shape[-2], -(-outputs // groups // builder.lanes))
     if in_registers and pixels > 1:
         widest, vectors = (12, 2) if builder.variant.vector_registers >= 32 else (5, 2)
     c = float_contraction(builder, groups, outputs, taps, depth, vectors)
