@@ -10,8 +10,9 @@ from bnncc.errors import UnsupportedOperator
 from bnncc.frontend.control_flow import inline_decided_branches
 from bnncc.frontend.evaluate import constant_closure, evaluate
 from bnncc.frontend.no_ops import remove_no_ops
-from bnncc.frontend.onnx_graph import STANDARD_DOMAINS, constant_value, node_reads, subgraphs, title
+from bnncc.frontend.onnx_graph import STANDARD_DOMAINS, constant_value, node_reads, opset, subgraphs, title
 from bnncc.frontend.shapes import TensorType, infer_types
+from bnncc.frontend.stacked_comparisons import unstack_comparisons
 from bnncc.frontend.values import check_finite, check_size
 
 __all__ = ["fold"]
@@ -43,6 +44,7 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
         changed = _fold_shapes(folded.graph, types)
         changed |= _fold_constants(folded, origins)
         changed |= inline_decided_branches(folded.graph)
+        changed |= opset(folded) >= 13 and unstack_comparisons(folded.graph, types)
         changed |= remove_no_ops(folded.graph, types)
         _prune(folded.graph)
     for node in folded.graph.node:

@@ -124,6 +124,11 @@ def _check_operators(model: onnx.ModelProto) -> None:
                     f"{title(node)} is of the domain '{node.domain}'. Supported are the standard ONNX operators {of_it}. Export "
                     "the model without that operator, or replace it by standard ones."
                 )
+            if node.op_type.endswith("PartitionedCall"):
+                raise UnsupportedOperator(
+                    f"{title(node)} calls a TensorFlow function that tf2onnx left in the graph: Keras makes one of a convolution with groups (groups=), and "
+                    "of layers compiled with jit_compile. Replace the layer before the export: a split, one convolution a group, and a concatenation, which are supported."
+                )
             if not onnx.defs.has(node.op_type):
                 raise UnsupportedOperator(
                     f"{title(node)}: ONNX has no operator '{node.op_type}', and it is none of the quantizers "

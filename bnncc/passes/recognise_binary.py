@@ -98,6 +98,8 @@ class _Recognise(Rewriter):
             return self._report(var, value, False, "weights are computed at run time", 0, detail)
         filters = np.ascontiguousarray(weight.transpose(3, 0, 1, 2))  # HWIO to OHWI
         codes = self._codes(value.args[0], builder)
+        if isinstance(codes, str) and (folded := self._scales_in_filters(value.args[0], filters, builder)) is not None:
+            codes, filters = folded
         several = self._summed(value.args[0], builder) if isinstance(codes, str) else []
         if several and (planes := self._planes(var, value, several, filters, detail, builder)) is not None:
             return planes
@@ -132,7 +134,10 @@ class _Recognise(Rewriter):
             reason = "both operands are computed at run time" if weight is None else "a product of stacks of matrices"
             return self._report(var, value, False, reason, 0, "")
         filters = np.ascontiguousarray(weight.T)
-        codes, signs = self._codes(value.args[0], builder), two_valued(filters)
+        codes = self._codes(value.args[0], builder)
+        if isinstance(codes, str) and (folded := self._scales_in_filters(value.args[0], filters, builder)) is not None:
+            codes, filters = folded
+        signs = two_valued(filters)
         several = self._summed(value.args[0], builder) if isinstance(codes, str) else []
         if several and (planes := self._planes(var, value, several, filters, "", builder)) is not None:
             return planes
@@ -191,6 +196,24 @@ class _Recognise(Rewriter):
             return []
         found = [self._codes(a, builder) for a in made.args]
         return [] if any(isinstance(c, str) for c in found) else found
+
+    def _scales_in_filters(self, x, filters, builder) -> tuple[_Codes, np.ndarray] | None:
+        """Return codes without scales, and filters times the scale of each input channel; None where bits do not hold them, or the layer cannot run on them then.
+
+        Signs that differ from channel to channel leave filters two-valued; magnitudes of few values make them sums of planes, or small integers.
+        """
+        made = builder.values.get(x)
+        if not is_bnn(made, "dequantize") or constant(made.args[2]).any():
+            return None
+        scale, held = constant(made.args[1]), code_range(made.args[0], builder.values.get)
+        channels = static_shape(x)[-1]
+        if scale.size != channels or scale.shape[-1] != channels or not held.fits_bits:
+            return None
+        of_group = scale.reshape(-1, filters.shape[-1])  # one row a group, and its filters are consecutive
+        folded = filters * np.repeat(of_group, len(filters) // len(of_group), axis=0).reshape(len(filters), *(1,) * (filters.ndim - 2), -1)
+        if isinstance(two_valued(folded), str) and filter_planes(folded) is None and integer_filters(folded) is None:
+            return None
+        return _Codes(made.args[0], 1.0, 0.0, held), folded.astype(np.float32)
 
     def _codes(self, x, builder):
         made = builder.values.get(x)

@@ -183,7 +183,7 @@ def test_an_input_of_more_levels_is_counted():
 
 @pytest.mark.parametrize(
     "scale, offset, reason",
-    [(np.ones(4), np.arange(4), "differ from channel to channel"), (np.arange(4), np.zeros(4), "differ from channel to channel"), (0, 1, "constant")],
+    [(np.ones(4), np.arange(4), "differ from channel to channel"), (np.sqrt([2, 3, 5, 7]), np.zeros(4), "differ from channel to channel"), (0, 1, "constant")],
 )
 def test_codes_of_other_values_stay_in_float(scale, offset, reason):
     assert reason in why(layer(W, scale, offset))
@@ -318,3 +318,19 @@ def test_a_plain_sign_times_and_plus_numbers_meets_two_valued_filters_on_bits(pa
     after = rewritten(recognise_binary, module(build, ((2, 6, 5, 4), "float32")), ctx, tolerance=1e-5)
     assert "nn.conv2d" not in operators(after) and ctx.layers[0].bits
     assert ctx.layers[0].reason.startswith("input -1, 0, +1 (a plain Sign), weights are two-valued")
+
+
+@pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 1, 1, 1)])
+@pytest.mark.parametrize("scale", [[0.5, -0.5, -0.5, 0.5], [0.25, -0.5, 0.25, 0.5]])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_scales_of_input_channels_are_folded_into_the_filters(groups, scale, padding):
+    weights = W if groups == 1 else np.ascontiguousarray(W[:, :, :2])
+    ctx = PassContext()
+    after = rewritten(recognise_binary, layer(weights, np.float32(scale), padding=padding, groups=groups), ctx, tolerance=1e-5)
+    assert "nn.conv2d" not in operators(after) and (ctx.layers[0].bits or ctx.layers[0].integer)
+
+
+def test_scales_of_the_inputs_of_a_dense_layer_are_folded_into_the_filters():
+    weights = const(signs(rng, 4, 7).astype(np.float32))
+    mod = module(lambda c: op.matmul(real(c, [0.5, -0.5, 0.5, -0.5]), weights), ((3, 4), "int8"))
+    assert "matmul" not in operators(rewritten(recognise_binary, mod))

@@ -25,7 +25,7 @@ def dorefa_tf2onnx(g: Graph, x: Tensor) -> str:
     return g.node("Mul", g.node("Round", g.node("Mul", clipped, g.const(4.0))), g.const(0.25))
 
 
-@activation("PACT k bits: 0.5*(|x|-|x-a|+a), rounded", 0, (0.0, 0.5, 1.0, 1.5), packs=False, opset=11)
+@activation("PACT k bits: 0.5*(|x|-|x-a|+a), rounded", 0, (0.0, 0.5, 1.0, 1.5), opset=11)
 def pact_2_bits(g: Graph, x: Tensor) -> str:
     alpha = g.const(1.5)
     bent = g.node("Sub", g.node("Abs", x.name), g.node("Abs", g.node("Sub", x.name, alpha)))
