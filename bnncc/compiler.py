@@ -134,6 +134,7 @@ class CompiledArtifact:
             metadata=metadata,
             out=Path(folder),
             threads=self.threads,
+            as_object=self.output_format == "object",
             progress=step,
         )
 
@@ -188,7 +189,7 @@ def compile(
     sign_zero : {"exact", "plus", "minus"}
         What a plain Sign of exactly 0 becomes.
     output_format : str, optional
-        What `save` writes: ``so`` (a shared library) or ``c`` (C99, for microcontrollers); by default what the target makes.
+        What `save` writes: ``so`` (a shared library), ``object`` (an object file to link) or ``c`` (C99, for microcontrollers); by default what the target makes.
     optimize_for : {"speed", "flash", "ram"}
         What the kernels of a microcontroller are chosen for; others know speed only.
     threads : int
@@ -212,8 +213,8 @@ def compile(
     if sign_zero not in SIGN_ZERO:
         raise InputError(f"sign_zero is {sign_zero!r}; it is one of {', '.join(SIGN_ZERO)}.")
     chosen = find_target(target)
-    if not 1 <= threads <= MOST_THREADS or (threads > 1 and "so" not in chosen.formats):
-        raise InputError(f"threads is {threads}: give 1 to {MOST_THREADS}, and 1 where the output is C for microcontrollers.")
+    if not 1 <= threads <= MOST_THREADS or (threads > 1 and not chosen.has_threads):
+        raise InputError(f"threads is {threads}: give 1 to {MOST_THREADS}, and 1 where the output is C for microcontrollers or for another system than Linux.")
     if output_format is not None and output_format not in chosen.formats:
         raise TargetError(
             f"The target {chosen.name} is written as {' or '.join(chosen.formats)}, not as {output_format}: C comes from the kernels of microcontrollers "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bnncc.errors import ToolchainError
 
-__all__ = ["architecture", "find_compiler", "find_emulator", "is_native"]
+__all__ = ["architecture", "find_compiler", "find_emulator", "is_native", "system_of"]
 
 _NATIVE = ("cc", "gcc", "clang")
 
@@ -22,9 +22,22 @@ def architecture(triple: str) -> str:
     return triple.partition("-")[0]
 
 
+def system_of(triple: str) -> str:
+    """Return the operating system of a triple: ``linux``, ``macos``, ``windows``, or nothing for a microcontroller."""
+    return next(system for system in ("linux", "macos", "windows", "") if system in triple)
+
+
+def _zig_target(triple: str) -> str:
+    """Return a triple as zig spells it, which knows no vendors: architecture, system, and the C library where there are several."""
+    after = triple[triple.index(system_of(triple)) :]
+    return f"{architecture(triple)}-{after}"
+
+
 def is_native(triple: str) -> bool:
-    """Tell whether the machine at hand has the architecture of a triple."""
+    """Tell whether the machine at hand has the architecture and the operating system of a triple."""
     here = platform.machine()
+    if {"Darwin": "macos"}.get(platform.system(), platform.system().lower()) != system_of(triple):
+        return False
     return architecture(triple) == {"AMD64": "x86_64", "arm64": "aarch64"}.get(here, here)
 
 
@@ -60,7 +73,12 @@ def find_compiler(triple: str) -> list[str]:
         if shutil.which(name):
             return [name]
     if importlib.util.find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "cc", "-target", triple]
+        return [sys.executable, "-m", "ziglang", "cc", "-target", _zig_target(triple)]
+    if system_of(triple) != "linux":
+        raise ToolchainError(
+            f"No C compiler for {triple} was found; bnncc needs the Python package ziglang to link a library for another operating system. "
+            "Run `pip install ziglang`."
+        )
     if not here:
         raise ToolchainError(
             f"No C compiler for {triple} was found ({triple}-gcc or the Python package ziglang); bnncc needs one to link a library. "
@@ -85,6 +103,8 @@ def find_emulator(triple: str) -> list[str]:
     ToolchainError
         There is no emulator, or no C library for it.
     """
+    if system_of(triple) != "linux":
+        raise ToolchainError(f"What was compiled for {triple} does not run here: emulators for programs of Linux only are known. Copy it to such a machine.")
     name, root = f"qemu-{architecture(triple)}", Path("/usr") / triple
     program = shutil.which(name) or shutil.which(f"{name}-static")
     if program is None or not (root / "lib").is_dir():

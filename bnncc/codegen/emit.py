@@ -17,10 +17,11 @@ from bnncc.codegen.kernels import CompiledKernel, KernelRequest, Progress, compi
 from bnncc.codegen.link import link_library
 from bnncc.codegen.lower_tir import LoweredKernel
 from bnncc.codegen.names import c_identifier
-from bnncc.codegen.output import FORMAT, METADATA_FILE, output_folder
+from bnncc.codegen.output import FORMAT, METADATA_FILE, OBJECT_FORMAT, output_folder
 from bnncc.codegen.program import Program, read_entries
 from bnncc.codegen.signature import checked_specs, described
 from bnncc.codegen.source import Body, entry_symbols, features_of, thread_bytes, threads_words, write_sources
+from bnncc.codegen.system import find_system
 from bnncc.errors import InternalError
 from bnncc.targets import Target
 
@@ -97,6 +98,7 @@ def emit_library(
     metadata: Mapping,
     out: Path,
     threads: int = 1,
+    as_object: bool = False,
     progress: Progress | None = None,
 ) -> dict:
     """Write a shared library, its header and metadata.json.
@@ -117,6 +119,8 @@ def emit_library(
         Folder to write; made if there is none, replaced if it holds an earlier output.
     threads : int
         How many may share a call.
+    as_object : bool
+        Whether to write an object file instead of a shared library.
     progress : callable, optional
         Called as ``progress(done, total)`` as kernels are compiled.
 
@@ -148,7 +152,8 @@ def emit_library(
         entries = _plan_entries(programs, kernels, pool)
         workspace = {entry: max(body.arena.nbytes for body in bodies.values()) for entry, bodies in entries.items()}
         symbols = entry_symbols(name, list(entries))
-        library = staging / f"lib{name}.so"
+        triple = target.variants[0].tvm_target["mtriple"]
+        library = staging / (f"{name}.o" if as_object else find_system(triple).library.format(name))
         with tempfile.TemporaryDirectory(prefix="bnncc-") as temporary:
             folder = Path(temporary)
             sources, exports = write_sources(folder, name, target, inputs, outputs, entries, pool.tobytes(), threads)
@@ -156,16 +161,16 @@ def emit_library(
             for variant in target.variants:  # the least variant first: of TVM's weak symbols, the linker keeps the first definition
                 for kernel in kernels[variant.name].values():
                     objects.setdefault(kernel.symbol, folder / f"{kernel.symbol}.o").write_bytes(kernel.content)
-            link_library(sources, list(objects.values()), exports, library, folder, target.variants[0].tvm_target["mtriple"], threads > 1)
+            link_library(sources, list(objects.values()), exports, library, folder, triple, threads > 1, as_object)
             (staging / f"{name}.h").write_bytes((folder / f"{name}.h").read_bytes())
         content = library.read_bytes()
         result = {
-            "format": FORMAT,
+            "format": OBJECT_FORMAT if as_object else FORMAT,
             "format_version": FORMAT_VERSION,
             "bnncc_version": __version__,
             "name": name,
             "target": target.name,
-            "triple": target.variants[0].tvm_target["mtriple"],
+            "triple": triple,
             "features": features_of(target.variants),
             "variants": [
                 {
@@ -194,7 +199,7 @@ def emit_library(
             "constants_bytes": pool.nbytes,
             "library_bytes": len(content),
             "library_sha256": hashlib.sha256(content).hexdigest(),
-            "files": [library.name, f"{name}.h", METADATA_FILE],
+            "files": [library.name, *sorted(file.name for file in staging.iterdir() if file != library), METADATA_FILE],
             "kernels": [
                 {"symbol": kernel.symbol, "name": kernel_name, "variant": variant, "parallel": kernel.parallel}
                 for variant, by_name in kernels.items()

@@ -7,22 +7,21 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from bnncc.codegen.system import find_system
 from bnncc.errors import ToolchainError
 from bnncc.toolchain import find_compiler
 
 __all__ = ["link_library"]
 
-# The entry file runs before any check of the processor, so it is compiled for the least that there is. The start files would bring the only
-# writable variables of the library (and undefined weak symbols) for constructors that it does not have.
-_FLAGS = (
-    *("-std=c99", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-g0"),
-    *("-shared", "-nostartfiles", "-s", "-Wl,--no-undefined", "-Wl,--gc-sections", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,-z,noexecstack"),
-)
+# One file for a program to link: nothing is resolved yet, not even the mathematical functions.
+_OBJECT_FLAGS = ("-std=c99", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-g0", "-r", "-nostdlib")
 _TAIL_LINES = 12
 
 
-def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path, library: Path, folder: Path, triple: str, threads: bool = False) -> None:
-    """Compile the entry files and link them with the kernels into a shared library.
+def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path, library: Path, folder: Path, triple: str, threads: bool = False, as_object: bool = False) -> None:
+    """Compile the entry files and link them with the kernels into a shared library, or into one object file.
+
+    The entry files run before any check of the processor, so they are compiled for the least that there is.
 
     Parameters
     ----------
@@ -40,6 +39,8 @@ def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path
         What to compile for.
     threads : bool
         Whether the sources start threads.
+    as_object : bool
+        Whether to write an object file that a program links, with the mathematical functions.
 
     Raises
     ------
@@ -47,7 +48,12 @@ def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path
         There is no compiler, or it fails; the message ends with the compiler's last lines.
     """
     compiler = find_compiler(triple)
-    arguments = [*_FLAGS, f"-Wl,--version-script={exports}", "-o", str(library), *map(str, sources), *map(str, objects), "-lm", *(["-pthread"] if threads else [])]
+    system = find_system(triple)
+    ends = ["-lm", *(["-pthread"] if threads else [])]
+    flags = [*system.flags, *([f"-Wl,--version-script={exports}"] if system.is_elf else [])]
+    flags += [f"-Wl,--out-implib,{library.parent / system.imports.format(library.stem)}"] if system.imports else []
+    files = [*map(str, sources), *map(str, objects)]
+    arguments = [*_OBJECT_FLAGS, "-o", str(library), *files] if as_object else [*flags, "-o", str(library), *files, *ends]
     response = folder / "link.args"  # a network has hundreds of kernels, a command line has limits
     response.write_text("\n".join(shlex.quote(argument) for argument in arguments), encoding="utf-8")
     try:

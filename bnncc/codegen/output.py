@@ -12,19 +12,20 @@ from pathlib import Path
 
 from bnncc.errors import BnnccError, OutputError
 
-__all__ = ["C_FORMAT", "FORMAT", "METADATA_FILE", "PROJECT_FORMAT", "output_folder"]
+__all__ = ["C_FORMAT", "FORMAT", "METADATA_FILE", "OBJECT_FORMAT", "PROJECT_FORMAT", "output_folder"]
 
 METADATA_FILE = "metadata.json"
 FORMAT = "bnncc-library"
 C_FORMAT = "bnncc-c"
 PROJECT_FORMAT = "bnncc-project"
+OBJECT_FORMAT = "bnncc-object"
 
 
 def _own_files(folder: Path) -> set[str] | None:
     """Return the files of a compiled model in `folder`, or None where it holds none."""
     try:
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
-        if metadata["format"] not in (FORMAT, C_FORMAT, PROJECT_FORMAT):
+        if metadata["format"] not in (FORMAT, C_FORMAT, PROJECT_FORMAT, OBJECT_FORMAT):
             return None
         return {METADATA_FILE, *map(str, metadata["files"])}
     except (OSError, ValueError, KeyError, TypeError):

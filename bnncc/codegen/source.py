@@ -12,6 +12,7 @@ from bnncc.codegen.c_text import c_comment, c_tensors, template_environment
 from bnncc.codegen.kernels import CompiledKernel
 from bnncc.codegen.names import c_identifiers
 from bnncc.codegen.program import Buffer, Call, Program
+from bnncc.codegen.system import find_system
 from bnncc.errors import InternalError
 from bnncc.spec import TensorSpec
 from bnncc.targets import Target, Variant
@@ -220,6 +221,7 @@ def write_sources(
         "version": __version__,
         "target": target.name,
         "dispatch": dispatch,
+        "system": find_system(target.variants[0].tvm_target["mtriple"]),
         "features": features,
         "variants": [
             {"name": v.name, "cpu_features": v.cpu_features, "mask": f"UINT64_C({sum(1 << bits[f] for f in set(v.cpu_features)):#x})"}

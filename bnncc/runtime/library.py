@@ -58,7 +58,7 @@ def _read_metadata(folder: Path) -> dict:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LibraryError(f"{path} is damaged or not bnncc's ({error}). Compile the model again.") from error
     if not known:
-        raise LibraryError(f"{path} was not written by bnncc (its format is {metadata['format']!r}).")
+        raise LibraryError(f"{path} describes no library (its format is {metadata['format']!r}).")
     if version != _FORMAT_VERSION:
         raise LibraryError(f"{path} has format version {version}, this bnncc reads {_FORMAT_VERSION}. Compile the model again.")
     missing = [field for field in _FIELDS if field not in metadata]
@@ -132,7 +132,7 @@ def open_library(path: Path) -> Library:
     if not path.exists():
         raise LibraryError(f"{path} does not exist. Give the folder that `bnncc compile -o` wrote, or the library in it.")
     metadata = _read_metadata(folder)
-    file = folder / f"lib{metadata['name']}.so"
+    file = folder / metadata["files"][0]
     if path != folder and path.name != file.name:
         raise LibraryError(f"{path} is not the library that {folder / _METADATA_FILE} describes, which is {file.name}.")
     _check_file(file, metadata)

@@ -32,6 +32,10 @@ _V82 = ("atomics", "fphp", "asimdhp", "asimdrdm", "asimddp")
 # LLVM's model of a "generic" processor is that of the Cortex-A53, with whose order of instructions wide register tiles spill
 _GENERIC = replace(_neon("cortex-a72", _A72, tuning=("-crc", "-aes", "-sha2", "-perfmon")), name="generic")
 
+# every Apple silicon has what the code needs, so nothing is asked of the processor
+_MACOS = _neon("apple-m1", _M1)
+_MACOS = replace(_MACOS, name="macos", tvm_target={**_MACOS.tvm_target, "mtriple": "aarch64-apple-macos"})
+
 TARGETS = (
     Target("aarch64", "any 64-bit Arm under Linux", (_GENERIC,)),
     Target("cortex-a53", "in-order Armv8.0 (Raspberry Pi 3)", (_neon("cortex-a53", _IN_ORDER, "crc32"),)),
@@ -39,5 +43,6 @@ TARGETS = (
     Target("cortex-a72", "Armv8.0 (Raspberry Pi 4)", (_neon("cortex-a72", _A72, "crc32"),)),
     Target("cortex-a76", "Armv8.2 (Raspberry Pi 5)", (_neon("cortex-a76", _A76, *_V82),)),
     Target("neoverse-n1", "Armv8.2 server (Graviton 2, Ampere Altra)", (_neon("neoverse-n1", _A76, *_V82),)),
+    Target("aarch64-macos", "Apple silicon under macOS: built, never run here", (_MACOS,)),
     Target("apple-m1", "Apple M1 under Linux", (_neon("apple-m1", _M1, *_V82, "sha3"),)),
 )

@@ -138,8 +138,13 @@ class Target:
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """What ``--format`` may be, the default first: ``c`` is source text, ``so`` a shared library."""
-        return ("c",) if self.variants[0].is_source else ("so",)
+        """What ``--format`` may be, the default first: ``c`` is source text, ``so`` a shared library, ``object`` an object file."""
+        return ("c",) if self.variants[0].is_source else ("so", "object")
+
+    @property
+    def has_threads(self) -> bool:
+        """Whether a library can share a call among threads, for which it needs those of Linux."""
+        return "linux" in self.variants[0].tvm_target["mtriple"]
 
     def __post_init__(self):
         if not self.variants:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bnncc.targets.manifest import Target, Variant
 
 TRIPLE = "x86_64-linux-gnu"
@@ -51,8 +53,14 @@ def native_variant() -> Variant:
     return next((v for v in (V4, V3, V2) if runs_here(v)), V2)
 
 
+
+def _windows(variant: Variant) -> Variant:
+    return replace(variant, tvm_target={**variant.tvm_target, "mtriple": "x86_64-w64-windows-gnu"})
+
+
 TARGETS = (
     Target("x86-64", "any x86-64 since 2009: v2, v3 and v4 code in one library, chosen when it is loaded", (V2, V3, V4)),
+    Target("x86-64-windows", "x86-64 under Windows, v2 and v3 code: built, never run here", (_windows(V2), _windows(V3))),
     Target("x86-64-v2", "SSE4.2 and POPCNT (Nehalem, 2008)", (V2,)),
     Target("x86-64-v3", "AVX2 and FMA (Haswell 2013, Zen 2017)", (V3,)),
     Target("x86-64-v4", "AVX-512 with VPOPCNTDQ (Ice Lake 2019, Zen 4 2022)", (V4,)),

@@ -71,7 +71,7 @@ def test_metadata_without_a_field_is_refused(out):
 
 def test_metadata_of_another_program_is_refused(out):
     change_metadata(out, format="other")
-    with pytest.raises(LibraryError, match="was not written by bnncc"):
+    with pytest.raises(LibraryError, match="describes no library"):
         load(out)
 
 
