@@ -1,5 +1,6 @@
 # make demo      compile the example network, classify its test images, compare with onnxruntime
 # make test      all tests but the long sweeps        make test-all   these too
+# make benchmark measure layers and networks, write docs/BENCHMARK.md (MODELS="folders of .onnx")
 # make lint      ruff                                 make clean      remove what these made
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint clean c++ aarch64 boards
+.PHONY: demo test test-all benchmark lint clean c++ aarch64 boards
 
 demo: $(INSTALLED)
 	@$(BIN)/python examples/digits/demo.py
@@ -19,6 +20,13 @@ test: $(INSTALLED) c++ aarch64 boards
 
 test-all: $(INSTALLED) c++ aarch64 boards
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+MODELS ?= examples/digits $(wildcard ../shared/models)
+
+benchmark: $(INSTALLED)
+	@$(BIN)/python -m pip install -q -e '.[benchmark]'
+	@command -v llvm-mca-19 >/dev/null || echo "There is no llvm-mca-19 (Debian: llvm-19), so nothing is said of processors that are not here." >&2
+	$(BIN)/python benchmarks/suite.py --models $(MODELS)
 
 lint: $(INSTALLED)
 	@$(BIN)/python -m pip install -q -e '.[lint]'

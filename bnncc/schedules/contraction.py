@@ -17,6 +17,9 @@ __all__ = ["write_contraction"]
 
 _L1_BYTES = 32 * 1024
 
+_MANY_TILES = 9
+"""So many are shared evenly enough, be they an odd number."""
+
 
 def write_contraction(
     builder: Builder,
@@ -130,7 +133,11 @@ def _tiles(c: Contraction, rows: int, pixels: int, widest: int, stride: int, til
     pixel_bytes = stride * np.dtype(c.tile_dtype).itemsize
 
     def largest(count: int, item_bytes: int) -> int:
-        return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * item_bytes <= tile_bytes))
+        fitting = [n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * item_bytes <= tile_bytes)]
+        best = fitting[-1]
+        # two threads share 14 tiles evenly, 7 they do not: half as large a tile fetches the weights twice as often, which costs less
+        even = [n for n in fitting if 2 * n >= best and count // n % 2 == 0]
+        return even[-1] if even and 1 < count // best < _MANY_TILES else best
 
     if pixels * pixel_bytes <= tile_bytes:
         return [(TileShape(largest(rows, pixels * pixel_bytes), tuple(runs)), (0, 1))]

@@ -21,6 +21,8 @@ HERE = V3 if runs_here(V3) else V2
 # Vectors of 512 bits, whose rows are longer than a case byte reaches, in code that any AVX2 machine runs: LLVM splits the vectors.
 WIDE = Variant("wide", V3.tvm_target, 512, 16, cpu_features=V3.cpu_features)
 
+WIDE_POPCOUNT = Variant("popcount", V4.tvm_target, 512, 32, instructions=frozenset({"vpopcnt"}))
+
 
 @pytest.fixture
 def always(monkeypatch):
@@ -124,7 +126,9 @@ def shape_of(outputs=256, inputs=256, pixels=49, taps=(3, 3)):
 
 def test_sliced_is_chosen_only_where_it_pays():
     assert sliced(shape_of(), V3) and sliced(shape_of(outputs=512), V3) and sliced(shape_of(outputs=128), V2)
-    assert sliced(shape_of(), V4) is None, "this machine has a vector popcount"
+    assert sliced(shape_of(outputs=512), V4), "a full adder is two instructions, which beats a vector popcount"
+    assert sliced(shape_of(), V4) is None, "half of the lanes would be empty"
+    assert sliced(shape_of(outputs=512), WIDE_POPCOUNT) is None, "this machine has a vector popcount, and full adders of five instructions"
     assert sliced(shape_of(outputs=128), V3) is None, "half of the lanes would be empty"
     assert sliced(shape_of(outputs=300), V3) is None, "the second vector would be nearly empty"
     assert sliced(shape_of(pixels=4), V3) is None, "few pixels share the table"

@@ -23,6 +23,9 @@ lookup      508      473
 
 With 128-bit vectors (v2) 350 and 368 beside 219 and 218. The main loop, 83 % of the time at 256@14, has 264 instructions for 32 lookups and spills nothing;
 llvm-mca bounds it at 44 cycles, 370 MAC a cycle. Two or four pixels of 128 or 64 channels in a register were slower than lookup.
+
+Cycles for 512 MAC of the inner loop by llvm-mca 19 (`benchmarks/simulated.py`), popcount and sliced: znver4 1.76 and 0.73, sapphirerapids 1.50 and 0.60 (AVX-512); skylake
+6.44 and 1.95, alderlake 6.38 and 1.75, znver3 5.63 and 1.62 (AVX2). No AVX-512 machine was at hand to time it on.
 """
 
 from __future__ import annotations
@@ -60,12 +63,13 @@ _LEAST_INPUTS = 576
 def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
     """Return the sliced formulation where it pays, or None.
 
-    It pays where the machine has no vector popcount, output channels fill the registers, the words of the taps are full, and several pixels share the
-    table, which takes four times the memory of packed weights.
+    It pays where output channels fill the registers, the words of the taps are full, and several pixels share the table, which takes four times the memory
+    of packed weights; beside a vector popcount too, as a full adder is two instructions there.
     """
     inputs = shape.taps[0] * shape.taps[1] * shape.inputs
     filled = shape.outputs / (variant.vector_bits * -(-shape.outputs // variant.vector_bits))
-    if "vpopcnt" in variant.instructions or filled < _LEAST_FILLED or shape.pixels < _LEAST_PIXELS:
+    beaten = "vpopcnt" in variant.instructions and "vpternlog" not in variant.instructions
+    if beaten or filled < _LEAST_FILLED or shape.pixels < _LEAST_PIXELS:
         return None
     if inputs < _LEAST_INPUTS or inputs < _LEAST_FILLED * 64 * _words(shape):
         return None

@@ -1,0 +1,109 @@
+"""Binary layers alone: every formulation beside its limit on this machine, and beside onnxruntime in float32, in turns, medians.
+
+    python benchmarks/kernels.py
+
+Prints JSON; `benchmarks/suite.py` makes the tables.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from layers import OTHERS, PLAIN, Layer
+from onnx import TensorProto, helper, numpy_helper
+
+from bnncc.report.limits import Meter
+from bnncc.schedules import packed
+from bnncc.schedules.formulations.popcount import popcount
+from bnncc.schedules.formulations.sliced import sliced_formulation
+from bnncc.schedules.x86.lookup import lookup
+from bnncc.targets.x86 import native_variant
+
+from group_runner import CompiledGroup  # noqa: E402  found through layers
+
+__all__ = ["measure_kernels"]
+
+FORMULATIONS = {"popcount": popcount, "lookup": lookup, "sliced": sliced_formulation}
+
+
+def _compiled(layer: Layer, formulation: str | None, folder: Path):
+    """Return a call of the layer and the note of its kernel, None where the formulation does not take it."""
+    function, arrays = layer.build()
+    chosen = packed.choose_formulation
+    if formulation:
+        packed.choose_formulation = lambda builder, shape: FORMULATIONS[formulation](shape, builder.variant)
+    try:
+        where = Path(tempfile.mkdtemp(dir=folder))
+        kernel = CompiledGroup(function, where)
+    except AttributeError:  # the formulation returned None
+        return None
+    finally:
+        packed.choose_formulation = chosen
+    ready = kernel.prepare(arrays)
+    results = [np.zeros(shape, dtype) for shape, dtype in kernel.outputs]
+    return kernel.bound(ready, results), kernel.kernel.note
+
+
+def _onnxruntime(layer: Layer):
+    """Return a call of the layer in float32."""
+    rng = np.random.default_rng(0)
+    weights = rng.choice(np.array([-1, 1], np.float32), (layer.outputs, layer.inputs // layer.groups, layer.kernel, layer.kernel))
+    around = layer.dilation * (layer.kernel - 1) // 2
+    node = helper.make_node("Conv", ["x", "w"], ["y"], strides=[layer.stride] * 2, dilations=[layer.dilation] * 2, group=layer.groups, pads=[around] * 4)
+    shape = (1, layer.inputs, layer.size * layer.stride, layer.size * layer.stride)
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)] for name, dims in (("x", shape), ("y", None))]
+    graph = helper.make_graph([node], "layer", *ends, [numpy_helper.from_array(weights, "w")])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    x = rng.choice(np.array([-1, 1], np.float32), shape)
+    return lambda: session.run(None, {"x": x})
+
+
+def _in_turns(calls: dict, repeat: int) -> dict[str, float]:
+    """Return the median seconds of each call."""
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    counts: dict[str, int] = {}
+    for turn in range(-3, repeat):
+        for name, call in calls.items():
+            count = counts.get(name, 1)
+            start = time.perf_counter()
+            for _ in range(count):
+                call()
+            spent = time.perf_counter() - start
+            counts[name] = max(1, round(1e-3 / spent * count)) if turn < 0 else count  # a sample lasts a millisecond or more
+            if turn >= 0:
+                samples[name].append(spent / count)
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def measure_kernels(repeat: int = 30, log=lambda text: None) -> list[dict]:
+    """Return a row for each layer: seconds by formulation, what was chosen, its limit, onnxruntime's seconds."""
+    variant, rows = native_variant(), []
+    meter = Meter(variant.tvm_target["mtriple"])
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (layer, like) in enumerate([*((layer, i) for i, layer in enumerate(PLAIN)), *OTHERS]):
+            log(layer.title)
+            chosen, note = _compiled(layer, None, Path(folder))
+            calls = {"chosen": chosen}
+            if number < len(PLAIN):
+                found = {name: _compiled(layer, name, Path(folder)) for name in FORMULATIONS}
+                calls |= {name: made[0] for name, made in found.items() if made}
+            seconds = _in_turns({**calls, "onnxruntime": _onnxruntime(layer)}, repeat)
+            limits = {name: meter.rate(variant.name, name) for name in {note.split(",")[0].split()[0], *calls} - {"chosen"}}
+            rows.append(
+                {"layer": layer.title, "macs": layer.macs, "like": PLAIN[like].title, "note": note, "seconds": seconds, "limits_gmacs": limits}
+            )
+    return rows
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure_kernels(log=lambda text: print(text, file=sys.stderr)), indent=1))
