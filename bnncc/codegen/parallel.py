@@ -1,7 +1,7 @@
-"""Kernels that several threads run at once: every thread calls the same function, and each parallel loop gives it its share of the iterations.
+"""Kernels that several threads run at once: each call computes one part, and each parallel loop gives it its share of the iterations.
 
-What stands outside the parallel loops is done by every thread for itself, in memory of its own; so nothing is to be agreed upon but the end of the call.
-Loops of the same extent are shared out the same way: a thread meets in the second what it left in its local buffers in the first. The iterations are those of
+What stands outside the parallel loops is done by every call for itself, in memory of its own; so nothing is to be agreed upon but the end of all parts.
+Loops of the same extent are shared out the same way: a call meets in the second what it left in its local buffers in the first. The iterations are those of
 one thread, so results do not depend on the number of threads.
 """
 

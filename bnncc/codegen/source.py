@@ -53,47 +53,40 @@ def _address(buffer: Buffer, inputs: Sequence[str], outputs: Sequence[str], body
     return f"w + {body.arena.offsets[buffer]}"
 
 
+def _call(body: Body, step: int, inputs: Sequence[str], outputs: Sequence[str], name: str, part: tuple[str, str], shared: bool) -> str:
+    """Return the C statement of a step, for a `part` of it where its kernel is parallel; `shared` where any thread may run it."""
+    call = body.program.calls[step]
+    kernel = body.kernels[call.kernel]
+    arguments = [_address(buffer, inputs, outputs, body, name) for buffer in (*call.reads, *call.writes)]
+    for number, place in enumerate(thread_scratch(kernel)[0]):
+        first = f"w + {body.arena.offsets[(step, number)]}"
+        arguments.append(f"thread ? own + {place} : {first}" if shared else first)
+    return f"{kernel.symbol}({', '.join([*arguments, *(part if kernel.parallel else ())])}); /* {c_comment(call.kernel)} */"
+
+
 def _lines(body: Body, inputs: Sequence[str], outputs: Sequence[str], name: str, observed: bool, crew: bool) -> list[str]:
-    """Return the C statements of a body; where it is `observed`, ``after`` follows each step.
-
-    Every thread of a `crew` walks through them. A parallel kernel takes the thread's part; any other is the first thread's alone. All meet between a step
-    and the next, unless both are the first thread's.
-    """
-    lines: list[str] = []
-    alone = "if (!part) " if crew else ""
-    met = True
-
-    def meet(shared: bool):
-        nonlocal met
-        if crew and not met and (shared or shared_before):
-            lines.append("if (crew) meet(crew);")
-        met = False
-
-    shared_before = False
+    """Return the C statements of a body; where it is `observed`, ``after`` follows each step; a `crew` shares the steps whose kernels are parallel."""
+    lines = []
     for step, call in enumerate(body.program.calls):
-        kernel = body.kernels[call.kernel]
-        shared = crew and kernel.parallel
-        meet(shared)
-        addresses = [_address(buffer, inputs, outputs, body, name) for buffer in (*call.reads, *call.writes)]
-        for number, place in enumerate(thread_scratch(kernel)[0]):
-            first = f"w + {body.arena.offsets[(step, number)]}"
-            addresses.append(f"part ? own + {place} : {first}" if shared else first)
-        if kernel.parallel:
-            addresses += ["part", "parts"] if shared else ["0", "1"]
-        lines.append(f"{'' if shared else alone}{kernel.symbol}({', '.join(addresses)}); /* {c_comment(call.kernel)} */")
+        shared = crew and body.kernels[call.kernel].parallel
+        lines += [f"if (crew) share(crew, {step}); else"] if shared else []
+        lines.append(_call(body, step, inputs, outputs, name, ("0", "1"), False))
         if observed:
             lines.append(f"if (after) after(context, {step});")
-        shared_before = shared
     for source, index in body.program.copies:
-        meet(False)
-        shared_before = False
-        lines.append(f"{alone}memcpy({outputs[index]}, {_address(source, inputs, outputs, body, name)}, {source.nbytes});")
+        lines.append(f"memcpy({outputs[index]}, {_address(source, inputs, outputs, body, name)}, {source.nbytes});")
     return lines
+
+
+def _steps(body: Body, inputs: Sequence[str], outputs: Sequence[str], name: str) -> list[str]:
+    """Return the cases of the switch over the steps that threads share."""
+    shared = (step for step, call in enumerate(body.program.calls) if body.kernels[call.kernel].parallel)
+    return [f"case {step}: {_call(body, step, inputs, outputs, name, ('part', 'parts'), True)} break;" for step in shared]
 
 
 def threads_words(threads: int) -> int:
     """Return the size of the structure of threads in words of 64 bits; the C compiler checks that it suffices."""
-    return 24 + threads
+    return 36 + threads
 
 
 def thread_scratch(kernel: CompiledKernel) -> tuple[list[int], int]:
@@ -137,8 +130,7 @@ def _entry(name: str, entry: str, symbol: str, bodies: Mapping[str, Body], input
             {
                 "function": f"{symbol}_{variant}",
                 "lines": _lines(body, sources, sinks, name, entry == "main", crew),
-                "parallel": is_parallel(body),
-                "scratch": thread_bytes({variant: body}) > 0,
+                "steps": _steps(body, sources, sinks, name) if crew else [],
             }
             for variant, body in bodies.items()
         ],
