@@ -72,3 +72,20 @@ def test_c_code_holds_a_bit_a_weight(network, sample, tmp_path):
     inputs, outputs = (pointer * 1)(x.ctypes.data), (pointer * 1)(found.ctypes.data)
     assert run(ctypes.byref(inputs), ctypes.byref(outputs), pointer(-(-workspace.ctypes.data // 64) * 64)) == 0
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.INT8])
+def test_an_image_of_whole_numbers_by_signs_is_exact(kind, tmp_path):
+    rng = np.random.default_rng(2)
+    weights = rng.choice(np.float32([-1, 1]), (20, 3, 3, 3))
+    nodes = [helper.make_node("Cast", ["x"], ["real"], to=TensorProto.FLOAT), helper.make_node("Conv", ["real", "w"], ["y"], "first", pads=[1, 1, 1, 1])]
+    image, output = helper.make_tensor_value_info("x", kind, [1, 3, 12, 10]), helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "image", [image], [output], [numpy_helper.from_array(weights, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    x = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, (1, 3, 12, 10)).astype(dtype)
+    (expected,) = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    artifact = bnncc.compile(model, target="native")
+    artifact.save(tmp_path / "out")
+    np.testing.assert_array_equal(np.asarray(bnncc.load(tmp_path / "out")(x)), expected)
+    assert artifact.report.layers[0].weight_bytes == weights.size // 8

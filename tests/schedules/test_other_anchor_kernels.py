@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,6 +14,7 @@ from tvm.script import relax as R
 
 from bnncc.ops import bnn
 from bnncc.ops.pack import PackAttrs, pack_reference
+from bnncc.schedules.contract_float import float_tile
 from bnncc.targets.x86 import V3, V4
 
 EDGES = (1, 3, 31, 33, 64, 65, 129)
@@ -220,3 +223,11 @@ def test_quantize_to_several_levels(tmp_path):
     arrays = [floats(rng, 1, 3, 3, 21), np.sort(floats(rng, 7, 21), axis=0)]
     params = [(a.shape, "float32") for a in arrays]
     check_exact(group(lambda b, x, t: bnn.quantize(x, t, relax.const(np.int8(1)), lo=0, step=1), *params, constants=(1,)), arrays, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pixels, vectors, tile",
+    [(16, 3, (4, 3)), (16, 4, (6, 2)), (14, 8, (6, 2)), (54, 6, (4, 3)), (16, 1, (12, 1)), (1, 5, (1, 8))],
+)
+def test_a_float_register_tile_leaves_no_lone_vector(pixels, vectors, tile):
+    assert float_tile(SimpleNamespace(variant=V3), pixels, vectors) == tile
