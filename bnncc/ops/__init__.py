@@ -1,13 +1,25 @@
 """The ``relax.bnn.*`` dialect, in two levels.
 
-Logical (layout-free small integers, NHWC): quantize, dequantize, conv2d, dense, max_pool2d, logic, pad.
+Logical (layout-free small integers, NHWC): quantize, dequantize, conv2d, dense, max_pool2d, logic, pad, repeat_channels.
 Packed (words of channels): pack, unpack, packed_conv2d, packed_dense, plane_conv2d, plane_dense, packed_max_pool2d, packed_logic, packed_pad, gather_channels.
 Real activations: sign_conv2d, sign_dense.
 """
 
 from __future__ import annotations
 
-from bnncc.ops import conv2d, dequantize, logic, movement, pack, packed_conv2d, plane_conv2d, pool, quantize, sign_conv2d  # noqa: F401  (importing registers)
+from bnncc.ops import (  # noqa: F401  (importing registers)
+    conv2d,
+    dequantize,
+    logic,
+    movement,
+    pack,
+    packed_conv2d,
+    plane_conv2d,
+    pool,
+    quantize,
+    repeat_channels,
+    sign_conv2d,
+)
 from bnncc.ops.registry import bnn, dtype_of, is_bnn, reference, static_shape
 
 __all__ = ["bnn", "dtype_of", "is_bnn", "reference", "static_shape"]

@@ -4,7 +4,7 @@ A code of two values has the digits 0 (+1) and 1 (-1), one of three values 0 (+1
 input least, are r; its entry is the output's code. So XNOR (the product of two signs) has the table (1, -1, -1, 1), OR of "+1 is true" has (1, 1, 1, -1).
 
 On words a table holds bits: row r is the case in which input i is -1 exactly where bit i of r is set, and an entry of 1 makes the output -1. An input may have
-several planes of words (ops/pack.py); the operator says which one it reads of each.
+several planes of words (ops/pack.py); the operator says which one it reads of each. The result has several where there is more than one table.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LogicAttrs(tvm.ir.Attrs):
 
 @py_class("bnncc.PackedLogicAttrs", structural_eq="tree", frozen=True)
 class PackedLogicAttrs(tvm.ir.Attrs):
-    """Truth table of 2**n bits, the channels and groups that the words hold, and the plane read of each input."""
+    """Truth tables of 2**n bits, one a plane of the result, the channels and groups that the words hold, and the plane read of each input."""
 
     table: tuple[int, ...]
     channels: int
@@ -52,14 +52,16 @@ def packed_logic_reference(attrs, *inputs: np.ndarray) -> np.ndarray:
     bits = inputs[0].dtype.itemsize * 8
     words = attrs.groups * words_per_group(attrs.channels, attrs.groups, bits)
     read = [x[..., plane * words : (plane + 1) * words] for x, plane in zip(inputs, attrs.planes, strict=True)]
-    out = np.zeros_like(read[0])
-    for row, value in enumerate(attrs.table):
-        if value:
+    results = []
+    for table in np.array(list(attrs.table)).reshape(-1, 1 << len(read)):
+        out = np.zeros_like(read[0])
+        for row in np.flatnonzero(table):
             term = np.full_like(out, np.array(-1, np.int64).astype(out.dtype))
             for i, x in enumerate(read):
                 term &= x if row >> i & 1 else ~x
             out |= term
-    return out & tail_mask(attrs.channels, attrs.groups, bits)
+        results.append(out & tail_mask(attrs.channels, attrs.groups, bits))
+    return np.concatenate(results, axis=-1)
 
 
 def _infer_logic(call: relax.Call) -> relax.Type:
@@ -74,14 +76,15 @@ def _infer_logic(call: relax.Call) -> relax.Type:
 
 def _infer_packed(call: relax.Call) -> relax.Type:
     a = call.attrs
-    require(len(a.table) == 1 << len(call.args), f"packed_logic: {len(call.args)} inputs need {1 << len(call.args)} table entries")
+    results, rest = divmod(len(a.table), 1 << len(call.args))
+    require(results > 0 and not rest, f"packed_logic: {len(call.args)} inputs need {1 << len(call.args)} table entries")
     require(len(a.planes) == len(call.args), "packed_logic: a plane for each input")
     require(len({(static_shape(x)[:-1], dtype_of(x)) for x in call.args}) == 1, "packed_logic: inputs differ in shape or word")
     dtype = dtype_of(call.args[0])
     words = a.groups * words_per_group(a.channels, a.groups, int(dtype[4:]))
     for x, plane in zip(call.args, a.planes, strict=True):
         require(static_shape(x)[-1] % words == 0 and plane < static_shape(x)[-1] // words, f"packed_logic: {static_shape(x)} has no plane {plane} of {words} words")
-    return relax.TensorType((*static_shape(call.args[0])[:-1], words), dtype)
+    return relax.TensorType((*static_shape(call.args[0])[:-1], results * words), dtype)
 
 
 def _build_logic(op):

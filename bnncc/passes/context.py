@@ -25,10 +25,13 @@ class Options:
         What a plain ONNX Sign of exactly 0 becomes: ``exact`` (0), ``plus`` (+1) or ``minus`` (-1).
     word_bits : int
         Bits a word of the target.
+    stage_images : bool
+        Whether contractions of the target pad their input themselves, some rows at a time.
     """
 
     sign_zero: str = "exact"
     word_bits: int = 64
+    stage_images: bool = True
 
     def __post_init__(self):
         if self.sign_zero not in SIGN_ZERO:

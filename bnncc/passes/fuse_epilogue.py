@@ -1,5 +1,5 @@
 """FuseEpilogue: an anchor (convolution, dense, pool, data movement) and the elementwise operators behind it become one group, one kernel; so does an average and
-what is computed in front of it alone.
+what is computed in front of it alone, and a convolution and the pad, or the step from NCHW to NHWC, that makes its image.
 
 Groups are made in one walk and their order stays a topological one: an operator joins the latest of the groups it reads, if that group computes a tensor of the
 same shape; what it reads from anywhere else is older, so nothing can become cyclic. A tensor that another group reads becomes an output of its own, so a
@@ -25,7 +25,7 @@ from tvm.ir import GenericConst, Tuple, TupleGetItem
 from bnncc.ops import is_bnn, static_shape
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Graph, constant, op_name, replace_function, substitute, used_vars
-from bnncc.schedules import EPILOGUE_OPS, is_anchor
+from bnncc.schedules import EPILOGUE_OPS, is_anchor, makes_image, stages_image
 
 __all__ = ["fuse_epilogue"]
 
@@ -47,15 +47,17 @@ class _Fuse:
         self.graph = Graph(mod, function)
         self.groups: list[_Group] = []
         self.group_of: dict[relax.Var, int] = {}
+        self.moved: set[relax.Var] = set()
+        self.stage_images = ctx.options.stage_images
         self.counter = 0
         self.repeats = False
         self.functions = relax.BlockBuilder(mod)
 
     def run(self) -> tvm.IRModule:
-        for b in self._behind_their_scales():
+        for b in self._where_read(self._behind_their_scales()):
             self._place(b)
         bindings, mapping = [], {}
-        for group in self.groups:
+        for group in filter(lambda g: g.bindings, self.groups):
             self._emit(group, bindings, mapping)
         outputs = [mapping.get(o, o) if isinstance(o, relax.Var) else o for o in self.graph.outputs]
         return replace_function(self.functions.get(), self.name, self.graph, bindings, outputs)
@@ -81,6 +83,30 @@ class _Fuse:
                 chain.append(reader.var)
         return list(order.values())
 
+    def _where_read(self, order: list) -> list:
+        """Return the bindings with what is computed from tensors in memory for one elementwise operator alone moved in front of that: terms of a sum join its kernel."""
+        known, waiting, placed = {b.var: b for b in order}, set(), []
+        for b in order:
+            from_memory = all(v in waiting or not self._computes(self.graph.value(v)) for v in used_vars(b.value))
+            if op_name(b.value) in EPILOGUE_OPS and not is_bnn(b.value, "pack") and from_memory and self._only_reader(b.var, known) is not None:
+                waiting.add(b.var)
+                self.moved.add(b.var)
+                continue
+            self._release(b, known, waiting, placed)
+        return placed
+
+    def _release(self, b, known: dict, waiting: set, placed: list) -> None:
+        for v in used_vars(b.value):
+            if v in waiting:
+                waiting.remove(v)
+                self._release(known[v], known, waiting, placed)
+        placed.append(b)
+
+    @staticmethod
+    def _computes(value) -> bool:
+        """Tell whether elementwise operators may join the group of `value`."""
+        return isinstance(value, relax.Call) and not is_bnn(value, "gather_channels") and (op_name(value) in EPILOGUE_OPS or is_anchor(value))
+
     def _only_reader(self, var, bindings):
         """Return the elementwise operator that alone reads `var` and computes a tensor of its shape, or None."""
         users = self.graph.users(var)
@@ -93,9 +119,15 @@ class _Fuse:
     def _place(self, b):
         name = op_name(b.value)
         if name in EPILOGUE_OPS and not isinstance(b.var.ty, relax.TupleType):
+            if is_bnn(b.value, "repeat_channels") and self._repeats(b):
+                return
             latest = max((self.group_of[v] for v in used_vars(b.value) if v in self.group_of), default=None)
             if latest is not None and self.groups[latest].shape == _space(b):
                 self._join(latest, b)
+                return
+            last = len(self.groups) - 1
+            if b.var in self.moved and last >= 0 and self.groups[last].shape == _space(b) and (latest is None or latest < last):
+                self._join(last, b)  # its reader is likely to follow
                 return
             self.groups.append(_Group(_space(b)))
         elif isinstance(b.value, relax.Call) and not isinstance(b.var.ty, relax.TupleType) and is_anchor(b.value):
@@ -105,9 +137,24 @@ class _Fuse:
                 self._join(prologue, b)
                 return
             self.groups.append(_Group(static_shape(b.var)))
+            if self.stage_images and stages_image(b.value):
+                self._take_image(b.value.args[0], b.var)
         else:
             self.groups.append(_Group(None))
         self._join(len(self.groups) - 1, b)
+
+    def _repeats(self, b) -> bool:
+        """Let the group whose result `b` repeats go on in the repeated channels, if nothing else reads what it has computed."""
+        index = self.group_of.get(b.value.args[0])
+        group = self.groups[index] if index is not None else None
+        if group is None or group.shape != static_shape(b.value.args[0]):
+            return False
+        inside = {m.var for m in group.bindings} | {b.var}
+        if any(self.graph.is_output(v) or any(u not in inside for u in self.graph.users(v)) for v in inside - {b.var}):
+            return False
+        group.shape = static_shape(b.var)
+        self._join(index, b)
+        return True
 
     def _prologue(self, anchor) -> int | None:
         """Return the group of elementwise operators that only `anchor`, which reads each element once, needs: evaluated there, no tensor of theirs is stored."""
@@ -117,6 +164,18 @@ class _Fuse:
         plain = all(op_name(m.value) in EPILOGUE_OPS and not is_bnn(m.value, "pack") for m in members)
         only = all(not self.graph.is_output(m.var) and all(u in needed for u in self.graph.users(m.var)) for m in members)
         return index if members and plain and only else None
+
+    def _take_image(self, image, reader) -> None:
+        """Move what only `reader` needs of the way to its image, pads and the step to NHWC, from groups of their own into its group, the last one."""
+        value = self.graph.value(image)
+        alone = image in self.group_of and len(self.groups[self.group_of[image]].bindings) == 1
+        if not alone or not makes_image(value) or self.graph.is_output(image) or self.graph.users(image) != [reader]:
+            return
+        if op_name(value) != "relax.permute_dims":
+            self._take_image(value.args[0], image)
+        (binding,) = self.groups[self.group_of[image]].bindings
+        self.groups[self.group_of[image]] = _Group(None)
+        self._join(len(self.groups) - 1, binding)
 
     def _join(self, index, b):
         self.groups[index].bindings.append(b)

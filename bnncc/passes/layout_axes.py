@@ -18,6 +18,9 @@ from bnncc.passes.rewrite import const, op_name
 
 __all__ = ["AXIS_RULES"]
 
+_FEW = 8
+"""Terms at most that a reduction inside an axis is written out in."""
+
 
 def _renamed(change: Callable) -> Callable:
     """Rule of an operator that only renames axes: `change` gives the layout of the result over the same memory, or None."""
@@ -51,13 +54,28 @@ def _reduce(run, var, call):
         return bound(run, var, build(x.expr, stored, bool(a.keepdims)), layout)
     sizes = x.layout.sizes
     gone = {atom for axis in axes for atom in x.layout.axes()[axis]}
-    runs = [list(r) for group in x.layout.stored for _, r in groupby(group, key=gone.__contains__)]
-    parts = run.builder.emit(relax.op.reshape(x.expr, [math.prod(sizes[atom] for atom in r) for r in runs]), x.name)
-    result = run.builder.emit(build(parts, [i for i, r in enumerate(runs) if r[0] in gone], False), var.name)
     layout = x.layout.without(gone)
     if not a.keepdims:
         layout = Layout(tuple(axis for i, axis in enumerate(layout.logical) if i not in axes), layout.stored)
+    group, count = x.layout.stored[-1], math.prod(sizes[atom] for atom in gone)
+    if op_name(call) in ("relax.mean", "relax.sum") and gone < set(group) and count <= _FEW:
+        return run.mover.regroup(bound(run, var, _sum_of_parts(run, x, group, gone, op_name(call) == "relax.mean"), layout))
+    runs = [list(r) for group in x.layout.stored for _, r in groupby(group, key=gone.__contains__)]
+    parts = run.builder.emit(relax.op.reshape(x.expr, [math.prod(sizes[atom] for atom in r) for r in runs]), x.name)
+    result = run.builder.emit(build(parts, [i for i, r in enumerate(runs) if r[0] in gone], False), var.name)
     return run.mover.regroup(bound(run, var, relax.op.reshape(result, layout.stored_shape), layout))
+
+
+def _sum_of_parts(run, x: Value, group: tuple[int, ...], gone: set[int], mean: bool):
+    """Sum up selections of the innermost stored axis, of whose atoms a few are reduced: slices of a sign side by side become terms of a sum, each of codes still."""
+    sizes, count = x.layout.sizes, math.prod(x.layout.sizes[atom] for atom in gone)
+    order = sorted(range(len(group)), key=lambda i: group[i] not in gone)
+    positions = np.arange(math.prod(sizes[a] for a in group)).reshape([sizes[a] for a in group]).transpose(order).reshape(count, -1)
+    last = len(x.layout.stored) - 1
+    total, *terms = [run.builder.emit(relax.op.take(x.expr, const(p.astype(np.int32)), last, "clip"), x.name) for p in positions]
+    for term in terms[:-1] if not mean else terms:
+        total = run.builder.emit(relax.op.add(total, term), x.name)
+    return relax.op.divide(total, const(np.float32(count))) if mean else relax.op.add(total, terms[-1])
 
 
 def _concat(run, var, call):
@@ -116,18 +134,21 @@ def _select(run, var, x: Value, chosen: dict[int, np.ndarray]) -> Value | None:
     if len(chosen) != 1:
         return None
     ((axis, index),) = chosen.items()
-    if len(x.layout.logical[axis]) != 1:
+    atoms, sizes = x.layout.axes()[axis], x.layout.sizes
+    at = next(i for i, group in enumerate(x.layout.stored) if atoms[0] in group)
+    group = x.layout.stored[at]
+    if any(a not in group for a in atoms):
         return None
-    (atom,) = x.layout.axes()[axis]
-    at = next(i for i, group in enumerate(x.layout.stored) if atom in group)
-    group, sizes = x.layout.stored[at], x.layout.sizes
-    positions = np.arange(math.prod(sizes[a] for a in group)).reshape([sizes[a] for a in group])
-    positions = positions.take(index, group.index(atom)).reshape(-1)
-    if len(index) > 1:
-        logical = (*x.layout.logical[:axis], (len(index),), *x.layout.logical[axis + 1 :])
-        layout = Layout(logical, x.layout.stored)
-    else:
-        layout = x.layout.without({atom})
+    # an axis of several atoms, shuffled channels for instance, becomes one, and the group takes its logical order
+    order = group if len(atoms) == 1 else tuple(sorted(group))
+    place = order.index(atoms[0])
+    positions = np.arange(math.prod(sizes[a] for a in group)).reshape([sizes[a] for a in group]).transpose([group.index(a) for a in order])
+    positions = positions.reshape(*positions.shape[:place], -1, *positions.shape[place + len(atoms) :]).take(index, place).reshape(-1)
+    number = {a: a if a < atoms[0] else max(atoms[0], a - len(atoms) + 1) for a in range(len(sizes))}
+    stored = tuple(tuple(dict.fromkeys(number[a] for a in (order if i == at else g))) for i, g in enumerate(x.layout.stored))
+    layout = Layout((*x.layout.logical[:axis], (len(index),), *x.layout.logical[axis + 1 :]), stored)
+    if len(index) == 1:
+        layout = layout.without({atoms[0]})
     if (np.diff(positions) == 1).all():
         lo = int(positions[0])
         call = relax.op.strided_slice(x.expr, [at], [lo], [lo + len(positions)], [1])

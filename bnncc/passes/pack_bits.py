@@ -143,21 +143,16 @@ class _Pack(Rewriter):
         channels = static_shape(var)[-1]
         planes = [(i, plane) for i, a in enumerate(old.args) for plane in range(self.planes[a])]
         inputs = [self._aligned(a, 1, builder) for a in old.args]
-        results = []
+        table = []
         for plane in range(self.planes[var]):
-            table = []
             for row in range(1 << len(planes)):
                 signs = [[] for _ in inputs]
                 for k, (i, _) in enumerate(planes):
                     signs[i].append(-1 if row >> k & 1 else 1)
                 codes = [np.int8(sum(s) // len(s)) for s in signs]  # (-1, +1) stands for no code: whatever comes out is never asked for
                 table.append(int(logic_reference(old.attrs, *codes) < plane))
-            read = [inputs[i] for i, _ in planes]
-            results.append(bnn.packed_logic(*read, table=table, channels=channels, planes=[plane for _, plane in planes]))
-        self.words[var] = _Words(channels, 1, len(results))
-        if len(results) == 1:
-            return results[0]
-        return op.concat([builder.emit(r, f"{var.name}_plane") for r in results], axis=len(static_shape(var)) - 1)
+        self.words[var] = _Words(channels, 1, self.planes[var])
+        return bnn.packed_logic(*(inputs[i] for i, _ in planes), table=table, channels=channels, planes=[plane for _, plane in planes])
 
     def _packed(self, old_var, builder, planes: int = 1):
         """Return the words of a code tensor, packing it where it is not, and how they hold it; in two planes where that is asked for."""

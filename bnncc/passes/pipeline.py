@@ -15,6 +15,7 @@ from bnncc.passes.fold_concat import fold_concat
 from bnncc.passes.fold_logic import fold_logic
 from bnncc.passes.fold_padding import fold_padding
 from bnncc.passes.fold_pool import fold_pool
+from bnncc.passes.fold_slices import fold_slices
 from bnncc.passes.fold_sums import fold_sums
 from bnncc.passes.fold_take import fold_take
 from bnncc.passes.fold_thresholds import fold_thresholds
@@ -62,6 +63,7 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
             fold_sums,
             decide_sign_zero,  # after thresholds: these prove many zeros impossible
             fold_logic,  # after all that rules zeros out
+            fold_slices,  # before concatenations are joined into longer ones, of which the slices are only parts
             fold_concat,  # last: zeros are decided of whole tensors, and pools keep one quantizer in front
         ),
     ),

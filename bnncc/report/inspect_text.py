@@ -55,6 +55,8 @@ def print_report(report: InspectReport, console: Console) -> None:
     for number, reason in enumerate(reasons, 1):
         say(f"[{number}] {reason}")
     console.print()
+    _print_steps(report, console)
+    console.print()
     for sentence in _sentences(report):
         say(sentence)
     for warning in report.warnings:
@@ -85,6 +87,23 @@ def _print_layers(report: InspectReport, console: Console) -> list[str]:
     else:
         console.print("The model has no convolution and no dense layer.")
     return reasons
+
+
+def _held(tensors) -> str:
+    """Return types, shapes and sizes of tensors for readers; equal ones once, with their number."""
+    said = [f"{t.type} {shape(t.shape)} {size(t.nbytes)}" for t in tensors]
+    return ", ".join(text if said.count(text) == 1 else f"{said.count(text)} x {text}" for text in dict.fromkeys(said))
+
+
+def _print_steps(report: InspectReport, console: Console) -> None:
+    """Print what each kernel call reads and writes."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("step", justify="right", no_wrap=True)
+    for title in ("makes", "reads", "writes"):
+        table.add_column(title, overflow="fold")
+    for number, step in enumerate(report.steps, 1):
+        table.add_row(str(number), Text(step.writes[-1]), _held(step.inputs), _held(step.outputs))
+    console.print(table)
 
 
 def _sentences(report: InspectReport) -> list[str]:

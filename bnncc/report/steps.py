@@ -15,7 +15,7 @@ from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Graph, op_name
 from bnncc.passes.step_work import kernel_calls
 
-__all__ = ["FeatureMap", "Operator", "PackedMap", "Step", "feature_maps", "packed_maps", "steps_of"]
+__all__ = ["FeatureMap", "Held", "Operator", "PackedMap", "Step", "feature_maps", "packed_maps", "steps_of"]
 
 _LAYERS = frozenset("relax.nn.conv2d relax.matmul relax.bnn.packed_conv2d relax.bnn.packed_dense relax.bnn.plane_conv2d relax.bnn.plane_dense".split())
 _UNCOUNTED = frozenset("relax.reshape relax.astype".split())  # neither computes a new number
@@ -33,6 +33,42 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class Held:
+    """A tensor as a kernel finds it in memory, or leaves it there.
+
+    Parameters
+    ----------
+    tensor : str
+        The ONNX tensor; where there is none, the compiler's own name.
+    type : str
+        ``1-bit``, ``1-bit and 0`` (what a plain Sign leaves: two planes), ``k-bit`` (k planes), or a dtype.
+    shape : tuple of int
+        Channels first, without a batch of 1; of packed tensors the channels that the words hold.
+    nbytes : int
+    """
+
+    tensor: str
+    type: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+    @classmethod
+    def of(cls, var: relax.Var, ctx: PassContext) -> Held:
+        """Describe a variable of ``main``."""
+        dtype, (*outer, last), words = dtype_of(var), static_shape(var) or (1,), ctx.packed.get(var.name)
+        nbytes = int(np.prod(static_shape(var), dtype=np.int64)) * np.dtype(dtype).itemsize
+        kind = dtype
+        if words is not None and dtype.startswith("uint"):
+            kind = f"{words.planes}-bit" if words.step else "1-bit and 0" if words.planes == 2 else "1-bit"
+            last = int(words.channels)
+        batch, *space = outer or [1]
+        view = ctx.tensors.get(var.name)
+        plain = view is not None and view.perm is None and view.split is None and last == static_shape(var)[-1]  # in the order of the model already
+        shape = (*space, last) if plain else (last, *space)
+        return cls(ctx.onnx_name(var.name), kind, (*([batch] if batch > 1 else []), *shape), nbytes)
+
+
+@dataclass(frozen=True)
 class Step:
     """A kernel call.
 
@@ -47,6 +83,8 @@ class Step:
         Of what it writes, as it lies in memory: channels last, words for bits.
     operators : tuple of Operator
         What was fused into it, in order.
+    inputs, outputs : tuple of Held
+        Tensors that it reads (no constants) and writes.
     """
 
     kernel: str
@@ -55,6 +93,8 @@ class Step:
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[str, ...]
     operators: tuple[Operator, ...]
+    inputs: tuple[Held, ...] = ()
+    outputs: tuple[Held, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +167,9 @@ def steps_of(fused: tvm.IRModule, ctx: PassContext, kernels: Sequence[tuple[str,
     for (b, written), (kernel, note) in zip(calls, kernels, strict=True):
         names = tuple(ctx.onnx_name(v.name) for v in written)
         shapes, dtypes = tuple(static_shape(v) for v in written), tuple(dtype_of(v) for v in written)
-        steps.append(Step(kernel, note, names, shapes, dtypes, _operators(fused, b.value.op.name_hint)))
+        read = dict.fromkeys(a for a in b.value.args if isinstance(a, relax.Var))
+        inputs, outputs = (tuple(Held.of(v, ctx) for v in held) for held in (read, written))
+        steps.append(Step(kernel, note, names, shapes, dtypes, _operators(fused, b.value.op.name_hint), inputs, outputs))
     return steps
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bnncc.schedules.build import ANCHOR_OPS, EPILOGUE_OPS, build_kernel, is_anchor
+from bnncc.schedules.build import ANCHOR_OPS, EPILOGUE_OPS, build_kernel, is_anchor, makes_image, stages_image
 from bnncc.schedules.kernel import Kernel
 
-__all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "Kernel", "build_kernel", "is_anchor"]
+__all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "Kernel", "build_kernel", "is_anchor", "makes_image", "stages_image"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from tvm import relax
 from tvm.ir import GenericConst
 
@@ -15,9 +16,10 @@ from bnncc.schedules.elementwise import ELEMENTWISE
 from bnncc.schedules.fallback import legalized
 from bnncc.schedules.group import Group, Tensor, read_group
 from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.staging import PROLOGUE_OPS, fits_stage
 from bnncc.targets import Variant
 
-__all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "build_kernel", "is_anchor"]
+__all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "IMAGE_OPS", "build_kernel", "is_anchor", "makes_image", "stages_image"]
 
 _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
     "relax.bnn.packed_conv2d": packed.packed_conv2d,
@@ -28,14 +30,14 @@ _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
     "relax.bnn.dense": contract_int8.dense,
     "relax.bnn.sign_conv2d": contract_signs.sign_conv2d,
     "relax.bnn.sign_dense": contract_signs.sign_dense,
-    "relax.bnn.pad": movement.code_pad,
+    "relax.bnn.pad": movement.pad,
     "relax.nn.conv2d": contract_float.conv2d,
     "relax.matmul": contract_float.matmul,
     "relax.nn.max_pool2d": windows.max_pool2d,
     "relax.nn.avg_pool2d": windows.avg_pool2d,
     "relax.mean": windows.mean,
     "relax.bnn.packed_max_pool2d": windows.packed_max_pool2d,
-    "relax.bnn.packed_pad": movement.packed_pad,
+    "relax.bnn.packed_pad": movement.pad,
     "relax.bnn.packed_logic": movement.packed_logic,
     "relax.bnn.gather_channels": gather.gather_channels,
     "relax.nn.pad": movement.pad,
@@ -44,7 +46,10 @@ _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
 ANCHOR_OPS: frozenset[str] = frozenset(_ANCHORS)
 """Operators of which a group may hold one, with elementwise ones after it."""
 
-EPILOGUE_OPS: frozenset[str] = frozenset(ELEMENTWISE) | {"relax.bnn.quantize", "relax.bnn.pack", "relax.bnn.unpack"}
+IMAGE_OPS: frozenset[str] = frozenset({"relax.bnn.packed_conv2d", "relax.bnn.plane_conv2d", "relax.bnn.conv2d", "relax.nn.conv2d"})
+"""Anchors whose first operand may be made by `PROLOGUE_OPS` of their own group."""
+
+EPILOGUE_OPS: frozenset[str] = frozenset(ELEMENTWISE) | {"relax.bnn.quantize", "relax.bnn.pack", "relax.bnn.unpack", "relax.bnn.repeat_channels"}
 """Operators that may stand around the anchor; results of pack may only be returned."""
 
 
@@ -64,8 +69,9 @@ def build_kernel(group: relax.Function, variant: Variant) -> Kernel:
         The group breaks this contract.
     """
     read = read_group(group)
-    anchors = [node for node in read.nodes if node.op in ANCHOR_OPS]
-    others = [node for node in read.nodes if node.op not in ANCHOR_OPS and node.op not in EPILOGUE_OPS]
+    prologue = _prologue(read)
+    anchors = [node for node in read.nodes if node.op in ANCHOR_OPS and node not in prologue]
+    others = [node for node in read.nodes if node.op not in ANCHOR_OPS and node.op not in EPILOGUE_OPS and node not in prologue]
     if len(read.nodes) == 1 and (others or not _takes(read, read.nodes[0])):
         return legalized(group, variant)
     if others:
@@ -77,6 +83,33 @@ def build_kernel(group: relax.Function, variant: Variant) -> Kernel:
         builder.write_everywhere()
         return builder.kernel("elementwise")
     return _ANCHORS[anchors[0].op](builder, anchors[0])
+
+
+def _prologue(group: Group) -> list[Tensor]:
+    """Return the operators on the way from a parameter to the image that the group's contraction reads."""
+    contraction = next((node for node in group.nodes if node.op in IMAGE_OPS), None)
+    found = []
+    x = contraction.args[0] if contraction is not None else None
+    while isinstance(x, Tensor) and x.op in PROLOGUE_OPS:
+        found.append(x)
+        x = x.args[0]
+    return found
+
+
+def makes_image(call: relax.Call) -> bool:
+    """Tell whether `call` may stand in front of a contraction that reads its result (N, H, W, C): a pad in space on an NHWC tensor, or an order of axes."""
+    name = getattr(getattr(call, "op", None), "name", "")
+    return name in PROLOGUE_OPS and len(static_shape(call.args[0])) == 4 and (name == "relax.permute_dims" or is_anchor(call))
+
+
+def stages_image(call: relax.Call) -> bool:
+    """Tell whether a contraction of `IMAGE_OPS` can make its image itself: the rows that it reads at a time are few enough bytes."""
+    if getattr(call.op, "name", "") not in IMAGE_OPS:
+        return False
+    image, weights = (static_shape(arg) for arg in call.args[:2])
+    dilation = int(call.attrs.dilation[0])
+    taps = weights[0] if call.op.name == "relax.nn.conv2d" else weights[1]
+    return fits_stage(image, np.dtype(dtype_of(call.args[0])).itemsize, (taps - 1) * dilation + 1)
 
 
 def is_anchor(call: relax.Call) -> bool:

@@ -73,8 +73,12 @@ def vector_cuts(bounds: list[int], lanes: int) -> tuple[tuple[int, int], ...]:
     return tuple(cuts)
 
 
-def plan_channels(channels: int, layouts: list[PackedLayout], lanes: int) -> list[Run]:
-    """Return the runs that cover `channels`, such that no vector crosses a word of any of `layouts` and no word crosses a block."""
+def plan_channels(channels: int, layouts: list[PackedLayout], lanes: int, periods: list[int] = ()) -> list[Run]:
+    """Return the runs that cover `channels`, such that no vector crosses a word of any of `layouts` or a multiple of any of `periods`, and no word crosses a block."""
+    if any(period % _BLOCK for period in periods):
+        ends = (end for period in periods for end in range(period, channels, period))
+        bounds = sorted({channels, *ends, *(end for layout in layouts for end in layout.word_ends())})
+        return [Run(0, 1, channels, vector_cuts(bounds, lanes))]
     layouts = [layout.normal() for layout in layouts]
     grouped = {layout for layout in layouts if layout.groups > 1}
     if not grouped:

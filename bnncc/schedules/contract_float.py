@@ -13,6 +13,7 @@ from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, arrange_weights, pixel_tiles
+from bnncc.schedules.staging import StagedRows, staged_rows
 from bnncc.schedules.windows import depthwise_conv2d
 
 __all__ = ["conv2d", "float_contraction", "float_tile", "matmul"]
@@ -58,7 +59,7 @@ def float_tile(builder: Builder, row_pixels: int, group_vectors: int) -> tuple[i
     return min(_MANY_REGISTERS if builder.variant.vector_registers >= 32 else _REGISTERS, key=cycles)
 
 
-def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order, at) -> Kernel:
+def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order, at, stage: StagedRows | None = None) -> Kernel:
     x, w = anchor.args[:2]
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
     weights = builder.replace(w, size, "float32", lambda array: arrange_weights(c, order(array)))
@@ -66,7 +67,7 @@ def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order,
     def load_x(place, _plane, g, kh, kw, k):
         return builder.evaluator.value(x, at(place, g, kh, kw, k), 1)
 
-    write_contraction(builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value)
+    write_contraction(builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value, stage=stage)
     return builder.kernel(f"float, tile {widest} pixels x {c.vectors} vectors of {c.lanes} channels")
 
 
@@ -88,7 +89,7 @@ def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
         n, y, pixel = place
         return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * depth + k)
 
-    return _write(builder, anchor, c, widest, lambda array: array.transpose(3, 0, 1, 2), at)
+    return _write(builder, anchor, c, widest, lambda array: array.transpose(3, 0, 1, 2), at, staged_rows(builder, x, sy, (kh - 1) * dy + 1))
 
 
 def matmul(builder: Builder, anchor: Tensor) -> Kernel:

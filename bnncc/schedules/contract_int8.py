@@ -14,6 +14,7 @@ from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, arrange_weights
+from bnncc.schedules.staging import StagedRows, staged_rows
 from bnncc.schedules.statements import const
 
 __all__ = ["conv2d", "dense", "pair_weights"]
@@ -53,7 +54,7 @@ def _multiply_add(lanes: int, paired: bool):
     return step if paired else apart
 
 
-def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int], depth: int, at) -> Kernel:
+def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int], depth: int, at, stage: StagedRows | None = None) -> Kernel:
     """Write the kernel; ``at(place, group, kh, kw, k)`` is the index of element `k` of a tap."""
     x, w = anchor.args[:2]
     lanes = builder.lanes
@@ -85,7 +86,7 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
         low, high = (tirx.Cast("int32", builder.evaluator.value(x, index, 1)) for index in (first, second))
         return tirx.bitwise_or(tirx.bitwise_and(low, tirx.const(0xFFFF, "int32")), tirx.shift_left(high, tirx.const(16, "int32")))
 
-    write_contraction(builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value)
+    write_contraction(builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value, stage=stage)
     return builder.kernel(f"pairs of int16, tile {widest} pixels x {c.vectors} vectors of {lanes} channels")
 
 
@@ -106,7 +107,7 @@ def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
             return (n, y * sy + kh * dy, pixel * sx, k)
         return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * channels + k)
 
-    return _write(builder, anchor, groups, (kh, kw), depth, at)
+    return _write(builder, anchor, groups, (kh, kw), depth, at, staged_rows(builder, anchor.args[0], sy, (kh - 1) * dy + 1))
 
 
 def dense(builder: Builder, anchor: Tensor) -> Kernel:

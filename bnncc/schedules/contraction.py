@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from bnncc.errors import InternalError
 from bnncc.schedules.builder import PARALLEL_ELEMENTS, Builder
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.register_tile import Contraction, TileShape, fill_tile, pixel_tiles, tile_stride
+from bnncc.schedules.staging import StagedRows
 
 __all__ = ["write_contraction"]
 
@@ -32,6 +34,7 @@ def write_contraction(
     fill: Callable = fill_tile,
     tile_bytes: int = _L1_BYTES // 2,
     planes: tuple[int, int] = (1, 1),
+    stage: StagedRows | None = None,
 ) -> None:
     """Write a whole kernel around a contraction.
 
@@ -53,22 +56,24 @@ def write_contraction(
     planes : tuple of int
         Planes of input and weights whose sums are kept apart: those of the input are rows of the tile, those of the weights follow one another as channels.
         Where there is more than one in all, `read` gets a list, the planes of the weights within each of the input.
+    stage : StagedRows, optional
+        Of an input that the group computes.
 
     Raises
     ------
     InternalError
         The outputs of the group are not of the anchor's shape, or the anchor reads a tensor that the group computes.
     """
-    if anchor.args[0] not in builder.buffers:
+    if stage is None and anchor.args[0] not in builder.buffers:
         raise InternalError(f"{anchor.op} {anchor.name} reads {anchor.args[0].name}, which its own group computes; it must be a parameter")
-    if builder.outputs.shape != anchor.shape:
+    if builder.outputs.shape[:-1] != anchor.shape[:-1]:  # channels may be repeated
         raise InternalError(f"the outputs of a group around {anchor.op} have shape {builder.outputs.shape}, the operator {anchor.shape}")
     body, evaluator = builder.body, builder.evaluator
     stride, inputs = tile_stride(c), planes[0]
     if builder.variant.is_scalar:
         tile_bytes = 0  # no cache that a larger tile would serve, and RAM is short
     rows = anchor.shape[-3] if len(anchor.shape) > 2 else 1
-    tiles = _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes // inputs)
+    tiles = _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes // inputs, None if stage is None else stage.most_rows)
     split = _split(builder, anchor, c, rows, tiles, planes)
     for shape, starts in tiles:
         extents = math.prod(anchor.shape[:-3]), rows // shape.rows, starts[1]
@@ -76,11 +81,10 @@ def write_contraction(
         axis = next((i for i, extent in enumerate(extents) if extent > 1), 1) if split == "tiles" else None
         parts = c.group_vectors // c.vectors if split == "channels" else 1
         shape = replace(shape, channel_parts=parts)
-        with (
-            builder.lead_loops(anchor.shape[:-3], axis == 0) as outer,
-            evaluator.loop(extents[1], "y", parallel=axis == 1) as y,
-            evaluator.loop(extents[2], "t", parallel=axis == 2) as t,
-        ):
+        with builder.lead_loops(anchor.shape[:-3], axis == 0) as outer, evaluator.loop(extents[1], "y", parallel=axis == 1) as y, ExitStack() as inner:
+            if stage is not None:
+                stage.fill(outer[0], y * shape.rows, shape.rows)
+            t = inner.enter_context(evaluator.loop(extents[2], "t", parallel=axis == 2))
             first = starts[0] + t * shape.row_pixels
 
             def place(row, pixel, outer=outer, y=y, first=first, shape=shape):
@@ -121,14 +125,16 @@ def _split(builder: Builder, anchor: Tensor, c: Contraction, rows: int, tiles: l
     return "channels" if whole and builder.outputs.splits(parts) else None
 
 
-def _tiles(c: Contraction, rows: int, pixels: int, widest: int, stride: int, tile_bytes: int) -> list[tuple[TileShape, tuple[int, int]]]:
+def _tiles(
+    c: Contraction, rows: int, pixels: int, widest: int, stride: int, tile_bytes: int, staged: int | None
+) -> list[tuple[TileShape, tuple[int, int]]]:
     """Cut an image into tiles: list of (shape, (first pixel of a row, tiles a row)).
 
-    Where all weights stay in the L1 cache a tile is one register tile. Otherwise it is as large as `tile_bytes` lets it be, so that each block
-    of weights is fetched as rarely as can be: several whole rows, or several register tiles of a row.
+    Where all weights stay in the L1 cache a tile is one register tile. Otherwise, and where the input of up to `staged` rows is staged, it is as large as
+    `tile_bytes` lets it be, so that each block of weights is fetched, and each row staged, as rarely as can be: several whole rows, or several register tiles of a row.
     """
     runs = pixel_tiles(pixels, widest)
-    if c.tap_count * stride * np.dtype(c.weight_dtype).itemsize <= _L1_BYTES // 2:
+    if staged is None and c.tap_count * stride * np.dtype(c.weight_dtype).itemsize <= _L1_BYTES // 2:
         return [(TileShape(1, ((0, 1, width),)), (start, count)) for start, count, width in runs]
     pixel_bytes = stride * np.dtype(c.tile_dtype).itemsize
 
@@ -140,7 +146,10 @@ def _tiles(c: Contraction, rows: int, pixels: int, widest: int, stride: int, til
         return even[-1] if even and 1 < count // best < _MANY_TILES else best
 
     if pixels * pixel_bytes <= tile_bytes:
-        return [(TileShape(largest(rows, pixels * pixel_bytes), tuple(runs)), (0, 1))]
+        high = largest(rows, pixels * pixel_bytes)
+        if staged is not None:
+            high = max(n for n in range(1, min(high, staged) + 1) if rows % n == 0)
+        return [(TileShape(high, tuple(runs)), (0, 1))]
     tiles = []
     for start, count, width in runs:
         repeats = largest(count, width * pixel_bytes)

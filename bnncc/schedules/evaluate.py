@@ -65,6 +65,18 @@ class Evaluator:
         self._quantizers[quantize] = at
 
     @contextmanager
+    def replaced(self, tensor: Tensor, at: Callable):
+        """Evaluate a tensor as `at` says for a while."""
+        before = self._anchors.get(tensor)
+        self._anchors[tensor] = at
+        with self.scope():
+            yield
+        if before is None:
+            del self._anchors[tensor]
+        else:
+            self._anchors[tensor] = before
+
+    @contextmanager
     def scope(self):
         """Forget, at the end, what was computed inside: a loop body or a branch."""
         self._known.append({})
@@ -112,12 +124,25 @@ class Evaluator:
             return self._quantize(node, index, lanes)
         if node.op == "relax.bnn.unpack":
             return self._unpack(node, index, lanes)
+        if node.op == "relax.bnn.repeat_channels":
+            return self._repeated(node, index, lanes)
         if node.op not in ELEMENTWISE:
             raise InternalError(f"{node.op} ({node.name}) cannot stand here: it is neither elementwise nor the anchor of its group")
         if node.op == "relax.nn.prelu":
             return apply(node, lanes, [self.operand(node.args[0], node.shape, index, lanes), self._slope(node, index, lanes)])
         args = [arg for arg in node.args if isinstance(arg, Tensor)]
         return apply(node, lanes, [self.operand(arg, node.shape, index, lanes) for arg in args])
+
+    def _repeated(self, node: Tensor, index: tuple, lanes: int):
+        """Return channels of what is repeated; `plan_channels` saw to it that a vector crosses no end of a repetition."""
+        x, each = node.args[0], int(node.attrs.each)
+        first = simplify(index[-1] // each % x.shape[-1]) if isinstance(index[-1], int) else simplify(tirx.floormod(tirx.floordiv(index[-1], each), x.shape[-1]))
+        if each == 1:
+            return self.value(x, (*index[:-1], first), lanes)
+        before = simplify(index[-1] % each) if isinstance(index[-1], int) else simplify(tirx.floormod(index[-1], each))
+        pattern = [(int(before) + lane) // each for lane in range(lanes)]
+        values = [self.value(x, (*index[:-1], first + i), 1) for i in range(pattern[-1] + 1)]
+        return tirx.Shuffle([values[i] for i in pattern], list(range(lanes))) if lanes > 1 else values[0]
 
     def _slope(self, node: Tensor, index: tuple, lanes: int):
         """Return what prelu multiplies negative values by: its second operand has the length of one axis."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from tvm import tirx
 
@@ -48,18 +49,39 @@ class Outputs:
             raise InternalError(f"the outputs of a group must have one shape (before packing); found {sorted(shapes)}")
         (self.shape,) = shapes
         layouts = [layout_of(node) for node in group.nodes if node.op in ("relax.bnn.pack", "relax.bnn.unpack")]
-        self.runs = plan_channels(self.shape[-1] if self.shape else 1, layouts, lanes)
+        self._lanes = lanes
+        self._repeats = [node for node in group.nodes if node.op == "relax.bnn.repeat_channels"]
+        ends = [node.args[0].shape[-1] * int(node.attrs.each) for node in self._repeats if int(node.attrs.times) > 1]
+        logic = [(node, len(node.attrs.table) >> len(node.args)) for node in group.nodes if node.op == "relax.bnn.packed_logic"]
+        ends += [node.shape[-1] // planes for node, planes in logic if planes > 1]
+        self.runs = plan_channels(self.shape[-1] if self.shape else 1, layouts, lanes, ends)
 
     def splits(self, parts: int) -> bool:
         """Tell whether the channels fall into `parts` equal parts of whole blocks."""
-        return len(self.runs) == 1 and self.runs[0].count % parts == 0
+        return len(self.runs) == 1 and self.runs[0].count % parts == 0 and not self._repeats
 
     def write(self, evaluator: Evaluator, lead: tuple, part=0, parts: int = 1) -> None:
         """Write all channels at one place (the index without the channel axis), or one of several `parts` of them."""
-        for run in self.runs:
-            count = run.count // parts
-            with evaluator.loop(count, "block") as block:
-                self._write_run(evaluator, lead, run, part * count + block if parts > 1 else block)
+        with evaluator.scope(), ExitStack() as kept:
+            for node in self._repeats:
+                self._keep(evaluator, node.args[0], lead, kept)
+            for run in self.runs:
+                count = run.count // parts
+                with evaluator.loop(count, "block") as block:
+                    self._write_run(evaluator, lead, run, part * count + block if parts > 1 else block)
+
+    def _keep(self, evaluator: Evaluator, x: Tensor, lead: tuple, kept: ExitStack) -> None:
+        """Compute the channels of a place that are repeated once, into a local buffer, unless they lie in memory already."""
+        if x in evaluator.buffers:
+            return
+        body, channels = evaluator.body, x.shape[-1]
+        buffer = body.local(x.dtype, channels, "channels")
+        for run in plan_channels(channels, [], self._lanes):
+            with evaluator.loop(run.count, "block") as block:
+                for offset, lanes in run.cuts:
+                    at = block * run.size + (run.start + offset)
+                    body.store(buffer, at, evaluator.value(x, (*lead, at), lanes), lanes)
+        kept.enter_context(evaluator.replaced(x, lambda index, lanes: body.load(buffer, index[-1], lanes)))
 
     def _write_run(self, evaluator: Evaluator, lead: tuple, run: Run, block) -> None:
         words: dict[tuple[Tensor, int], list] = {}

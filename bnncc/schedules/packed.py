@@ -16,6 +16,7 @@ from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.neon.cost import fastest_on_neon
 from bnncc.schedules.scalar.choose import sliced_kernel
 from bnncc.schedules.scalar.tree import tree
+from bnncc.schedules.staging import StagedRows, count_planes, staged_rows
 from bnncc.schedules.statements import const, simplify, spread
 from bnncc.schedules.windows import packed_depthwise_conv2d
 from bnncc.schedules.x86.lookup import lookup
@@ -32,7 +33,7 @@ def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
     return next(found for choose in (sliced, lookup, popcount) if (found := choose(shape, builder.variant)))
 
 
-def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border) -> Kernel:
+def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border, stage: StagedRows | None = None) -> Kernel:
     """Write the kernel; ``word_at(place, plane, group, kh, kw, k)`` is word k of a group of the input; a last argument says how many from it on."""
     x, w = anchor.args[:2]
     length = int(anchor.attrs.channels) // shape.groups * shape.taps[0] * shape.taps[1]
@@ -62,24 +63,19 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
 
     if limits is not None:
         use_limits(builder, anchor, limits, length, c.tile_dtype)
-    write_contraction(builder, anchor, c, weights, chosen.widest, word_at, read, chosen.fill, chosen.tile_bytes)
+    write_contraction(builder, anchor, c, weights, chosen.widest, word_at, read, chosen.fill, chosen.tile_bytes, stage=stage)
     return builder.kernel(chosen.name)
 
 
-def _planes(builder: Builder, anchor: Tensor):
-    """Return how many planes have to be summed: one where the input has one, or where a look at all its words finds both equal."""
-    x = anchor.args[0]
+def _planes(builder: Builder, anchor: Tensor, stage: StagedRows | None = None):
+    """Return how many planes have to be summed: one where the input has one, or where a look at all its words, or at those staged, finds both equal."""
     if int(anchor.attrs.planes) == 1:
         return 1
-    words = x.shape[-1] // 2
-    body, buffer = builder.body, builder.buffers[x]
-    differ = body.local(x.dtype, 1, "differ")
-    body.store(differ, 0, const(0, x.dtype))
-    with body.loop(x.size // (2 * words), "pixel") as pixel, body.loop(words, "word") as word:
-        p, q = (body.load(buffer, pixel * (2 * words) + plane * words + word) for plane in (0, 1))
-        body.store(differ, 0, tirx.bitwise_or(body.load(differ, 0), tirx.bitwise_xor(p, q)))
-    count = tirx.Select(tirx.NE(body.load(differ, 0), const(0, x.dtype)), tirx.const(2, "int32"), tirx.const(1, "int32"))
-    return body.keep(count, "int32", 1, "planes")
+    if stage is not None:
+        return stage.watch_planes()
+    planes = builder.body.local("int32", 1, "planes")
+    count_planes(builder.body, builder.buffers[anchor.args[0]], anchor.args[0].size, anchor.args[0].shape[-1] // 2, planes)
+    return builder.body.load(planes, 0)
 
 
 def border_of(builder: Builder, tensors: tuple):
@@ -120,8 +116,9 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     if outputs == channels == groups == int(attrs.in_groups) > 1 and int(attrs.planes) == 1:
         return packed_depthwise_conv2d(builder, anchor, border)
     pixels = anchor.shape[1] * anchor.shape[2]
-    shape = BinaryShape(x.dtype, groups, outputs // groups, channels // groups, (kh, kw), pixels, _planes(builder, anchor))
-    return _write(builder, anchor, shape, word_at, border)
+    stage = staged_rows(builder, x, sy, (kh - 1) * dy + 1)
+    shape = BinaryShape(x.dtype, groups, outputs // groups, channels // groups, (kh, kw), pixels, _planes(builder, anchor, stage))
+    return _write(builder, anchor, shape, word_at, border, stage)
 
 
 def _bits_of_group(load, layout: PackedLayout, g, k):

@@ -14,12 +14,13 @@ from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.packed import border_of, choose_formulation
+from bnncc.schedules.staging import StagedRows, staged_rows
 from bnncc.schedules.statements import const
 
 __all__ = ["plane_conv2d", "plane_dense"]
 
 
-def _write(builder: Builder, anchor: Tensor, groups: int, inputs: int, pixels: int, at, border) -> Kernel:
+def _write(builder: Builder, anchor: Tensor, groups: int, inputs: int, pixels: int, at, border, stage: StagedRows | None = None) -> Kernel:
     """Write the kernel; ``at(place, group, kh, kw, word)`` is the index into a plane of the input."""
     x, w, bias = anchor.args[:3]
     input_scales, weight_scales = ([int(v) for v in scales] for scales in (anchor.attrs.input_scales, anchor.attrs.weight_scales))
@@ -51,7 +52,7 @@ def _write(builder: Builder, anchor: Tensor, groups: int, inputs: int, pixels: i
         value = tirx.shift_right(total, const(1, "int32", lanes)) if lanes > 1 else tirx.truncdiv(total, const(2, "int32"))
         return value if border is None else value + border(index, lanes)
 
-    write_contraction(builder, anchor, c, weights, chosen.widest, load_x, read, chosen.fill, chosen.tile_bytes, planes)
+    write_contraction(builder, anchor, c, weights, chosen.widest, load_x, read, chosen.fill, chosen.tile_bytes, planes, stage)
     return builder.kernel(f"{planes[0]} x {planes[1]} bit planes, {chosen.name}")
 
 
@@ -66,7 +67,8 @@ def plane_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
         return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * words + k)
 
     border = border_of(builder, anchor.args[3:])
-    return _write(builder, anchor, groups, int(attrs.channels) // groups, anchor.shape[1] * anchor.shape[2], at, border)
+    stage = staged_rows(builder, anchor.args[0], sy, (anchor.args[1].shape[1] - 1) * dy + 1)
+    return _write(builder, anchor, groups, int(attrs.channels) // groups, anchor.shape[1] * anchor.shape[2], at, border, stage)
 
 
 def plane_dense(builder: Builder, anchor: Tensor) -> Kernel:

@@ -6,9 +6,10 @@ import numpy as np
 from tvm import tirx
 
 from bnncc.errors import InternalError
-from bnncc.schedules.builder import Builder
+from bnncc.schedules.builder import PARALLEL_ELEMENTS, Builder
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.staging import staged_rows
 from bnncc.schedules.statements import const, spread
 
 __all__ = ["max_pool2d", "avg_pool2d", "packed_max_pool2d", "mean", "is_global", "depthwise_conv2d", "packed_depthwise_conv2d"]
@@ -151,6 +152,20 @@ def mean(builder: Builder, anchor: Tensor) -> Kernel:
     return builder.kernel("average over the image")
 
 
+def _write_rows(builder: Builder, anchor: Tensor, height: int) -> None:
+    """Write the outputs at every place, row by row where the rows of the input are staged."""
+    (stride, _), (dilation, _) = _pair(anchor.attrs.strides), _pair(anchor.attrs.dilation)
+    stage = staged_rows(builder, anchor.args[0], stride, (height - 1) * dilation + 1)
+    if stage is None:
+        builder.write_everywhere()
+        return
+    parallel = not builder.variant.is_scalar and anchor.size >= PARALLEL_ELEMENTS
+    with builder.lead_loops(anchor.shape[:2], parallel) as (n, y):
+        stage.fill(n, y, 1)
+        with builder.evaluator.loop(anchor.shape[2], "x") as px:
+            builder.outputs.write(builder.evaluator, (n, y, px))
+
+
 def _taps(builder: Builder, anchor: Tensor, kernel: tuple[int, int], index: tuple, lanes: int, acc_dtype: str, step):
     """Accumulate over all taps of an unpadded window; ``step(acc, source index, kh, kw)``."""
     body = builder.body
@@ -176,7 +191,7 @@ def depthwise_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
         return _taps(builder, anchor, (kh, kw), index, lanes, "float32", step)
 
     builder.evaluator.define(anchor, at)
-    builder.write_everywhere()
+    _write_rows(builder, anchor, kh)
     return builder.kernel("float, depthwise")
 
 
@@ -199,5 +214,5 @@ def packed_depthwise_conv2d(builder: Builder, anchor: Tensor, border) -> Kernel:
         return value if border is None else value + border(index, lanes)
 
     builder.evaluator.define(anchor, at)
-    builder.write_everywhere()
+    _write_rows(builder, anchor, kh)
     return builder.kernel(f"depthwise, {x.dtype} words")

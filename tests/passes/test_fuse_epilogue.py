@@ -229,3 +229,54 @@ def test_an_average_of_what_others_read_too_has_a_group_of_its_own():
         return op.mean(y, [1, 2], keepdims=True), emit(op.negative(y))
 
     assert ["mean"] in groups(fused(build, WORDS))
+
+
+def test_a_convolution_makes_its_own_padded_image():
+    """From NCHW, padded: one kernel."""
+
+    def build(x):
+        image = op.nn.pad(op.permute_dims(x, [0, 2, 3, 1]), [0, 0, 1, 1, 1, 1, 0, 0])
+        return op.nn.relu(op.nn.conv2d(image, const(np.ones((3, 3, 3, 8), np.float32)), data_layout="NHWC", kernel_layout="HWIO"))
+
+    after = rewritten(fuse_epilogue, module(build, ((1, 3, 16, 16), "float32")))
+    assert operators(after) == ["group"]
+
+
+def test_an_image_that_others_read_too_or_of_long_rows_is_made_once():
+    weights = const(np.ones((3, 3, 3, 8), np.float32))
+
+    def shared(x):
+        image = op.nn.pad(x, [0, 0, 1, 1, 1, 1, 0, 0])
+        return tuple(op.nn.conv2d(image, weights, strides=s, data_layout="NHWC", kernel_layout="HWIO") for s in (1, 2))
+
+    def long(x):
+        return op.nn.conv2d(op.nn.pad(x, [0, 0, 1, 1, 1, 1, 0, 0]), weights, data_layout="NHWC", kernel_layout="HWIO")
+
+    assert operators(rewritten(fuse_epilogue, module(shared, ((1, 6, 6, 3), "float32")))) == ["group"] * 3
+    assert operators(rewritten(fuse_epilogue, module(long, ((1, 4, 2000, 3), "float32")))) == ["group"] * 2
+
+
+def test_terms_of_a_sum_that_lie_in_memory_are_one_kernel():
+    """Each is unpacked where the sum reads it, not stored as a tensor of its own."""
+
+    def build(*words):
+        reals = [op.astype(bnn.unpack(w, 8, 1, 64), "float32") for w in words]
+        return op.add(op.add(reals[0], reals[1]), reals[2])
+
+    assert operators(rewritten(fuse_epilogue, module(build, *[((1, 2, 2, 1), "uint64")] * 3), None, *[np.arange(4, dtype=np.uint64).reshape(1, 2, 2, 1)] * 3)) == ["group"]
+
+
+def test_repeated_channels_stay_in_the_group_of_what_is_repeated():
+    def build(x):
+        repeats = bnn.repeat_channels(op.nn.relu(x), each=1, times=2)
+        return bnn.pack(bnn.quantize(repeats, const(np.zeros((1, 8), np.float32)), const(np.int8(1))), 8)
+
+    assert operators(rewritten(fuse_epilogue, module(build, ((1, 2, 2, 4), "float32")))) == ["group"]
+
+
+def test_what_is_read_elsewhere_is_not_repeated_in_its_own_group():
+    def build(x):
+        real = op.nn.relu(x)
+        return real, bnn.pack(bnn.quantize(bnn.repeat_channels(real, each=2), const(np.zeros((1, 8), np.float32)), const(np.int8(1))), 8)
+
+    assert operators(rewritten(fuse_epilogue, module(build, ((1, 2, 2, 4), "float32")))) == ["group"] * 2

@@ -160,6 +160,15 @@ def test_packed_logic_of_any_table_keeps_tails_clear(table, channels, groups, tm
     check_exact(group(lambda b, *xs: bnn.packed_logic(*xs, table=table, channels=channels, groups=groups), *params), arrays, tmp_path)
 
 
+@pytest.mark.parametrize("channels", [40, 128, 200, 4096])
+def test_packed_logic_makes_several_planes(channels, tmp_path):
+    rng = np.random.default_rng(channels)
+    arrays = [words(rng, (1, 3, 3), 64, channels) for _ in range(3)]
+    table = tuple(int(v) for v in rng.integers(0, 2, 2 * 8))
+    params = [(a.shape, "uint64") for a in arrays]
+    check_exact(group(lambda b, *xs: bnn.packed_logic(*xs, table=table, channels=channels), *params), arrays, tmp_path)
+
+
 @pytest.mark.parametrize("bits", [8, 32, 64])
 @pytest.mark.parametrize("kind", ["concatenate", "slice", "shuffle", "regroup"])
 def test_channel_gathers(kind, bits, tmp_path):

@@ -61,7 +61,7 @@ def sliced_kernel(builder: Builder, anchor: Tensor, shape: BinaryShape, length: 
     found = [(outputs * (shape.words * shape.taps[0] * shape.taps[1] * _TREE_WORD + _TREE_OUTPUT), None)]
     if wanted == "speed":
         found.append(_with_channels(builder, anchor, shape, length, word_at, border))
-    if len(anchor.shape) == 4:
+    if len(anchor.shape) == 4 and int(anchor.attrs.in_groups) == shape.groups:  # each group starts a word
         found += _with_pixels(builder, anchor, shape, wanted == "flash")
     cost, make = min(found, key=lambda pair: pair[0])
     return make and make()
