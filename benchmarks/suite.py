@@ -85,13 +85,23 @@ def simulated_table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def is_busy(load: float, cores: int) -> bool:
+    """Tell whether so much else runs that times mean little."""
+    return load > 0.5 * cores
+
+
 def document(data: dict) -> str:
     """Return the page."""
     versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+    busy = (
+        "\n\n**The machine was busy with other work: times are too long by several times and ratios uncertain, those with two threads most of all. "
+        "Run `make benchmark` on a quiet one.**"
+    )
     parts = [
         "# Measured speed\n\nWritten by `make benchmark` from [benchmark.json](benchmark.json). "
         f"{data['processor']}, {data['cores']} cores, load average {data['load']:.1f} when it began; {versions}. "
-        f"Medians of {data['repeat']} samples, all sides in turns in one process; code for this machine (`--target native`).",
+        f"Medians of {data['repeat']} samples, all sides in turns in one process; code for this machine (`--target native`)."
+        + (busy if is_busy(data["load"], data["cores"]) else ""),
         "## Binary layers alone\nOne thread, 10^9 multiply-accumulates a second, thresholds and packing included. The limit is the formulation's least "
         "instructions, measured on this machine in the same run.\n\n" + kernel_table(data["kernels"]),
     ]
@@ -160,7 +170,7 @@ def main() -> None:
         print(text, file=sys.stderr, flush=True)
 
     load = os.getloadavg()[0]
-    if load > 0.5 * (os.cpu_count() or 1):
+    if is_busy(load, os.cpu_count() or 1):
         log(f"The load average is {load:.1f}: times will be too long, ratios uncertain. The document says so.")
     kernels = measure_kernels(options.repeat, log)
     found, versions = [], {}
