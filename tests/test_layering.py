@@ -34,11 +34,12 @@ MAY_IMPORT = {
     "passes": {"errors", "spec", "ops", "targets", "schedules"},
     "frontend": {"errors", "spec", "ops"},
     "codegen": {"errors", "spec", "toolchain", "ops", "targets", "runtime"},
+    "remote": {"errors", "spec", "toolchain", "runtime"},
     "boards": {"errors", "spec", "toolchain", "targets", "codegen"},
     "tuning": {"errors", "ops", "targets", "schedules", "passes", "codegen"},
     "compiler": {"errors", "spec", "ops", "targets", "schedules", "passes", "frontend", "codegen", "tuning"},
     "report": {"errors", "spec", "toolchain", "ops", "targets", "schedules", "passes", "frontend", "codegen", "runtime", "compiler", "boards"},
-    "cli": {"errors", "spec", "targets", "runtime", "compiler", "report", "boards"},
+    "cli": {"errors", "spec", "targets", "runtime", "compiler", "report", "boards", "remote"},
 }
 """Layer to the layers it may import besides itself. Everybody may import `bnncc` itself for its version: that imports no more than errors."""
 
@@ -53,6 +54,7 @@ FOREIGN = {
     "passes": {"onnx", "onnxruntime", "typer", "rich"},
     "codegen": {"onnx", "onnxruntime", "typer", "rich"},
     "frontend": {"typer", "rich"},
+    "remote": {"onnx", "onnxruntime", "typer", "rich"},
     "boards": {"tvm", "tvm_ffi", "onnx", "onnxruntime", "typer", "rich"},
     "compiler": {"onnxruntime", "typer", "rich"},
     "report": {"typer"},

@@ -16,12 +16,12 @@ from bnncc.runtime.emulator import Emulator
 from bnncc.runtime.threads import Crew, Threading, pointers
 from bnncc.toolchain import is_native
 
-__all__ = ["Library", "open_library"]
+__all__ = ["Library", "checked_library", "open_library"]
 
 _FORMAT = "bnncc-library"
 _FORMAT_VERSION = 1
 _METADATA_FILE = "metadata.json"
-_FIELDS = "name target triple features variants inputs outputs entries workspace_align library_bytes library_sha256".split()
+_FIELDS = "name files target triple features variants inputs outputs entries workspace_align library_bytes library_sha256".split()
 
 # Contents that this process has opened, by path. The loader takes a path that it knows for the library that it has, even after the file was
 # replaced; a path spelled with one more "./" is a new one to it.
@@ -115,6 +115,26 @@ def _open_emulated(file: Path, metadata: dict) -> Library:
     return Library(file, metadata, functions, f"{chosen.decode()}, emulated", lambda code: emulator.text(f"{name}_error", code))
 
 
+def checked_library(path: Path) -> tuple[Path, dict]:
+    """Return the library file of a compiled model in a folder, or of a library file in one, and its metadata.
+
+    Raises
+    ------
+    LibraryError
+        There is none, or it is damaged.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    if not path.exists():
+        raise LibraryError(f"{path} does not exist. Give the folder that `bnncc compile -o` wrote, or the library in it.")
+    metadata = _read_metadata(folder)
+    file = folder / metadata["files"][0]
+    if path != folder and path.name != file.name:
+        raise LibraryError(f"{path} is not the library that {folder / _METADATA_FILE} describes, which is {file.name}.")
+    _check_file(file, metadata)
+    return file, metadata
+
+
 def open_library(path: Path) -> Library:
     """Open the compiled model in a folder, or of a library file in one.
 
@@ -127,15 +147,7 @@ def open_library(path: Path) -> Library:
     ToolchainError
         It is for another architecture, and what emulates that is not installed.
     """
-    path = Path(path)
-    folder = path if path.is_dir() else path.parent
-    if not path.exists():
-        raise LibraryError(f"{path} does not exist. Give the folder that `bnncc compile -o` wrote, or the library in it.")
-    metadata = _read_metadata(folder)
-    file = folder / metadata["files"][0]
-    if path != folder and path.name != file.name:
-        raise LibraryError(f"{path} is not the library that {folder / _METADATA_FILE} describes, which is {file.name}.")
-    _check_file(file, metadata)
+    file, metadata = checked_library(path)
     if not is_native(metadata["triple"]):
         return _open_emulated(file, metadata)
     try:
