@@ -1,7 +1,7 @@
 """ABC-Net: Lin et al.: Towards Accurate Binary Convolutional Neural Network, NeurIPS 2017.
 
 Three shifted activation bases by three weight bases sign(W - mean + u std), each pair a convolution, sums with learned scales.
-First and last layer are float.
+First and last layer are float. No public code of the authors was found: it follows the paper.
 """
 
 from __future__ import annotations

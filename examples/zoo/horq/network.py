@@ -1,7 +1,7 @@
 """HORQ: Li et al.: Performance Guaranteed Network Acceleration via High-Order Residual Quantization, ICCV 2017.
 
 Order two: signs of the input and of its residual, scales E|r| computed at run time (a sample, where the paper takes a window).
-First and last layer are float.
+First and last layer are float. No public code of the authors was found: it follows the paper, but for that scale.
 """
 
 from __future__ import annotations
