@@ -1,8 +1,9 @@
 """BATS: Bulat, Martinez, Tzimiropoulos: BATS: Binary ArchitecTure Search, ECCV 2020 (arXiv 2003.01711).
 
-Two cells, narrower. Checked against 1adrianb/binary-networks-pytorch (bnn/models/bats.py, bnn/models/layers/bats_ops.py, bnn/ops.py): an operation is BatchNorm -> sign
--> grouped convolution (12 groups, plain or dilated) -> PReLU -> channel shuffle by 4, added to its input where the stride is 1; 1x1 in front of a cell the same
-without the shuffle; max and average pools, skips and zeros beside them; two operations summed a node, nodes concatenated. Weights are mean(|W|) sign(W), by norms.
+Two cells, narrower. Checked against 1adrianb/binary-networks-pytorch (bnn/models/bats.py, bnn/models/layers/bats_ops.py, bnn/ops.py): an operation is
+BatchNorm -> sign -> grouped convolution (12 groups, plain or dilated) -> PReLU -> channel shuffle by 4, added to its input where the stride is 1; 1x1 in
+front of a cell the same without the shuffle; max and average pools, skips and zeros beside them; two operations summed a node, nodes concatenated. Weights
+are mean(|W|) sign(W), by norms.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Binarizing MobileNet via Evolution-based Searching: Phan, Liu, Huynh, Savvides, Cheng, Shen, CVPR 2020 (arXiv 2005.06305).
 
-Faithful: MobileNet's depthwise convolutions are replaced by binary grouped ones, a searched number of groups a layer (here 4, 2, 8), then a
-1x1 binary convolution; sign -> convolution -> BatchNorm -> PReLU with shortcuts. No public code of the authors was found: the shortcut where channels double (the input
+Faithful: MobileNet's depthwise convolutions are replaced by binary grouped ones, a searched number of groups a layer (here 4, 2, 8), then a 1x1 binary
+convolution; sign -> convolution -> BatchNorm -> PReLU with shortcuts. No public code of the authors was found: the shortcut where channels double (the input
 twice) is a guess.
 """
 

@@ -1,9 +1,9 @@
 """Bop: Helwegen, Widdicombe, Geiger, Liu, Cheng, Nusselder: Latent Weights Do Not Exist, NeurIPS 2019 (arXiv 1906.02107).
 
 Stands for the methods that change training alone: weights are +-1 and nothing else, so constants of +-1 reach the file. Checked against
-plumerai/rethinking-bnn-optimization (bnn_optimization/models/binarynet.py, Keras; spelled in PyTorch here): the BinaryNet shape, narrower; the first convolution takes the
-real image, without padding, with weights of +-1; a layer signs its input, 0 as +1; convolution -> MaxPool -> BatchNorm; three dense layers; softmax. Their
-BatchNorm has no scale; here it has one of either sign.
+plumerai/rethinking-bnn-optimization (bnn_optimization/models/binarynet.py, Keras; spelled in PyTorch here): the BinaryNet shape, narrower; the first
+convolution takes the real image, without padding, with weights of +-1; a layer signs its input, 0 as +1; convolution -> MaxPool -> BatchNorm; three dense
+layers; softmax. Their BatchNorm has no scale; here it has one of either sign.
 """
 
 from __future__ import annotations

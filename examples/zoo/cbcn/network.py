@@ -1,9 +1,9 @@
 """CBCN: Liu, Ding, Xia, Zhang, Gu, Liu, Ji, Doermann: Circulant Binary Convolutional Networks, CVPR 2019 (arXiv 1910.10853).
 
-ResNet-18's shape, narrower. Checked against EnzoDuan/Circulant-Binary (ResNet18/resnet18_cifar.py, orn/modules/ORConv.py): feature maps have four orientations a
-channel; each learned filter (four orientations of 3x3) is turned by 0, 90, 180, 270 degrees, its taps move round the ring and its orientations move along, and
-the four turned filters make the four orientations of an output channel; the turning is in the graph, a gather before the sign. BatchNorm -> sign -> convolution
--> times the mean magnitude of the whole layer -> shortcut -> PReLU; strided shortcuts are 1x1 -> BatchNorm -> AvgPool.
+ResNet-18's shape, narrower. Checked against EnzoDuan/Circulant-Binary (ResNet18/resnet18_cifar.py, orn/modules/ORConv.py): feature maps have four
+orientations a channel; each learned filter (four orientations of 3x3) is turned by 0, 90, 180, 270 degrees, its taps move round the ring and its orientations
+move along, and the four turned filters make the four orientations of an output channel; the turning is in the graph, a gather before the sign. BatchNorm ->
+sign -> convolution -> times the mean magnitude of the whole layer -> shortcut -> PReLU; strided shortcuts are 1x1 -> BatchNorm -> AvgPool.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """DoReFa-Net: Zhou, Wu, Ni, Zhou, Wen, Zou: DoReFa-Net, 2016 (arXiv 1606.06160).
 
-Checked against tensorpack/tensorpack (examples/DoReFa-Net/dorefa.py, svhn-digit-dorefa.py; the authors' own): 2-bit activations of clip(x, 0, 1); 2-bit weights
-2 * quantize(tanh(W) / max|tanh(W)| / 2 + 1/2) - 1, without a scale; convolution without bias -> BatchNorm (eps 1e-4) -> clip -> quantize; the last feature map is
-clipped, not quantized; first and last layer are float, the first with a bias and no BatchNorm. Two layers of theirs, without their pools.
+Checked against tensorpack/tensorpack (examples/DoReFa-Net/dorefa.py, svhn-digit-dorefa.py; the authors' own): 2-bit activations of clip(x, 0, 1); 2-bit
+weights 2 * quantize(tanh(W) / max|tanh(W)| / 2 + 1/2) - 1, without a scale; convolution without bias -> BatchNorm (eps 1e-4) -> clip -> quantize; the last
+feature map is clipped, not quantized; first and last layer are float, the first with a bias and no BatchNorm. Two layers of theirs, without their pools.
 """
 
 from __future__ import annotations

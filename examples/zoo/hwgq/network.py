@@ -1,8 +1,8 @@
 """HWGQ-Net: Cai, He, Sun, Vasconcelos: Deep Learning with Low Precision by Half-wave Gaussian Quantization, CVPR 2017 (arXiv 1702.00953).
 
-Checked against zhaoweicai/hwgq (Caffe: src/caffe/layers/quant_layer.cpp, binary_conv_layer.cpp, examples/cifar10/vgg-hwgq-3ne-clip-poly): activations are 0 up to 0
-and one of 0.538, 1.076, 1.614 above, chosen by comparisons with 0 and the means of neighbours; weights are +1 from 0 on, else -1, times E|W| of the filter;
-BatchNorm has no scale; first and last layer are float. Here the levels are a sum of comparisons.
+Checked against zhaoweicai/hwgq (Caffe: src/caffe/layers/quant_layer.cpp, binary_conv_layer.cpp, examples/cifar10/vgg-hwgq-3ne-clip-poly): activations are 0
+up to 0 and one of 0.538, 1.076, 1.614 above, chosen by comparisons with 0 and the means of neighbours; weights are +1 from 0 on, else -1, times E|W| of the
+filter; BatchNorm has no scale; first and last layer are float. Here the levels are a sum of comparisons.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """LQ-Nets: Zhang, Yang, Ye, Hua: LQ-Nets: Learned Quantization for Highly Accurate and Compact Deep Neural Networks, ECCV 2018 (arXiv 1807.10029).
 
-Checked against microsoft/LQ-Nets (learned_quantization.py, TensorFlow; spelled in PyTorch here): 2-bit weights and activations are sums of two learned bases, of a
-layer for activations, of a filter for weights, so that their levels are uneven; levels are a product of codes and bases, sorted, thresholds the means of
+Checked against microsoft/LQ-Nets (learned_quantization.py, TensorFlow; spelled in PyTorch here): 2-bit weights and activations are sums of two learned bases,
+of a layer for activations, of a filter for weights, so that their levels are uneven; levels are a product of codes and bases, sorted, thresholds the means of
 neighbours, all in the graph; a chain of `where` takes the level; the estimator leaves x - x + y, for activations of x below the largest level. Convolution ->
 BatchNorm -> ReLU -> quantize; first and last layer are float.
 """

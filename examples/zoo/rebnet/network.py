@@ -1,8 +1,8 @@
 """ReBNet: Ghasemzadeh, Samragh, Koushanfar: ReBNet: Residual Binarized Neural Network, FCCM 2018 (arXiv 1711.01243).
 
-Checked against mohaghasemzadeh/ReBNet (Keras: training-software/binarization_utils.py; spelled in PyTorch here): two levels of residual signs, each of the clipped
-residual, sign(clip(r)) by the residue clip(r) + (sign - clip(r)), times |scale|; weights the same sign times one |gamma| a layer; convolution -> BatchNorm ->
-residual signs. Their first layer is binary as well; here the first and the last are float.
+Checked against mohaghasemzadeh/ReBNet (Keras: training-software/binarization_utils.py; spelled in PyTorch here): two levels of residual signs, each of the
+clipped residual, sign(clip(r)) by the residue clip(r) + (sign - clip(r)), times |scale|; weights the same sign times one |gamma| a layer; convolution ->
+BatchNorm -> residual signs. Their first layer is binary as well; here the first and the last are float.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """ResNetE: Bethge, Yang, Bornstein, Meinel: Back to Simplicity: How to Train Accurate BNNs from Scratch?, 2019 (arXiv 1906.08637).
 
-Narrower. Checked against hpi-xnor/bitorch (models/resnet_e.py, layers/qconv2d.py) and hpi-xnor/BMXNet-v2-examples (binary_models/resnet_e.py): no scales and no ReLU
-in the blocks; sign with 0 as +1 -> padding with -1 -> convolution -> BatchNorm with a shortcut round every convolution; the downsampling branch is AvgPool ->
-real-valued 1x1 convolution -> BatchNorm; a BatchNorm without scale on the image, another behind the stem; ReLU before the pool.
+Narrower. Checked against hpi-xnor/bitorch (models/resnet_e.py, layers/qconv2d.py) and hpi-xnor/BMXNet-v2-examples (binary_models/resnet_e.py): no scales and
+no ReLU in the blocks; sign with 0 as +1 -> padding with -1 -> convolution -> BatchNorm with a shortcut round every convolution; the downsampling branch is
+AvgPool -> real-valued 1x1 convolution -> BatchNorm; a BatchNorm without scale on the image, another behind the stem; ReLU before the pool.
 """
 
 from __future__ import annotations

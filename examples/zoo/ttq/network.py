@@ -1,8 +1,8 @@
 """TTQ: Zhu et al.: Trained Ternary Quantization, ICLR 2017.
 
-Weights -wn, 0, +wp with learned wn and wp a layer, threshold 0.05 max|W|; signs as activations.
-First and last layer are float. Compared with czhu95/ternarynet (examples/Ternary-Net/ternary.py): the same three levels by the same threshold; what differs is that the
-activations there are real (ReLU), and the weights are a product of masks there, a difference here.
+Weights -wn, 0, +wp with learned wn and wp a layer, threshold 0.05 max|W|; signs as activations. First and last layer are float. Compared with
+czhu95/ternarynet (examples/Ternary-Net/ternary.py): the same three levels by the same threshold; what differs is that the activations there are real (ReLU),
+and the weights are a product of masks there, a difference here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """TWN: Li, Liu: Ternary Weight Networks, 2016.
 
-Weights -a, 0, +a a filter, by the threshold 0.7 E|W|, with signs as activations (larq's ste_tern beside ste_sign).
-First and last layer are float. No PyTorch or Keras code of the authors was found (fengfu-chris/caffe-twns is Caffe, with real activations): it follows the paper.
+Weights -a, 0, +a a filter, by the threshold 0.7 E|W|, with signs as activations (larq's ste_tern beside ste_sign). First and last layer are float. No PyTorch
+or Keras code of the authors was found (fengfu-chris/caffe-twns is Caffe, with real activations): it follows the paper.
 """
 
 from __future__ import annotations

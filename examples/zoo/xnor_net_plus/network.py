@@ -1,10 +1,10 @@
 """XNOR-Net++: Bulat, Tzimiropoulos: XNOR-Net++: Improved Binary Neural Networks, BMVC 2019 (arXiv 1909.13863).
 
 ResNet-18's shape, narrower. Checked against 1adrianb/binary-networks-pytorch (bnn/ops.py, bnn/layers/conv.py, bnn/models/layers, bnn/models/resnet.py,
-examples/recepies/xnor-net-plus.yaml): BatchNorm -> sign -> convolution -> learned scale, multiplied in place as a 4-D tensor -> PReLU; weights are centred over
-input channels and mean(|W|) sign(W), spelled by norms and `expand_as`; strided shortcuts are AvgPool (ceil_mode, without the padding) -> 1x1 -> BatchNorm, whose 1x1 is
-binarized like every convolution but the first; one shortcut round two convolutions. That code has the scale a channel alone; here it is the paper's case 4, the product of learned vectors over channels, height and width, as in larq/zoo's
-LearnedRescaleLayer. It may be negative.
+examples/recepies/xnor-net-plus.yaml): BatchNorm -> sign -> convolution -> learned scale, multiplied in place as a 4-D tensor -> PReLU; weights are centred
+over input channels and mean(|W|) sign(W), spelled by norms and `expand_as`; strided shortcuts are AvgPool (ceil_mode, without the padding) -> 1x1 ->
+BatchNorm, whose 1x1 is binarized like every convolution but the first; one shortcut round two convolutions. That code has the scale a channel alone; here it
+is the paper's case 4, the product of learned vectors over channels, height and width, as in larq/zoo's LearnedRescaleLayer. It may be negative.
 """
 
 from __future__ import annotations
