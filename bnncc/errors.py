@@ -9,6 +9,7 @@
     │   ├── ModelValueError      NaN or Inf in the weights
     │   └── UnsupportedOperator  an operator, attribute or type the compiler does not take
     ├── TargetError              no such target, or a library for more than this machine has
+    │   └── BudgetError          a firmware takes more flash or RAM than its board has
     ├── ToolchainError           no compiler or linker, or it failed
     ├── InputError               wrong name, shape or dtype of an array at run time
     ├── OutputError              the output folder holds other content or cannot be written
@@ -28,6 +29,7 @@ __all__ = [
     "ModelValueError",
     "UnsupportedOperator",
     "TargetError",
+    "BudgetError",
     "ToolchainError",
     "InputError",
     "OutputError",
@@ -62,6 +64,10 @@ class UnsupportedOperator(ModelError):
 
 class TargetError(BnnccError):
     """The target is unknown, or this machine cannot run what was built for it."""
+
+
+class BudgetError(TargetError):
+    """A firmware takes more flash or RAM than its board has."""
 
 
 class ToolchainError(BnnccError):

@@ -11,7 +11,7 @@ import jinja2
 
 from bnncc.boards.manifest import Board
 from bnncc.codegen.output import METADATA_FILE, PROJECT_FORMAT, output_folder
-from bnncc.errors import TargetError
+from bnncc.errors import BudgetError
 from bnncc.spec import TensorSpec
 from bnncc.targets import find_target
 
@@ -37,15 +37,14 @@ def _check_budget(metadata: Mapping, board: Board) -> None:
     over = sum(parts.values()) - board.ram.length
     if over > 0:
         listed = ", ".join(f"{name} {size:,}" for name, size in parts.items())
-        raise TargetError(
-            f"{metadata['name']} needs {sum(parts.values()):,} bytes of RAM ({listed}), {over:,} more than the {board.ram.length:,} of {board.name}. "
-            "Nothing was written. Choose a board with more RAM, or a smaller input."
+        raise BudgetError(
+            f"{metadata['name']} needs {sum(parts.values()):,} bytes of RAM ({listed}), {over:,} more than the {board.ram.length:,} of {board.name}."
         )
     over = metadata["constants_bytes"] - board.flash.length
     if over > 0:
-        raise TargetError(
+        raise BudgetError(
             f"The weights and tables of {metadata['name']} are {metadata['constants_bytes']:,} bytes, {over:,} more than the flash of {board.name} "
-            f"({board.flash.length:,}). Nothing was written. Choose a board with more flash."
+            f"({board.flash.length:,})."
         )
 
 
@@ -67,7 +66,7 @@ def write_project(board: Board, compiled: Path, out: Path) -> dict:
 
     Raises
     ------
-    TargetError
+    BudgetError
         The model does not fit the board; nothing is written.
     OutputError
         The folder holds other content or cannot be written.

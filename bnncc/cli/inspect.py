@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bnncc.cli import console
-from bnncc.cli.options import Json, Model, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
+from bnncc.cli.options import BoardName, Json, Model, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
 
 __all__ = ["inspect"]
 
@@ -11,17 +11,28 @@ __all__ = ["inspect"]
 def inspect(
     model: Model,
     target: TargetName = "x86-64",
+    board: BoardName = None,
     shape: Shapes = [],  # noqa: B006  Typer copies it
     sign_zero: SignZeroOption = SignZero.exact,
+    optimize_for: OptimizeForOption = OptimizeFor.speed,
     as_json: Json = False,
 ) -> None:
-    """Show layer by layer what runs on bits and why the rest does not, with sizes, MACs and memory."""
+    """Show layer by layer what runs on bits and why the rest does not, with sizes, MACs and memory; for a board its flash, RAM, stack and cycles as well."""
     shapes = parse_shapes(shape)
+    on_board = None
+    if board is not None:
+        from bnncc.boards import find_board
+        from bnncc.report.board import inspect_board
+
+        target = find_board(board).target
+        on_board = inspect_board(model, board, shapes=shapes, sign_zero=sign_zero.value, optimize_for=optimize_for.value)
     from bnncc.report.inspect import inspect_model
 
     with console.progress() as progress:
         report = inspect_model(model, target=target, shapes=shapes, sign_zero=sign_zero.value, progress=progress)
     if as_json:
-        console.print_json(report.to_json())
-    else:
-        report.to_text(console.stdout())
+        console.print_json({**report.to_json(), **({"board": on_board.to_json()} if on_board else {})})
+        return
+    report.to_text(console.stdout())
+    if on_board is not None:
+        on_board.to_text(console.stdout())

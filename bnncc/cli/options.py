@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "BoardName",
     "Folder",
     "Format",
     "FormatOption",
@@ -64,6 +65,9 @@ OptimizeForOption = Annotated[
         "--optimize-for",
         help="Kernels of microcontrollers: speed (sliced, 4 bits of flash a weight), flash (nibbles, 2 bits) or ram (trees: 1 bit and no tables in RAM).",
     ),
+]
+BoardName = Annotated[
+    str, typer.Option("--board", help="A microcontroller board instead of a target; `bnncc targets` lists them.", show_default=False)
 ]
 Shapes = Annotated[
     list[str],

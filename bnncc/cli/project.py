@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -26,18 +25,15 @@ def project(
 ) -> None:
     """Compile a model into a firmware project for a microcontroller board."""
     shapes, name = parse_shapes(shape), parse_name(name)
-    from bnncc.boards import find_board, write_project
+    from bnncc.boards import find_board
 
     chosen = find_board(board)
-    import bnncc.compiler
+    from bnncc.report.board import write_firmware
 
-    with console.progress() as report, tempfile.TemporaryDirectory(prefix="bnncc-") as folder:
-        artifact = bnncc.compiler.compile(
-            model, target=chosen.target, shapes=shapes, name=name, sign_zero=sign_zero.value, optimize_for=optimize_for.value, progress=report
-        )
-        artifact.save(Path(folder) / "c")
-        metadata = write_project(chosen, Path(folder) / "c", output)
-    console.warn(artifact.warnings)
+    with console.progress() as report:
+        options = {"shapes": shapes, "name": name, "sign_zero": sign_zero.value, "progress": report}
+        metadata, warnings = write_firmware(model, chosen, output, optimize_for=optimize_for.value, **options)
+    console.warn(warnings)
     if as_json:
         console.print_json(metadata)
         return

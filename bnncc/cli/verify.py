@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import Json, Model, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
+from bnncc.cli.options import BoardName, Json, Model, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
 
 __all__ = ["verify"]
 
@@ -19,12 +19,17 @@ def verify(
         typer.Option("--input", metavar="[NAME=]X.npy", help="Samples; with the input's name where there are several.", show_default=False),
     ],
     target: TargetName = "x86-64",
+    board: BoardName = None,
     shape: Shapes = [],  # noqa: B006  Typer copies it
     sign_zero: SignZeroOption = SignZero.exact,
+    optimize_for: OptimizeForOption = OptimizeFor.speed,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Check the first N samples only.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """Check that the binarized part of a compiled model equals the ONNX model bit for bit; exit 1 when it does not."""
+    """Check that the binarized part of a compiled model equals the ONNX model bit for bit; exit 1 when it does not.
+
+    With a board its firmware runs the samples in QEMU as well, and its outputs are compared with those of this machine's library.
+    """
     shapes = parse_shapes(shape)
     from bnncc.cli.arrays import read_inputs
     from bnncc.report.verify import verify_model
@@ -34,9 +39,16 @@ def verify(
         report = verify_model(
             model, target=target, inputs=arrays, shapes=shapes, sign_zero=sign_zero.value, limit=limit, progress=progress
         )
+    firmware = []
+    if board is not None:
+        from bnncc.report.board import verify_firmware
+
+        firmware = verify_firmware(model, board, arrays, shapes=shapes, sign_zero=sign_zero.value, optimize_for=optimize_for.value, limit=limit)
     if as_json:
-        console.print_json(report.to_json())
+        console.print_json({**report.to_json(), **({"firmware": [row.to_json() for row in firmware]} if board else {})})
     else:
         report.to_text(console.stdout())
-    if not report.ok:
+        for row in firmware:
+            print(row)
+    if not (report.ok and all(row.ok for row in firmware)):
         raise typer.Exit(1)

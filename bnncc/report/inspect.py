@@ -12,9 +12,11 @@ import onnx
 import tvm
 from rich.console import Console
 
+from bnncc.codegen.arena import ALIGNMENT
 from bnncc.codegen.constants import ConstantPool
 from bnncc.codegen.emit import plan_program
-from bnncc.codegen.lower_tir import lower_kernel
+from bnncc.codegen.emit_c import C_ALIGNMENT, C_STACK_BYTES
+from bnncc.codegen.lower_tir import STACK_BYTES, lower_kernel
 from bnncc.codegen.program import Program, read_entries
 from bnncc.compiler import CompiledArtifact, compile
 from bnncc.passes.context import LayerRow
@@ -232,9 +234,11 @@ def _unique(artifact: CompiledArtifact) -> list[str]:
 
 def _memory(lowered: tvm.IRModule, program: Program, variant: Variant) -> Memory:
     """Plan the workspace as `emit_library` will."""
-    target = tvm.target.Target(variant.tvm_target)
-    kernels = {name: lower_kernel(lowered[name], name, target) for name in dict.fromkeys(call.kernel for call in program.calls)}
-    arena, pool = plan_program(program, kernels), ConstantPool()
+    # TVM's target of C takes no triple; the stack is smaller there, and elements are aligned, not vectors
+    target = tvm.target.Target({"kind": "c"} if variant.is_source else variant.tvm_target)
+    stack, alignment = (C_STACK_BYTES, C_ALIGNMENT) if variant.is_source else (STACK_BYTES, ALIGNMENT)
+    kernels = {name: lower_kernel(lowered[name], name, target, stack) for name in dict.fromkeys(call.kernel for call in program.calls)}
+    arena, pool = plan_program(program, kernels, alignment), ConstantPool()
     for array in program.constants:
         pool.add(array)
     return Memory(arena.nbytes, arena.lower_bound, pool.nbytes)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import bnncc
-from bnncc.boards import Region, board_names, count_project, find_board, run_project, write_project
+from bnncc.boards import Region, board_names, count_project, find_board, measure_memory, run_project, write_project
+from bnncc.boards.memory import stack_bound
 from bnncc.boards.project import ram_of
 from bnncc.errors import LibraryError, TargetError
 
@@ -151,3 +152,53 @@ def test_instructions_are_counted_function_by_function(compiled, tmp_path):
     # 784 x 64 + 3 x 64 x 64 + 64 x 10 multiply-accumulates, 32 at a time; a loop over words takes 25 instructions
     assert 1800 < sum(row.instructions for row in layers) < 25 * 1800
     assert all(row.cycles >= row.instructions for row in layers)
+
+
+@pytest.mark.parametrize("board", [name for name in board_names() if not find_board(name).emulator])
+def test_a_real_board_is_built_within_its_memory(compiled, tmp_path, board):
+    need("make", "arm-none-eabi-gcc")
+    chosen = find_board(board)
+    write_project(chosen, compiled("tfc_1w1a", chosen.target), tmp_path / "proj")
+    subprocess.run(["make", "-s"], cwd=tmp_path / "proj", check=True)
+    vectors = subprocess.run(["arm-none-eabi-objdump", "-h", "firmware.elf"], cwd=tmp_path / "proj", capture_output=True, text=True, check=True).stdout
+    assert f"{chosen.flash.origin:08x}" in vectors
+    with pytest.raises(TargetError, match="QEMU has no model"):
+        run_project(tmp_path / "proj", [])
+
+
+def test_memory_is_what_the_linker_says_and_the_stack_is_what_is_used(compiled, tmp_path):
+    need("make", "arm-none-eabi-gcc", "arm-none-eabi-size", "arm-none-eabi-objdump")
+    write_project(find_board("microbit"), compiled("tfc_1w1a", "cortex-m0"), tmp_path / "proj")
+    memory = measure_memory(tmp_path / "proj")
+    subprocess.run(["make", "-s"], cwd=tmp_path / "proj", check=True)
+    text, data, _ = subprocess.run(["arm-none-eabi-size", "firmware.elf"], cwd=tmp_path / "proj", capture_output=True, text=True, check=True).stdout.splitlines()[1].split()[:3]
+    assert abs(sum(memory.flash.values()) - int(text) - int(data)) <= 64  # size counts notes, we count what alignment takes
+    assert memory.over() == [] and 200 < memory.ram["stack"] < 2048
+    small = dataclasses.replace(memory.board, flash=Region(0, 8192), ram=Region(0x20000000, 4096))
+    assert [name for name, _, _ in dataclasses.replace(memory, board=small).over()] == ["flash", "RAM"]
+
+
+LISTING = """
+00000000 <reset>:
+   0:\tpush\t{r4, lr}
+   2:\tbl\t10 <main>
+00000010 <main>:
+  10:\tstmdb\tsp!, {r4, r5, r6, r7, lr}
+  14:\tsub\tsp, #40\t@ 0x28
+  16:\tbl\t20 <small>
+  1a:\tb.n\t30 <large.constprop.0>
+00000020 <small>:
+  20:\tvpush\t{d8-d9}
+00000030 <large.constprop.0>:
+  30:\tpush\t{r4-r7, lr}
+"""
+
+
+def test_the_stack_is_bound_along_the_deepest_calls():
+    assert stack_bound(LISTING, {}) == 8 + (20 + 40) + max(16, 20)
+    assert stack_bound(LISTING, {"large": 100}) == 8 + 60 + 100
+
+
+def test_functions_that_call_one_another_have_no_stack_bound():
+    with pytest.raises(TargetError, match="reset calls main calls large calls main"):
+        stack_bound(LISTING + "  32:\tbl\t10 <main>\n", {})
