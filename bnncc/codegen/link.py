@@ -18,7 +18,16 @@ _OBJECT_FLAGS = ("-std=c99", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-g
 _TAIL_LINES = 12
 
 
-def link_library(sources: Sequence[Path], objects: Sequence[Path], exports: Path, library: Path, folder: Path, triple: str, threads: bool = False, as_object: bool = False) -> None:
+def link_library(
+    sources: Sequence[Path],
+    objects: Sequence[Path],
+    exports: Path,
+    library: Path,
+    folder: Path,
+    triple: str,
+    threads: bool = False,
+    as_object: bool = False,
+) -> None:
     """Compile the entry files and link them with the kernels into a shared library, or into one object file.
 
     The entry files run before any check of the processor, so they are compiled for the least that there is.

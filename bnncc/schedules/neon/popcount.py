@@ -28,8 +28,8 @@ __all__ = ["popcount_tree"]
 
 _CHANNELS = 8
 
-# 14 accumulators and the weights of one vector fill 18 of 32 registers; with an eighth pixel LLVM spills. A second word in the same straight line made LLVM hoist its loads and spill;
-# words of one tap a pixel leave it nothing to hoist.
+# 14 accumulators and the weights of one vector fill 18 of 32 registers; with an eighth pixel LLVM spills. A second word in the same straight line made LLVM
+# hoist its loads and spill; words of one tap a pixel leave it nothing to hoist.
 _WIDEST, _VECTORS = 7, 2
 
 # An in-order processor needs loads early: pixels of a tile that leave registers for them, of pairs of words and of single ones.
