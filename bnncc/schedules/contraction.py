@@ -122,7 +122,8 @@ def _split(builder: Builder, anchor: Tensor, c: Contraction, rows: int, tiles: l
         return "tiles"
     parts = c.group_vectors // c.vectors
     whole = c.groups == 1 and planes == (1, 1) and parts > 1 and c.group_outputs == parts * c.vectors * c.lanes
-    return "channels" if whole and builder.outputs.splits(parts) else None
+    # where channels are repeated, a part of the outputs is not made of the same part of the channels
+    return "channels" if whole and builder.outputs.shape == anchor.shape and builder.outputs.splits(parts) else None
 
 
 def _tiles(
