@@ -1,4 +1,7 @@
-"""What BinaryDenseNet, MeliusNet and ResNetE share in their authors' PyTorch code, hpi-xnor/bitorch (layers/qconv2d.py, quantizations/sign.py, models/common_layers.py)."""
+"""What BinaryDenseNet, MeliusNet and ResNetE share in their authors' PyTorch code.
+
+That is hpi-xnor/bitorch (layers/qconv2d.py, quantizations/sign.py, models/common_layers.py).
+"""
 
 from __future__ import annotations
 
