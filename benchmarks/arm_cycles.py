@@ -19,7 +19,13 @@ from bnncc.schedules import build_kernel, packed
 from bnncc.targets import find_target
 
 # target, and the model that its code is run on
-PROCESSORS = (("cortex-a55", "cortex-a55"), ("neoverse-n1", "neoverse-n1"), ("neoverse-n1", "neoverse-n2"), ("neoverse-n1", "neoverse-v2"), ("apple-m1", "apple-m1"))
+PROCESSORS = (
+    ("cortex-a55", "cortex-a55"),
+    ("neoverse-n1", "neoverse-n1"),
+    ("neoverse-n1", "neoverse-n2"),
+    ("neoverse-n1", "neoverse-v2"),
+    ("apple-m1", "apple-m1"),
+)
 OPERATIONS = {"tree": r"\tcnt\t", "sliced": r"\tb(?:sl|it|if)\t"}
 ITERATIONS = 50
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from group_runner import CompiledGroup  # noqa: E402  found through layers
 from layers import OTHERS, PLAIN, Layer
 from onnx import TensorProto, helper, numpy_helper
 
@@ -25,8 +26,6 @@ from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced_formulation
 from bnncc.schedules.x86.lookup import lookup
 from bnncc.targets.x86 import native_variant
-
-from group_runner import CompiledGroup  # noqa: E402  found through layers
 
 __all__ = ["measure_kernels"]
 

@@ -45,7 +45,9 @@ class Layer:
         if self.size == 1:
             return f"dense {self.inputs} x {self.outputs}"
         channels = f"{self.inputs}" if self.inputs == self.outputs else f"{self.inputs} to {self.outputs}"
-        extra = [f"stride {self.stride}"] * (self.stride > 1) + [f"dilation {self.dilation}"] * (self.dilation > 1) + [f"{self.groups} groups"] * (self.groups > 1)
+        extra = (
+            [f"stride {self.stride}"] * (self.stride > 1) + [f"dilation {self.dilation}"] * (self.dilation > 1) + [f"{self.groups} groups"] * (self.groups > 1)
+        )
         return ", ".join([f"{self.kernel}x{self.kernel} {channels}@{self.size}", *extra])
 
     def build(self, seed: int = 0):

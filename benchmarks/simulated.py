@@ -12,9 +12,8 @@ import re
 import shutil
 import subprocess
 
-from layers import Layer
-
 from group_runner import assembly  # found through layers
+from layers import Layer
 
 from bnncc.schedules import packed
 from bnncc.schedules.formulations.popcount import popcount

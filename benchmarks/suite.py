@@ -2,8 +2,8 @@
 
     make benchmark        or        python benchmarks/suite.py --models ../shared/models --repeat 30
 
-Writes docs/benchmark.json, and from it docs/BENCHMARK.md and, where matplotlib is installed, docs/benchmark_*.svg. OpenVINO is measured where it is installed, on the
-ONNX model as it is; Larq Compute Engine reads no ONNX (`bnncc benchmark --against larq=MODEL.tflite`).
+Writes docs/benchmark.json, and from it docs/BENCHMARK.md and, where matplotlib is installed, docs/benchmark_*.svg. OpenVINO is measured where it is
+installed, on the ONNX model as it is; Larq Compute Engine reads no ONNX (`bnncc benchmark --against larq=MODEL.tflite`).
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ def kernel_table(rows: list[dict]) -> str:
 
 def network_table(rows: list[dict]) -> str:
     """Return the latencies of whole networks."""
-    lines = ["| network | bnncc, ms | onnxruntime, ms | faster | OpenVINO (ONNX), ms | two threads, ms | faster than one | onnxruntime, two, ms |", "|---" * 8 + "|"]
+    lines = [
+        "| network | bnncc, ms | onnxruntime, ms | faster | OpenVINO (ONNX), ms | two threads, ms | faster than one | onnxruntime, two, ms |",
+        "|---" * 8 + "|",
+    ]
     for row in rows:
         alone, shared = row["alone"], row["shared"]
         ours, theirs = alone["bnncc"]["median"] * 1e3, alone["onnxruntime"]["median"] * 1e3
@@ -109,8 +112,8 @@ def document(data: dict) -> str:
         parts.append("## Networks\n" + network_table(data["networks"]))
     if data["simulated"]:
         parts.append(
-            f"## Processors that are not here\nCycles for 512 multiply-accumulates of the inner loop, by `{COMMAND}`: simulated, and in brackets what the busiest "
-            "unit alone would take. v4 is AVX-512, v3 AVX2.\n\n" + simulated_table(data["simulated"])
+            f"## Processors that are not here\nCycles for 512 multiply-accumulates of the inner loop, by `{COMMAND}`: simulated, and in brackets what the "
+            "busiest unit alone would take. v4 is AVX-512, v3 AVX2.\n\n" + simulated_table(data["simulated"])
         )
     if data["plots"]:
         parts.append("## Plots\n" + "\n".join(f"![{name}]({name})" for name in data["plots"]))
@@ -162,7 +165,9 @@ def plot(data: dict) -> list[str]:
 def main() -> None:
     """Measure, and write the documents."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="*", type=Path, default=[Path(__file__).parents[1] / "examples" / "digits"], help="folders of .onnx or .onnx.xz files")
+    parser.add_argument(
+        "--models", nargs="*", type=Path, default=[Path(__file__).parents[1] / "examples" / "digits"], help="folders of .onnx or .onnx.xz files"
+    )
     parser.add_argument("--repeat", type=int, default=30)
     options = parser.parse_args()
 

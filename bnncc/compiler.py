@@ -190,7 +190,8 @@ def compile(
     sign_zero : {"exact", "plus", "minus"}
         What a plain Sign of exactly 0 becomes.
     output_format : str, optional
-        What `save` writes: ``so`` (a shared library), ``object`` (an object file to link) or ``c`` (C99, for microcontrollers); by default what the target makes.
+        What `save` writes: ``so`` (a shared library), ``object`` (an object file to link) or ``c`` (C99, for microcontrollers); by default what the target
+        makes.
     optimize_for : {"speed", "flash", "ram"}
         What the kernels of a microcontroller are chosen for; others know speed only.
     threads : int

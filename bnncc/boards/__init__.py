@@ -8,4 +8,16 @@ from bnncc.boards.memory import FirmwareMemory, measure_memory
 from bnncc.boards.project import write_project
 from bnncc.boards.runner import is_project, run_project
 
-__all__ = ["Board", "FirmwareMemory", "FunctionCount", "Region", "board_names", "count_project", "find_board", "is_project", "measure_memory", "run_project", "write_project"]
+__all__ = [
+    "Board",
+    "FirmwareMemory",
+    "FunctionCount",
+    "Region",
+    "board_names",
+    "count_project",
+    "find_board",
+    "is_project",
+    "measure_memory",
+    "run_project",
+    "write_project",
+]

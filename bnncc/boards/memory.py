@@ -52,7 +52,13 @@ class FirmwareMemory:
 
     def to_json(self) -> dict:
         """Return everything as what JSON can hold."""
-        return {"board": self.board.name, "flash": dict(self.flash), "ram": dict(self.ram), "flash_bytes": self.board.flash.length, "ram_bytes": self.board.ram.length}
+        return {
+            "board": self.board.name,
+            "flash": dict(self.flash),
+            "ram": dict(self.ram),
+            "flash_bytes": self.board.flash.length,
+            "ram_bytes": self.board.ram.length,
+        }
 
 
 def measure_memory(project: Path, timeout: float = 300.0) -> FirmwareMemory:

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import FormatOption, Json, Model, Name, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, TargetName, parse_name, parse_shapes
+from bnncc.cli.options import (
+    FormatOption,
+    Json,
+    Model,
+    Name,
+    OptimizeFor,
+    OptimizeForOption,
+    Shapes,
+    SignZero,
+    SignZeroOption,
+    TargetName,
+    parse_name,
+    parse_shapes,
+)
 
 __all__ = ["compile_model"]
 

@@ -57,7 +57,12 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX mode
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A compiled model: what `compile -o FOLDER` wrote.", show_default=False)]
 TargetName = Annotated[str, typer.Option("--target", help="What to generate code for; `bnncc targets` lists them.")]
 FormatOption = Annotated[
-    Format, typer.Option("--format", help="so: a shared library; object: an object file that a program links; c: C99, for microcontrollers. By default what the target makes.", show_default=False)
+    Format,
+    typer.Option(
+        "--format",
+        help="so: a shared library; object: an object file that a program links; c: C99, for microcontrollers. By default what the target makes.",
+        show_default=False,
+    ),
 ]
 OptimizeForOption = Annotated[
     OptimizeFor,

@@ -28,8 +28,8 @@ def run(
     timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long a board may take for a session or a call.")] = 60.0,
 ) -> None:
     """Run a compiled model, here or on a board, or a firmware project under QEMU, on arrays from .npy files."""
-    from bnncc.cli.arrays import read_inputs, write_outputs
     from bnncc.boards import is_project, run_project
+    from bnncc.cli.arrays import read_inputs, write_outputs
     from bnncc.runtime import load
 
     if is_project(folder):

@@ -38,7 +38,8 @@ class LoweredKernel:
     scratch : tuple of int
         Size in bytes of each scratch buffer, in the order of the parameters.
     parallel : bool
-        Whether several threads may call it at once, see `parallel_parts`: it takes two int32 more, the number of the caller's part and how many parts there are.
+        Whether several threads may call it at once, see `parallel_parts`: it takes two int32 more, the number of the caller's part and how many parts there
+        are.
     """
 
     module: tvm.IRModule

@@ -32,7 +32,9 @@ _FUNCTIONS = {  # LLVM's intrinsics in C99, for float32
     "roundeven": "rintf",  # the rounding mode is to nearest, ties to even
     **{name: f"{name}f" for name in ("tanh", "round")},
 }
-_MATH = {f"tirx.{name}": f"{name}f" for name in ("exp", "log", "sqrt", "tanh", "floor", "ceil", "pow", "fabs", "erf", "sin", "cos", "nearbyint", "trunc", "round")}
+_MATH = {
+    f"tirx.{name}": f"{name}f" for name in ("exp", "log", "sqrt", "tanh", "floor", "ceil", "pow", "fabs", "erf", "sin", "cos", "nearbyint", "trunc", "round")
+}
 
 
 def _dtype(expr) -> str:

@@ -216,8 +216,7 @@ def write_sources(
         "system": find_system(target.variants[0].tvm_target["mtriple"]),
         "features": features,
         "variants": [
-            {"name": v.name, "cpu_features": v.cpu_features, "mask": f"UINT64_C({sum(1 << bits[f] for f in set(v.cpu_features)):#x})"}
-            for v in target.variants
+            {"name": v.name, "cpu_features": v.cpu_features, "mask": f"UINT64_C({sum(1 << bits[f] for f in set(v.cpu_features)):#x})"} for v in target.variants
         ],
         "inputs": c_inputs,
         "outputs": c_outputs,
@@ -231,7 +230,14 @@ def write_sources(
         "parallel": any(map(is_parallel, entries["main"].values())),
         "constants_bytes": len(constants),
         "constants_file": CONSTANTS_FILE,
-        "exports": [*symbols.values(), *(f"{name}_threads_{what}" for what in ("start", "run", "stop") if threads > 1), f"{name}_profile", f"{name}_error", f"{name}_variant", f"{name}_has_feature"],
+        "exports": [
+            *symbols.values(),
+            *(f"{name}_threads_{what}" for what in ("start", "run", "stop") if threads > 1),
+            f"{name}_profile",
+            f"{name}_error",
+            f"{name}_variant",
+            f"{name}_has_feature",
+        ],
     }
 
     def render(template: str, file: str) -> Path:

@@ -1,7 +1,7 @@
 """Sums of comparisons with a stack of thresholds become sums of single comparisons.
 
-``(x.unsqueeze(-1) > thresholds).float().sum(-1)``, and TorchScript's ``bucketize``, count the thresholds that a number passes along an axis of their own. The counts are
-small integers, exact in any order, so that::
+``(x.unsqueeze(-1) > thresholds).float().sum(-1)``, and TorchScript's ``bucketize``, count the thresholds that a number passes along an axis of their own. The
+counts are small integers, exact in any order, so that::
 
     Unsqueeze(x) -> Greater(thresholds) -> Cast -> ReduceSum      ->      Cast(Greater(x, t0)) + Cast(Greater(x, t1)) + ...
 
@@ -62,7 +62,14 @@ def _match(node, made_by, constants, types):
     own = axis - (rank - thresholds.ndim)  # the axis among the thresholds' own
     if real is None or own < 0 or not 1 < thresholds.shape[own] <= _MOST:
         return None
-    return test, real, [np.take(thresholds, i, own) for i in range(thresholds.shape[own])], side, attributes(cast)["to"], axis if given.get("keepdims", 1) else None
+    return (
+        test,
+        real,
+        [np.take(thresholds, i, own) for i in range(thresholds.shape[own])],
+        side,
+        attributes(cast)["to"],
+        axis if given.get("keepdims", 1) else None,
+    )
 
 
 def _without_axis(name, axis, rank, made_by, constants, types):

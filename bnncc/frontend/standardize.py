@@ -127,7 +127,8 @@ def _check_operators(model: onnx.ModelProto) -> None:
             if node.op_type.endswith("PartitionedCall"):
                 raise UnsupportedOperator(
                     f"{title(node)} calls a TensorFlow function that tf2onnx left in the graph: Keras makes one of a convolution with groups (groups=), and "
-                    "of layers compiled with jit_compile. Replace the layer before the export: a split, one convolution a group, and a concatenation, which are supported."
+                    "of layers compiled with jit_compile. Replace the layer before the export: a split, one convolution a group, and a concatenation, "
+                    "which are supported."
                 )
             if not onnx.defs.has(node.op_type):
                 raise UnsupportedOperator(

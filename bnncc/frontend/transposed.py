@@ -1,8 +1,9 @@
 """Transposed convolution as ordinary convolutions whose results are interleaved (sub-pixel convolution), so that all that is known of convolutions holds.
 
-With stride s, padding p and kernel K, along one axis ``y[o] = sum_i x[i] w[o + p - i s]``. Of outputs ``o = s q + r`` (phase r) only the taps ``w[a + s t]`` with
-``a = (r + p) mod s`` and t < T = ceil((K - a) / s) meet an input, ``x[q + f - t]`` with ``f = (r + p) div s``: a convolution of T taps that starts at ``q + f - T + 1``. Phases of
-equal T differ only in where they start, so one convolution with the filters of all of them serves them, and each takes its slice of the result.
+With stride s, padding p and kernel K, along one axis ``y[o] = sum_i x[i] w[o + p - i s]``. Of outputs ``o = s q + r`` (phase r) only the taps ``w[a + s t]``
+with ``a = (r + p) mod s`` and t < T = ceil((K - a) / s) meet an input, ``x[q + f - t]`` with ``f = (r + p) div s``: a convolution of T taps that starts at
+``q + f - T + 1``. Phases of equal T differ only in where they start, so one convolution with the filters of all of them serves them, and each takes its slice
+of the result.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """``bnn.logic``: a function of codes by its table, and ``bnn.packed_logic``: an n-ary boolean function of words.
 
-A code of two values has the digits 0 (+1) and 1 (-1), one of three values 0 (+1), 1 (0) and 2 (-1). Row r of the table is the case whose mixed-radix digits, first
-input least, are r; its entry is the output's code. So XNOR (the product of two signs) has the table (1, -1, -1, 1), OR of "+1 is true" has (1, 1, 1, -1).
+A code of two values has the digits 0 (+1) and 1 (-1), one of three values 0 (+1), 1 (0) and 2 (-1). Row r of the table is the case whose mixed-radix digits,
+first input least, are r; its entry is the output's code. So XNOR (the product of two signs) has the table (1, -1, -1, 1), OR of "+1 is true" has (1, 1, 1,
+-1).
 
 On words a table holds bits: row r is the case in which input i is -1 exactly where bit i of r is set, and an entry of 1 makes the output -1. An input may have
 several planes of words (ops/pack.py); the operator says which one it reads of each. The result has several where there is more than one table.
@@ -83,7 +84,9 @@ def _infer_packed(call: relax.Call) -> relax.Type:
     dtype = dtype_of(call.args[0])
     words = a.groups * words_per_group(a.channels, a.groups, int(dtype[4:]))
     for x, plane in zip(call.args, a.planes, strict=True):
-        require(static_shape(x)[-1] % words == 0 and plane < static_shape(x)[-1] // words, f"packed_logic: {static_shape(x)} has no plane {plane} of {words} words")
+        require(
+            static_shape(x)[-1] % words == 0 and plane < static_shape(x)[-1] // words, f"packed_logic: {static_shape(x)} has no plane {plane} of {words} words"
+        )
     return relax.TensorType((*static_shape(call.args[0])[:-1], results * words), dtype)
 
 

@@ -23,7 +23,8 @@ __all__ = ["PackedConv2dAttrs", "PackedDenseAttrs", "packed_conv2d_reference", "
 
 @py_class("bnncc.PackedConv2dAttrs", structural_eq="tree", frozen=True)
 class PackedConv2dAttrs(tvm.ir.Attrs):
-    """`channels` counts the input channels of all groups, once where there are two planes; `in_groups` of them start a word each in the input: `groups`, or 1."""
+    """`channels` counts the input channels of all groups, once where there are two planes; `in_groups` of them start a word each in the input: `groups`, or
+    1."""
 
     channels: int
     strides: tuple[int, ...]

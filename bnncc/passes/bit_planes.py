@@ -74,7 +74,8 @@ def weight_planes(weights: np.ndarray) -> WeightPlanes:
     """Split integer weights into planes of signs.
 
     Multiples of a common unit that are all odd are sums of ``2**j`` times a sign. Where even ones are among them, 0 for instance, ``2 w`` minus the sign of w
-    is odd and such a sum again: one plane more, but no offset, which would ask for the sum of every window of the input. So -1, 0, +1 take two planes, -3 .. 3 four.
+    is odd and such a sum again: one plane more, but no offset, which would ask for the sum of every window of the input. So -1, 0, +1 take two planes, -3 ..
+    3 four.
 
     Parameters
     ----------

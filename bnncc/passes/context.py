@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from bnncc.errors import InternalError
-from bnncc.spec import NodeInfo
 from bnncc.ops.pack import PackAttrs
+from bnncc.spec import NodeInfo
 
 __all__ = ["Options", "TensorView", "NodeInfo", "LayerRow", "PassContext", "SIGN_ZERO"]
 

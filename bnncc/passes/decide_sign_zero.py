@@ -1,7 +1,7 @@
 """DecideSignZero: what becomes of a plain Sign's 0 where it reaches a binary layer, as the user asked.
 
-ONNX ``Sign(0)`` is 0, which one bit cannot hold. ``exact`` keeps it (packing makes two planes of it); ``plus`` and ``minus`` drop one of the two thresholds, and
-the code is two-valued::
+ONNX ``Sign(0)`` is 0, which one bit cannot hold. ``exact`` keeps it (packing makes two planes of it); ``plus`` and ``minus`` drop one of the two thresholds,
+and the code is two-valued::
 
     c = bnn.quantize(x, [t0, t1], flip, lo=-1, step=1)     ->     c = bnn.quantize(x, [t0], flip, lo=-1, step=2)
 """

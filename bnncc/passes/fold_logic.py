@@ -1,7 +1,7 @@
 """FoldLogic: cases that cannot occur leave the tables of boolean functions.
 
-Where a plain Sign meets logic its 0 is a third case. Thresholds on integers, and the user's word, then rule most zeros out, and what is computed from two-valued
-codes alone need not hold a 0 any longer, nor a second plane of bits::
+Where a plain Sign meets logic its 0 is a third case. Thresholds on integers, and the user's word, then rule most zeros out, and what is computed from
+two-valued codes alone need not hold a 0 any longer, nor a second plane of bits::
 
     c = bnn.logic(a, b, table=[1, 1, 1, 1, 0, 0, 1, 0, -1], levels=[3, 3])     ->     c = bnn.logic(a, b, table=[1, 1, 1, -1], levels=[2, 2])
 """

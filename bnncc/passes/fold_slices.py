@@ -1,7 +1,8 @@
-"""FoldSlices: quantizers of one tensor side by side become one quantizer of the channels repeated, so that one kernel writes all their bits in the words they are read from.
+"""FoldSlices: quantizers of one tensor side by side become one quantizer of the channels repeated, so that one kernel writes all their bits in the words they
+are read from.
 
-A multi-slice sign is k quantizers of an accumulator (FoldTake, FoldPool) whose codes are appended to each other, or interleaved. The accumulator is repeated where it
-is read, by the epilogue that compares it with k times the thresholds::
+A multi-slice sign is k quantizers of an accumulator (FoldTake, FoldPool) whose codes are appended to each other, or interleaved. The accumulator is repeated
+where it is read, by the epilogue that compares it with k times the thresholds::
 
     q0 = bnn.quantize(x, t0, f0)                    r = bnn.repeat_channels(x, each=1, times=2)
     q1 = bnn.quantize(x, t1, f1)            ->      c = bnn.quantize(r, concat(t0, t1), concat(f0, f1))

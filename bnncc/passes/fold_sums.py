@@ -1,7 +1,8 @@
 """FoldSums: a quantizer of a sum of two code tensors becomes integer thresholds on the integer sum.
 
-Two accumulators rounded to int4 and added with saturation, then a sign: clip, offset, scale and comparison disappear in a threshold a channel. Proven, not assumed: the
-source's own operators are evaluated on every pair of codes; the result has to depend on the integer sum alone and to rise or fall with it. Else the chain stays::
+Two accumulators rounded to int4 and added with saturation, then a sign: clip, offset, scale and comparison disappear in a threshold a channel. Proven, not
+assumed: the source's own operators are evaluated on every pair of codes; the result has to depend on the integer sum alone and to rise or fall with it. Else
+the chain stays::
 
     x = bnn.dequantize(a, s, 0)                     i = astype(add(a, b), "int32")
     y = bnn.dequantize(b, s, 0)           ->        q = bnn.quantize(i, integer thresholds, flip)

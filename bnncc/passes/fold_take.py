@@ -1,8 +1,9 @@
 """FoldTake: quantizers of selected channels read the channels where they are; only bits are moved.
 
-BoolNet's k-slice sign compares every channel with k thresholds. It arrives as channels repeated k times (``take``) and one quantizer over all of them, which would keep
-a float tensor of k times the size between an accumulator and its thresholds. Any selection (repeats, permutations, parts) is so many quantizers of all channels as its most
-frequent channel occurs times, and a selection of their codes. Where the occurrences already stand one whole set after another, that selection is a concatenation alone::
+BoolNet's k-slice sign compares every channel with k thresholds. It arrives as channels repeated k times (``take``) and one quantizer over all of them, which
+would keep a float tensor of k times the size between an accumulator and its thresholds. Any selection (repeats, permutations, parts) is so many quantizers of
+all channels as its most frequent channel occurs times, and a selection of their codes. Where the occurrences already stand one whole set after another, that
+selection is a concatenation alone::
 
     t = take(x, [0, 0, 1, 1], axis=3)              q0 = bnn.quantize(x, thresholds[:, 0::2], flip)
     q = bnn.quantize(t, thresholds, flip)    ->    q1 = bnn.quantize(x, thresholds[:, 1::2], flip)

@@ -1,9 +1,9 @@
 """FoldThresholds: everything between an integer accumulator and the next quantizer becomes integer thresholds.
 
-The accumulator's range is finite, so the fold is proven, not assumed: the float chain (bias, BatchNorm, scales, PReLU, ReLU, hardtanh, the comparison) is evaluated
-in float32, with the source's own operators, on every value the accumulator can take, channel by channel; where those are many, where bisection needs it
-(integer_steps.py). A channel in which the codes neither only rise nor only fall keeps its chain. A plain Sign whose 0 no accumulator value reaches becomes
-two-valued here::
+The accumulator's range is finite, so the fold is proven, not assumed: the float chain (bias, BatchNorm, scales, PReLU, ReLU, hardtanh, the comparison) is
+evaluated in float32, with the source's own operators, on every value the accumulator can take, channel by channel; where those are many, where bisection
+needs it (integer_steps.py). A channel in which the codes neither only rise nor only fall keeps its chain. A plain Sign whose 0 no accumulator value reaches
+becomes two-valued here::
 
     n = bnn.conv2d(c, signs)                        n = bnn.conv2d(c, signs)
     f = astype(n, "float32")                  ->    q = bnn.quantize(n, integer thresholds, flip)
@@ -27,7 +27,8 @@ __all__ = ["fold_thresholds", "accumulator_values"]
 
 _CHEAP_TABLE = 1 << 20
 _LARGEST_TABLE = 1 << 26
-"""Evaluations of the chain: up to the first all values are tried, above bisection is; where the chain is nothing that can be bisected, all values up to the second."""
+"""Evaluations of the chain: up to the first all values are tried, above bisection is; where the chain is nothing that can be bisected, all values up to the
+second."""
 
 
 def accumulator_values(call, codes: CodeRange) -> np.ndarray:
@@ -63,7 +64,9 @@ class _Fold(Rewriter):
             return None  # done already
         steps = self._steps(var, root, source, builder)
         if steps is None:
-            self.ctx.warn(f"{self.ctx.onnx_name(var.name)}: the accumulator takes too many values to prove thresholds for the chain behind it; it stays in float.")
+            self.ctx.warn(
+                f"{self.ctx.onnx_name(var.name)}: the accumulator takes too many values to prove thresholds for the chain behind it; it stays in float."
+            )
             return None
         lo, step, top = quantizer.attrs.lo, quantizer.attrs.step, static_shape(quantizer.args[1])[0]
         if (lo, step, top) == (-1, 1, 2) and not steps.takes(0):

@@ -1,5 +1,5 @@
-"""FuseEpilogue: an anchor (convolution, dense, pool, data movement) and the elementwise operators behind it become one group, one kernel; so does an average and
-what is computed in front of it alone, and a convolution and the pad, or the step from NCHW to NHWC, that makes its image.
+"""FuseEpilogue: an anchor (convolution, dense, pool, data movement) and the elementwise operators behind it become one group, one kernel; so does an average
+and what is computed in front of it alone, and a convolution and the pad, or the step from NCHW to NHWC, that makes its image.
 
 Groups are made in one walk and their order stays a topological one: an operator joins the latest of the groups it reads, if that group computes a tensor of the
 same shape; what it reads from anywhere else is older, so nothing can become cyclic. A tensor that another group reads becomes an output of its own, so a
@@ -84,7 +84,8 @@ class _Fuse:
         return list(order.values())
 
     def _where_read(self, order: list) -> list:
-        """Return the bindings with what is computed from tensors in memory for one elementwise operator alone moved in front of that: terms of a sum join its kernel."""
+        """Return the bindings with what is computed from tensors in memory for one elementwise operator alone moved in front of that: terms of a sum join its
+        kernel."""
         known, waiting, placed = {b.var: b for b in order}, set(), []
         for b in order:
             from_memory = all(v in waiting or not self._computes(self.graph.value(v)) for v in used_vars(b.value))
@@ -157,7 +158,8 @@ class _Fuse:
         return True
 
     def _prologue(self, anchor) -> int | None:
-        """Return the group of elementwise operators that only `anchor`, which reads each element once, needs: evaluated there, no tensor of theirs is stored."""
+        """Return the group of elementwise operators that only `anchor`, which reads each element once, needs: evaluated there, no tensor of theirs is
+        stored."""
         index = self.group_of.get(anchor.value.args[0])
         members = self.groups[index].bindings if index is not None else []
         needed = {m.var for m in members} | {anchor.var}

@@ -67,7 +67,8 @@ def _reduce(run, var, call):
 
 
 def _sum_of_parts(run, x: Value, group: tuple[int, ...], gone: set[int], mean: bool):
-    """Sum up selections of the innermost stored axis, of whose atoms a few are reduced: slices of a sign side by side become terms of a sum, each of codes still."""
+    """Sum up selections of the innermost stored axis, of whose atoms a few are reduced: slices of a sign side by side become terms of a sum, each of codes
+    still."""
     sizes, count = x.layout.sizes, math.prod(x.layout.sizes[atom] for atom in gone)
     order = sorted(range(len(group)), key=lambda i: group[i] not in gone)
     positions = np.arange(math.prod(sizes[a] for a in group)).reshape([sizes[a] for a in group]).transpose(order).reshape(count, -1)

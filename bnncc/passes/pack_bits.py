@@ -2,9 +2,9 @@
 
 Layers of codes or weights of more than one bit, and what only they read, are left to LowerIntegers.
 
-Each packed tensor keeps how its words hold its channels (`_Words`): all channels in a row, or each group starting a word of its own, as a grouped convolution reads it
-and as a flattened image falls out of memory for free (its pixels are the groups of a dense layer's weights). What a plain Sign leaves at 0 is kept exactly: codes
-of -1, 0, +1 take two planes of words (ops/pack.py), and all movement of words moves both::
+Each packed tensor keeps how its words hold its channels (`_Words`): all channels in a row, or each group starting a word of its own, as a grouped convolution
+reads it and as a flattened image falls out of memory for free (its pixels are the groups of a dense layer's weights). What a plain Sign leaves at 0 is kept
+exactly: codes of -1, 0, +1 take two planes of words (ops/pack.py), and all movement of words moves both::
 
     c = bnn.quantize(x, thresholds, flip)          q = bnn.quantize(x, thresholds, flip)
     n = bnn.conv2d(c, signs, padding=1)     ->     c = bnn.pack(q)
@@ -107,7 +107,6 @@ class _Pack(Rewriter):
         return codes if static_shape(codes) == shape else builder.emit(op.reshape(codes, shape), f"{old_var.name}_codes")
 
     def _code(self, var, old, value, builder, name):
-        channels = static_shape(var)[-1]
         if is_bnn(old, "quantize"):
             return self._pack(var, builder.emit(value, f"{var.name}_codes"))
         if is_bnn(old, "logic"):

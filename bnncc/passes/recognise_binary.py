@@ -8,8 +8,9 @@ all answered by that. What is pulled out of the layer is exact: with x = s * cod
     y = nn.conv2d(x, W)               ->     f = astype(n, "float32")
                                              y = multiply(f, s * c)
 
-Two-valued filters on codes of -1, 0, +1 run on packed bits. Filters that are small integers times c, and codes of more levels, make the same sums, exact as well, in
-integer arithmetic or on bit planes (LowerPlanes decides), whether codes are made of the result or it stays real for a shortcut, a pool or a classifier.
+Two-valued filters on codes of -1, 0, +1 run on packed bits. Filters that are small integers times c, and codes of more levels, make the same sums, exact as
+well, in integer arithmetic or on bit planes (LowerPlanes decides), whether codes are made of the result or it stays real for a shortcut, a pool or a
+classifier.
 
 On codes that bits hold, filters of few uneven values run on bits as sums of sign planes (planes.py). With w = b + sum_p a_p * sign_p that is
 ``sum(x * w) = s * (sum_p a_p * sum(code * sign_p) + b * sum(code)) + o * sum(w)``, sums over the taps inside the image: padding is a code of 0, and
@@ -37,7 +38,8 @@ from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
 __all__ = ["recognise_binary", "two_valued", "TOLERANCE"]
 
 TOLERANCE = 1e-3
-"""Largest relative spread of a filter's magnitudes that still counts as one value (exporters that fold leave up to 1.7e-7, BatchNorm folded in float16 1e-3)."""
+"""Largest relative spread of a filter's magnitudes that still counts as one value (exporters that fold leave up to 1.7e-7, BatchNorm folded in float16
+1e-3)."""
 
 
 _PLAIN_SIGN = "input -1, 0, +1 (a plain Sign)"
@@ -198,7 +200,8 @@ class _Recognise(Rewriter):
         return [] if any(isinstance(c, str) for c in found) else found
 
     def _scales_in_filters(self, x, filters, builder) -> tuple[_Codes, np.ndarray] | None:
-        """Return codes without scales, and filters times the scale of each input channel; None where bits do not hold them, or the layer cannot run on them then.
+        """Return codes without scales, and filters times the scale of each input channel; None where bits do not hold them, or the layer cannot run on them
+        then.
 
         Signs that differ from channel to channel leave filters two-valued; magnitudes of few values make them sums of planes, or small integers.
         """

@@ -1,7 +1,7 @@
 """RecogniseLogic: elementwise arithmetic on codes that takes two values is a boolean function; its truth table is found by evaluation.
 
-OR by ``clip((a + 1) / 2 + (b + 1) / 2, 0, 1) * 2 - 1``, XNOR by a product, a majority by the sign of a sum: all the same rule. The 0 of a plain Sign goes through it
-as a third value, as long as the result takes three evenly spaced values as well::
+OR by ``clip((a + 1) / 2 + (b + 1) / 2, 0, 1) * 2 - 1``, XNOR by a product, a majority by the sign of a sum: all the same rule. The 0 of a plain Sign goes
+through it as a third value, as long as the result takes three evenly spaced values as well::
 
     x = bnn.dequantize(a, 1, 0)
     y = bnn.dequantize(b, 1, 0)         ->     c = bnn.logic(a, b, table=[1, -1, -1, 1])

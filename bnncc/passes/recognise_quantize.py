@@ -7,8 +7,8 @@ the tie where the source's own float32 arithmetic has it::
     b = add(a, beta)             ->     y = bnn.dequantize(c, 1, 0)
     y = sign(b)
 
-Up to 8 levels are thresholds. A comparison a threshold and element costs more than the source's own rounding from there on, so that stays, and what follows it gives
-the codes exactly, since only the levels themselves can arrive::
+Up to 8 levels are thresholds. A comparison a threshold and element costs more than the source's own rounding from there on, so that stays, and what follows
+it gives the codes exactly, since only the levels themselves can arrive::
 
     y = multiply(round(clip(x)), s)     ->     c = astype(clip(round(multiply(y, 1 / s)), lo, hi), "int8");  y' = bnn.dequantize(c, s, 0)
 
@@ -291,7 +291,9 @@ class _Recognise(Rewriter):
         if isinstance(q, _UnevenPlanes):
             return self._sum_of_signs(var, root, q, builder)
         thresholds = np.stack([_channel_form(t) for t in q.thresholds])
-        code = bnn.quantize(self.mapping.get(root, root), const(thresholds), const(_channel_form(q.flip)), q.lo, q.step, q.step == 1 and self._is_sign(var, root))
+        code = bnn.quantize(
+            self.mapping.get(root, root), const(thresholds), const(_channel_form(q.flip)), q.lo, q.step, q.step == 1 and self._is_sign(var, root)
+        )
         code = builder.emit(code, f"{var.name}_code")
         scale, offset = _channel_form(q.scale), _channel_form(q.offset)
         view = self.ctx.tensors.get(var.name)

@@ -2,9 +2,9 @@
 
 A chain that ends in comparisons, signs or roundings is piecewise constant. The analysis keeps, for every tensor of the chain, breakpoints between which it is
 monotone in the root, and in which direction. Where a comparison stands, bisection over the ordered float32 numbers finds, piece by piece, the very number at
-which it changes; a product with something constant on a piece, a choice, an absolute value all stay monotone on (smaller) pieces. Once every piece is constant, its
-value is read off by evaluating the source's own operators there. So every spelling of a binarization, whatever it does at 0, comes out as thresholds of the
-form ``x >= t`` with the tie decided as the source decides it. Pieces on which the root's shares cancel are followed as lines (lines.py).
+which it changes; a product with something constant on a piece, a choice, an absolute value all stay monotone on (smaller) pieces. Once every piece is
+constant, its value is read off by evaluating the source's own operators there. So every spelling of a binarization, whatever it does at 0, comes out as
+thresholds of the form ``x >= t`` with the tie decided as the source decides it. Pieces on which the root's shares cancel are followed as lines (lines.py).
 """
 
 from __future__ import annotations

@@ -15,8 +15,10 @@ __all__ = ["verify_phase", "PHASES"]
 _LOGICAL = frozenset(f"relax.bnn.{n}" for n in "quantize dequantize conv2d dense max_pool2d logic pad repeat_channels".split())
 _PACKED = frozenset(
     f"relax.bnn.{n}"
-    for n in "pack unpack packed_conv2d packed_dense plane_conv2d plane_dense packed_max_pool2d packed_logic packed_pad gather_channels sign_conv2d sign_dense".split()
-    + "quantize conv2d dense pad repeat_channels".split()
+    for n in (
+        "pack unpack packed_conv2d packed_dense plane_conv2d plane_dense packed_max_pool2d packed_logic packed_pad gather_channels sign_conv2d "
+        "sign_dense quantize conv2d dense pad repeat_channels"
+    ).split()
 )
 
 PHASES = {

@@ -35,7 +35,9 @@ def _within(seconds: float, what: str, action: Callable):
     thread.start()
     thread.join(seconds)
     if not outcome:
-        raise LibraryError(f"{what} within {seconds:g} s. Is a server (`python -m tvm.exec.rpc_server`) running there, with that key, and not busy with another session?")
+        raise LibraryError(
+            f"{what} within {seconds:g} s. Is a server (`python -m tvm.exec.rpc_server`) running there, with that key, and not busy with another session?"
+        )
     result, error = outcome[0]
     if error is not None:
         said = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)

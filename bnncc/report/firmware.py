@@ -57,7 +57,9 @@ class FirmwareCounts:
         for row in self.functions:
             table.add_row(row.function, row.layers, f"{row.instructions:,}", "-" if row.cycles is None else f"{row.cycles:,}")
         console.print(table)
-        estimate = "" if self.cycles is None else f"; about {self.cycles:,} cycles, {self.milliseconds:.2f} ms at {self.clock_hz / 1e6:g} MHz without wait states"
+        estimate = (
+            "" if self.cycles is None else f"; about {self.cycles:,} cycles, {self.milliseconds:.2f} ms at {self.clock_hz / 1e6:g} MHz without wait states"
+        )
         console.print(f"{self.name} on {self.board}: {self.instructions:,} instructions a run{estimate}", soft_wrap=True)
         console.print("Counted under QEMU, which models no caches, buses or flash: the cycles are those of a simple model of the core.", soft_wrap=True)
 

@@ -51,7 +51,9 @@ class Builder:
             self.relayout[param] = as_mask(dtype), ()
         self.evaluator = Evaluator(self.group, self.body, self.buffers, set(flips))
         self._stored = {node: declare(node) for node in self.group.outputs}
-        self.outputs = Outputs(self.group, self._stored, self.lanes * self.variant.epilogue_registers, join_masks if "addp" in self.variant.instructions else None)
+        self.outputs = Outputs(
+            self.group, self._stored, self.lanes * self.variant.epilogue_registers, join_masks if "addp" in self.variant.instructions else None
+        )
 
     @property
     def lanes(self) -> int:
@@ -111,5 +113,7 @@ class Builder:
         params = [self.buffers[param] for param in self.group.params] + [self._stored[node] for node in self.group.outputs]
         func = tirx.PrimFunc(params, self.body.finish()).with_attr({"global_symbol": "main", "tirx.noalias": True, CONTRACT: True})
         places = {param: i for i, param in enumerate(self.group.params)}
-        relayout = {i: Relayout(self.relayout[param][0], tuple(map(places.get, self.relayout[param][1]))) for param, i in places.items() if param in self.relayout}
+        relayout = {
+            i: Relayout(self.relayout[param][0], tuple(map(places.get, self.relayout[param][1]))) for param, i in places.items() if param in self.relayout
+        }
         return Kernel(func, relayout, note)

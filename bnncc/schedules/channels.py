@@ -74,7 +74,8 @@ def vector_cuts(bounds: list[int], lanes: int) -> tuple[tuple[int, int], ...]:
 
 
 def plan_channels(channels: int, layouts: list[PackedLayout], lanes: int, periods: list[int] = ()) -> list[Run]:
-    """Return the runs that cover `channels`, such that no vector crosses a word of any of `layouts` or a multiple of any of `periods`, and no word crosses a block."""
+    """Return the runs that cover `channels`, such that no vector crosses a word of any of `layouts` or a multiple of any of `periods`, and no word crosses a
+    block."""
     if any(period % _BLOCK for period in periods):
         ends = (end for period in periods for end in range(period, channels, period))
         bounds = sorted({channels, *ends, *(end for layout in layouts for end in layout.word_ends())})

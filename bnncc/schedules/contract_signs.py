@@ -7,7 +7,8 @@ a float32; what stands below is the exponent of 1. Three operations a vector of 
 - more of them block by block of output channels, for as many pixels as a tile in the L2 cache holds;
 - where a few pixels share them (a dense layer), in a register: less is then read than of float weights, which is what such a layer waits for.
 
-10^9 multiply-accumulates a second (`benchmarks/sign_weights.py`; AMD EPYC, Zen 3, AVX2, one thread, machine shared with other work, fastest of 25 runs in turns):
+10^9 multiply-accumulates a second (`benchmarks/sign_weights.py`; AMD EPYC, Zen 3, AVX2, one thread, machine shared with other work, fastest of 25 runs in
+turns):
 
 =====================  ===========  =============  =====
 shape                  onnxruntime  float weights  signs

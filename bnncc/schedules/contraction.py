@@ -132,7 +132,8 @@ def _tiles(
     """Cut an image into tiles: list of (shape, (first pixel of a row, tiles a row)).
 
     Where all weights stay in the L1 cache a tile is one register tile. Otherwise, and where the input of up to `staged` rows is staged, it is as large as
-    `tile_bytes` lets it be, so that each block of weights is fetched, and each row staged, as rarely as can be: several whole rows, or several register tiles of a row.
+    `tile_bytes` lets it be, so that each block of weights is fetched, and each row staged, as rarely as can be: several whole rows, or several register tiles
+    of a row.
     """
     runs = pixel_tiles(pixels, widest)
     if staged is None and c.tap_count * stride * np.dtype(c.weight_dtype).itemsize <= _L1_BYTES // 2:

@@ -136,7 +136,9 @@ class Evaluator:
     def _repeated(self, node: Tensor, index: tuple, lanes: int):
         """Return channels of what is repeated; `plan_channels` saw to it that a vector crosses no end of a repetition."""
         x, each = node.args[0], int(node.attrs.each)
-        first = simplify(index[-1] // each % x.shape[-1]) if isinstance(index[-1], int) else simplify(tirx.floormod(tirx.floordiv(index[-1], each), x.shape[-1]))
+        first = (
+            simplify(index[-1] // each % x.shape[-1]) if isinstance(index[-1], int) else simplify(tirx.floormod(tirx.floordiv(index[-1], each), x.shape[-1]))
+        )
         if each == 1:
             return self.value(x, (*index[:-1], first), lanes)
         before = simplify(index[-1] % each) if isinstance(index[-1], int) else simplify(tirx.floormod(index[-1], each))

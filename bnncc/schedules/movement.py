@@ -27,7 +27,8 @@ def pads_space_only(anchor: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Padding:
-    """How an operator pads height and width: rows above, columns on the left, ``constant``, ``edge`` or ``reflect``, and ``fill(channel, lanes)`` of a constant."""
+    """How an operator pads height and width: rows above, columns on the left, ``constant``, ``edge`` or ``reflect``, and ``fill(channel, lanes)`` of a
+    constant."""
 
     top: int
     left: int

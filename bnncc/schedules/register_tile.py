@@ -159,7 +159,8 @@ def blocks(body: Statements, c: Contraction, shape: TileShape):
 def fill_block(
     body, c: Contraction, shape: TileShape, row, pixel, width: int, vectors: int, weights, base, tile, g, first, load_x, adds: bool = False
 ) -> None:
-    """Compute one register tile: `width` pixels from `pixel` on of a row by `vectors` vectors of channels from `first` on; where it `adds`, to what the tile holds."""
+    """Compute one register tile: `width` pixels from `pixel` on of a row by `vectors` vectors of channels from `first` on; where it `adds`, to what the tile
+    holds."""
     acc = body.local(c.acc_dtype, width * vectors * c.lanes, "acc")
     slots = [(i, j, (i * vectors + j) * c.lanes) for i in range(width) for j in range(vectors)]
     places = [

@@ -7,7 +7,8 @@ from bnncc.targets.manifest import Target, Variant
 __all__ = ["TARGETS"]
 
 
-# Before registers are given out, GCC's scheduler moves loads so far ahead that the full adders of sliced kernels spill (KERNELS: 4.8 instructions a word became 4.0).
+# Before registers are given out, GCC's scheduler moves loads so far ahead that the full adders of sliced kernels spill (KERNELS: 4.8 instructions a word
+# became 4.0).
 _SCHEDULING = ("-fno-schedule-insns", "-fno-tree-reassoc")
 
 _ARMV6_M = ("cortex-m0", "cortex-m0plus")
@@ -18,7 +19,14 @@ def _core(name: str, triple: str, description: str, *options: str) -> Target:
     tvm_target = {"kind": "c", "mtriple": triple}
     model = "" if not triple.startswith("arm") else "m0" if name in _ARMV6_M else "m4"
     variant = Variant(
-        name.replace("-", "_"), tvm_target, 32, 8 if name in _ARMV6_M else 13, word_bits=32, c_options=(*options, *_SCHEDULING), instructions=instructions, cycle_model=model
+        name.replace("-", "_"),
+        tvm_target,
+        32,
+        8 if name in _ARMV6_M else 13,
+        word_bits=32,
+        c_options=(*options, *_SCHEDULING),
+        instructions=instructions,
+        cycle_model=model,
     )
     return Target(name, description, (variant,))
 

@@ -22,8 +22,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_layers import (
-    BatchNormalized, BoolBlock, HardBinaryConv, IRConv, MeanAbsConv, PlainSignConv, ReActBlock, ScaledBySpatialMean, SignConv, dorefa,
-    pact, polynomial_sign, sign_detached, where_sign,
+    BatchNormalized,
+    BoolBlock,
+    HardBinaryConv,
+    IRConv,
+    MeanAbsConv,
+    PlainSignConv,
+    ReActBlock,
+    ScaledBySpatialMean,
+    SignConv,
+    dorefa,
+    pact,
+    polynomial_sign,
+    sign_detached,
+    where_sign,
 )  # fmt: skip
 
 SIZE = 8

@@ -1,8 +1,9 @@
 """BiNeal: binary convolutions on the main path and on the skip, int4 accumulators, a saturating sum, a sign.
 
-The paper and its code were not to be found in public; this follows the description in words: each path is sign, binary convolution, BatchNorm, with learned b0 and tau
-(position and width of the sign), lambda (gain of the convolution), k and b1 (slope and offset after BatchNorm). Both paths are rounded and clipped to int4 with one
-learned scale, added with saturation, and the next block binarizes the sum. So feature maps between blocks are bits, and no tensor is wider than 4 bits.
+The paper and its code were not to be found in public; this follows the description in words: each path is sign, binary convolution, BatchNorm, with learned
+b0 and tau (position and width of the sign), lambda (gain of the convolution), k and b1 (slope and offset after BatchNorm). Both paths are rounded and clipped
+to int4 with one learned scale, added with saturation, and the next block binarizes the sum. So feature maps between blocks are bits, and no tensor is wider
+than 4 bits.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "export"))
-from torch_layers import IRConv, MeanAbsConv, RPReLU, RSign, dorefa, pact, polynomial_sign, sign_detached, where_sign  # noqa: E402
 from torch_layers import HardBinaryConv as _HardBinaryConv  # noqa: E402
+from torch_layers import IRConv, MeanAbsConv, RPReLU, RSign, dorefa, pact, polynomial_sign, sign_detached, where_sign  # noqa: E402
 
 __all__ = [
     "HardBinaryConv", "IRConv", "MeanAbsConv", "RPReLU", "RSign", "StraightThroughSign", "clamped_sign", "dorefa", "fit", "pact", "polynomial_sign",

@@ -32,12 +32,13 @@ TARGETS = ("AArch64", "Cortex-M")
 HEAD = """# Network families
 
 Written by `python examples/zoo/table.py`; the networks are small ones in [examples/zoo](../examples/zoo), with random weights and fitted BatchNormalization.
-*Checked against*: the public repositories with whose code block order, shortcut, scale, activation, padding and spelling were compared (what differs, and why, is in the
-network's docstring); `paper`: no such code was found or read, the network follows the paper. Each is exported by every exporter named, compiled, and compared with
-onnxruntime section by section (`bnncc verify`).
+*Checked against*: the public repositories with whose code block order, shortcut, scale, activation, padding and spelling were compared (what differs, and
+why, is in the network's docstring); `paper`: no such code was found or read, the network follows the paper. Each is exported by every exporter named,
+compiled, and compared with onnxruntime section by section (`bnncc verify`).
 
-*Exact*: codes compared in the quantized part and how many differ other than by a tie (where the reference's own float rounding decides). *x86-64*: onnxruntime's
-float32 time over bnncc's, one thread, in turns, both called from Python; the networks are so small that the calls themselves count. `-`: not measured.
+*Exact*: codes compared in the quantized part and how many differ other than by a tie (where the reference's own float rounding decides). *x86-64*:
+onnxruntime's float32 time over bnncc's, one thread, in turns, both called from Python; the networks are so small that the calls themselves count. `-`: not
+measured.
 """
 
 

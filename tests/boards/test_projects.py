@@ -171,7 +171,11 @@ def test_memory_is_what_the_linker_says_and_the_stack_is_what_is_used(compiled, 
     write_project(find_board("microbit"), compiled("tfc_1w1a", "cortex-m0"), tmp_path / "proj")
     memory = measure_memory(tmp_path / "proj")
     subprocess.run(["make", "-s"], cwd=tmp_path / "proj", check=True)
-    text, data, _ = subprocess.run(["arm-none-eabi-size", "firmware.elf"], cwd=tmp_path / "proj", capture_output=True, text=True, check=True).stdout.splitlines()[1].split()[:3]
+    text, data, _ = (
+        subprocess.run(["arm-none-eabi-size", "firmware.elf"], cwd=tmp_path / "proj", capture_output=True, text=True, check=True)
+        .stdout.splitlines()[1]
+        .split()[:3]
+    )
     assert abs(sum(memory.flash.values()) - int(text) - int(data)) <= 64  # size counts notes, we count what alignment takes
     assert memory.over() == [] and 200 < memory.ram["stack"] < 2048
     small = dataclasses.replace(memory.board, flash=Region(0, 8192), ram=Region(0x20000000, 4096))

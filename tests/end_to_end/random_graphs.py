@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 from hypothesis import strategies as st
 from onnx import numpy_helper
-
 from patterns.catalog import ACTIVATIONS
 from patterns.layers import PADDINGS, batch_norm, binary_conv, integer_stem, power_of_two_near
 from patterns.networks_logic import logical_or

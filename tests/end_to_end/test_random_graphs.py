@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, note, settings
+from patterns.comparing import fail_on
+from patterns.running import reference, sample_inputs
 
 from end_to_end.isolated import Isolated
 from end_to_end.random_graphs import RandomNetwork, binary_networks, describe
-from patterns.comparing import fail_on
-from patterns.running import reference, sample_inputs
 
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
 

@@ -52,7 +52,9 @@ def test_the_bounds_of_an_accumulator_are_reached_by_the_worst_inputs():
 
 
 def test_a_padded_code_counts_in_the_bounds():
-    call = bindings(module(lambda c: bnn.conv2d(c, const(np.ones((1, 1, 1, 2), np.int8)), padding=(1, 1, 1, 1), pad_code=9), ((1, 4, 4, 2), "int8")), "bnn.conv2d")[0]
+    call = bindings(
+        module(lambda c: bnn.conv2d(c, const(np.ones((1, 1, 1, 2), np.int8)), padding=(1, 1, 1, 1), pad_code=9), ((1, 4, 4, 2), "int8")), "bnn.conv2d"
+    )[0]
     assert accumulator_bounds(call, CodeRange(0, 3, 1)) == (0, 18)
 
 

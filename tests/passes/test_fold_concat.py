@@ -89,7 +89,9 @@ STAYING = {
     "no concatenation": lambda a, b: quantized(emit(op.nn.relu(a)), T[:, :2], FLIP[:2]),
     "a sum padded with something else": lambda a, b: op.add(joined(a, b), emit(op.nn.pad(b, [0, 0, 0, 0, 0, 0, 2, 0], "constant", 1.0))),
     "a sum whose border is inside a part": lambda a, b: op.add(joined(a, b), emit(op.nn.pad(b, [0, 0, 0, 0, 0, 0, 1, 1]))),
-    "a sum padded in space": lambda a, b: op.add(joined(a, a), emit(op.nn.pad(emit(op.nn.max_pool2d(joined(a, a), (2, 1), layout="NHWC")), [0, 0, 1, 0, 0, 0, 0, 0]))),
+    "a sum padded in space": lambda a, b: op.add(
+        joined(a, a), emit(op.nn.pad(emit(op.nn.max_pool2d(joined(a, a), (2, 1), layout="NHWC")), [0, 0, 1, 0, 0, 0, 0, 0]))
+    ),
 }
 
 

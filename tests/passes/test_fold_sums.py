@@ -33,7 +33,10 @@ def int4(emit, x):
     return emit(op.astype(emit(op.clip(emit(op.round(x)), -8, 7)), "int8"))
 
 
-def program(chain, scales=(f32(0.3), f32(0.3)), join=op.add):
+SCALES = (f32(0.3), f32(0.3))
+
+
+def program(chain, scales=SCALES, join=op.add):
     def build(x, y):
         emit = _Build()
         real = [emit(bnn.dequantize(int4(emit, v), const(s), const(f32(0)))) for v, s in zip((x, y), scales)]

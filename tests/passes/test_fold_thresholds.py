@@ -255,7 +255,9 @@ def test_thresholds_may_vary_over_the_map():
     assert bindings(after, "bnn.quantize")[0].args[1].value.numpy().shape == (1, 4, 4, 5)
 
 
-@pytest.mark.parametrize("weights", [rng.integers(-7, 8, (6, 3, 3, 4)), np.zeros((6, 3, 3, 4), int), rng.integers(0, 128, (6, 3, 3, 4))], ids=["4 bits", "none", "8 bits"])
+@pytest.mark.parametrize(
+    "weights", [rng.integers(-7, 8, (6, 3, 3, 4)), np.zeros((6, 3, 3, 4), int), rng.integers(0, 128, (6, 3, 3, 4))], ids=["4 bits", "none", "8 bits"]
+)
 @pytest.mark.parametrize("padding, pad_code", [((0, 0, 0, 0), 0), ((1, 1, 1, 1), 0), ((1, 0, 1, 2), -5)])
 def test_chains_behind_integer_layers_become_thresholds(weights, padding, pad_code):
     levels_in, levels_out = np.linspace(-2, 2, 7).astype(f32), np.linspace(-3, 3, 5).astype(f32)

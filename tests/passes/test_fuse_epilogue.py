@@ -263,7 +263,9 @@ def test_terms_of_a_sum_that_lie_in_memory_are_one_kernel():
         reals = [op.astype(bnn.unpack(w, 8, 1, 64), "float32") for w in words]
         return op.add(op.add(reals[0], reals[1]), reals[2])
 
-    assert operators(rewritten(fuse_epilogue, module(build, *[((1, 2, 2, 1), "uint64")] * 3), None, *[np.arange(4, dtype=np.uint64).reshape(1, 2, 2, 1)] * 3)) == ["group"]
+    assert operators(
+        rewritten(fuse_epilogue, module(build, *[((1, 2, 2, 1), "uint64")] * 3), None, *[np.arange(4, dtype=np.uint64).reshape(1, 2, 2, 1)] * 3)
+    ) == ["group"]
 
 
 def test_repeated_channels_stay_in_the_group_of_what_is_repeated():

@@ -69,6 +69,10 @@ def test_a_dead_filter_has_scale_0():
     assert found.integers.tolist() == [[0, 0], [2, -1]] and found.scale.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("filters", [np.random.default_rng(0).standard_normal((4, 40)), [[1, 2.001, 3]], [[1, np.inf]], [[257, 1]]], ids=["real", "off", "inf", "odd numbers of 9 bits"])
+@pytest.mark.parametrize(
+    "filters",
+    [np.random.default_rng(0).standard_normal((4, 40)), [[1, 2.001, 3]], [[1, np.inf]], [[257, 1]]],
+    ids=["real", "off", "inf", "odd numbers of 9 bits"],
+)
 def test_other_filters_are_no_small_integers(filters):
     assert integer_filters(np.array(filters, f32)) is None

@@ -58,7 +58,7 @@ def test_views_hold_at_the_end_of_the_logical_level(imported, images):
     before, after = {}, {}
     run_module(mod, images, observe=before.__setitem__)
     onnx = {name: before[var] for var, name in imported.tensors.items() if var in before}
-    for phase, passes in PIPELINE[:3]:
+    for _, passes in PIPELINE[:3]:
         for run in passes:
             mod = run(mod, ctx)
     run_module(mod, images, observe=after.__setitem__)

@@ -287,7 +287,9 @@ def test_a_layer_whose_result_stays_real_is_an_integer_layer():
 def test_a_layer_whose_sums_32_bits_may_not_hold_stays_in_float():
     weights = np.full((140_000, 2), 127, np.float32)
     weights[0] = 1
-    mod = module(lambda x: op.matmul(real(bnn.quantize(x, const(np.arange(7, dtype=np.float32)), const(np.int8(1)), 0, 1)), const(weights)), ((1, 140_000), "float32"))
+    mod = module(
+        lambda x: op.matmul(real(bnn.quantize(x, const(np.arange(7, dtype=np.float32)), const(np.int8(1)), 0, 1)), const(weights)), ((1, 140_000), "float32")
+    )
     assert why(mod) == "sums of the codes by the weights as integers could leave 32 bits"
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from . import activations, activations_custom, activations_kbit, activations_published  # noqa: F401 (they enter themselves)
-from . import networks_logic, networks_published, networks_structure, weights  # noqa: F401
+from . import activations, activations_custom, activations_kbit, activations_published, networks_logic, networks_published, networks_structure, weights  # noqa: F401 (they enter themselves)  # noqa: F401
 from .networks import NETWORKS
 from .spelling import ACTIVATIONS, WEIGHTS
 

@@ -59,7 +59,20 @@ def test_a_board_computes_what_is_computed_here_and_nothing_is_left_behind(serve
     before = set(Path(tempfile.gettempdir()).glob("bnncc-rpc-*"))
     images = np.random.default_rng(0).standard_normal((3, 1, 8, 8)).astype(np.float32)
     np.save(tmp_path / "x.npy", images)
-    arguments = ["run", str(out), "--input", str(tmp_path / "x.npy"), "--output", str(tmp_path / "y.npy"), "--rpc", server[1], "--key", "board", "--timeout", "200"]
+    arguments = [
+        "run",
+        str(out),
+        "--input",
+        str(tmp_path / "x.npy"),
+        "--output",
+        str(tmp_path / "y.npy"),
+        "--rpc",
+        server[1],
+        "--key",
+        "board",
+        "--timeout",
+        "200",
+    ]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), bnncc.load(out)(images))

@@ -16,7 +16,7 @@ from tvm.script import tirx as T
 
 from bnncc.codegen.emit import emit_library
 from bnncc.errors import InputError, LibraryError, ModelFormatError
-from bnncc.report.benchmark import BenchmarkReport, Latency, duration, _measure, random_array, benchmark
+from bnncc.report.benchmark import BenchmarkReport, Latency, _measure, benchmark, duration, random_array
 from bnncc.runtime import TensorSpec
 from bnncc.targets import find_target
 

@@ -7,13 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+from typer import BadParameter
 
 from bnncc.cli.benchmark import _sides
 from bnncc.errors import InputError, ModelFormatError, ToolchainError
 from bnncc.report.benchmark import benchmark
 from bnncc.report.peers import open_peer
 from report.test_benchmark import compiled, save_scaling  # noqa: F401  a fixture
-from typer import BadParameter
 
 X = {"x": np.ones((1, 4), np.float32)}
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from codegen import modules
 
 from bnncc import toolchain
 from bnncc.errors import LibraryError, ToolchainError
 from bnncc.report.verify import verify_model
 from bnncc.runtime import load
 from bnncc.targets import target_names
-from codegen import modules
 
 TRIPLE = "aarch64-linux-gnu"
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"

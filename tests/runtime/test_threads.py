@@ -10,14 +10,14 @@ import threading
 import numpy as np
 import onnx
 import pytest
+from codegen import modules
 from onnx import helper, numpy_helper
+from report.network import as_model
 
 from bnncc.compiler import compile
 from bnncc.errors import InputError
 from bnncc.runtime import load
 from bnncc.runtime import threads as threads_module
-from codegen import modules
-from report.network import as_model
 
 MAIN = """
 #define _GNU_SOURCE

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from report.network import as_model
 
 from bnncc.compiler import compile
 from bnncc.errors import TargetError
@@ -15,7 +16,6 @@ from bnncc.report.reference import Reference
 from bnncc.runtime import emulator, library, load
 from bnncc.targets import find_target
 from bnncc.targets.x86 import runs_here
-from report.network import as_model
 
 LEVELS = {"v2": "Nehalem-v1", "v3": "Haswell-v4"}
 emulated = pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="qemu-user is not installed")

@@ -83,7 +83,8 @@ class CompiledGroup:
         buffers = "".join(f"static char scratch{i}[{size + 64}];\n" for i, size in enumerate(scratch))
         clear = "".join(f"memset(out[{i}], 0xA5, {size + GUARD}); " for i, size in enumerate(sizes))
         path.with_suffix(".c").write_text(
-            f"#include <string.h>\nvoid kernel({parameters});\n{buffers}int call(void **in, void **out) {{ {clear}kernel({', '.join(arguments)}); return 0; }}\n"
+            f"#include <string.h>\nvoid kernel({parameters});\n{buffers}"
+            f"int call(void **in, void **out) {{ {clear}kernel({', '.join(arguments)}); return 0; }}\n"
         )
         sources = [path.with_suffix(".c"), path.with_suffix(".o")]
         subprocess.run([*find_compiler(triple), "-shared", "-fPIC", "-o", path.with_suffix(".so"), *sources, "-lm"], check=True)

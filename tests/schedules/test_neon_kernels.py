@@ -37,7 +37,9 @@ def test_channels_need_not_fill_words_or_registers(inputs, outputs, formulation,
 
 
 @emulated
-@pytest.mark.parametrize("options", [{"bits": 8}, {"bits": 16}, {"bits": 32}, {"out_bits": 8}, {"stride": 2}, {"dilation": 2}, {"groups": 2}, {"border": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"bits": 8}, {"bits": 16}, {"bits": 32}, {"out_bits": 8}, {"stride": 2}, {"dilation": 2}, {"groups": 2}, {"border": True}], ids=str
+)
 def test_words_strides_dilations_groups_and_borders_are_exact(options, formulation, tmp_path):
     check_exact(*conv_bits(np.random.default_rng(3), 64, 48, 9, **options), tmp_path, NEON)
 

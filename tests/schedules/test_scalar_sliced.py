@@ -39,7 +39,11 @@ def test_bits_of_convolutions_with_lanes_of_pixels_are_exact(ci, co, size, way, 
     assert "lanes are" in kernel.note and ("nibbles" in kernel.note) == (way == "nibbles")
 
 
-@pytest.mark.parametrize("options", [{"border": True}, {"stride": 2}, {"dilation": 2}, {"groups": 2}, {"groups": 2, "in_groups": 1}, {"kernel": 1}, {"kernel": 5, "stride": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"border": True}, {"stride": 2}, {"dilation": 2}, {"groups": 2}, {"groups": 2, "in_groups": 1}, {"kernel": 1}, {"kernel": 5, "stride": 3}],
+    ids=str,
+)
 def test_borders_strides_dilations_groups_and_other_kernels_are_exact(options, tmp_path):
     assert "lanes are" in check_c(*answers(66, 34, 17, **dict(options)), tmp_path, WAYS["scaled"]).note
 
@@ -53,7 +57,12 @@ def test_counts_of_channels_that_go_on_as_numbers_are_exact(options, tmp_path):
 def dense(ci: int, co: int, bits: int = 32):
     """A dense layer whose bits alone are asked for, with thresholds in both directions and beyond all sums."""
     rng = np.random.default_rng(ci)
-    arrays = [words(rng, (3,), bits, ci), words(rng, (co,), bits, ci), rng.integers(-30, 31, (1, co)).astype(np.int32), rng.choice(np.array([-1, 1], np.int8), co)]
+    arrays = [
+        words(rng, (3,), bits, ci),
+        words(rng, (co,), bits, ci),
+        rng.integers(-30, 31, (1, co)).astype(np.int32),
+        rng.choice(np.array([-1, 1], np.int8), co),
+    ]
     arrays[2][0, :4] = [-ci, ci, -ci - 1, ci + 1]
 
     def emit(b, x, w, t, f):

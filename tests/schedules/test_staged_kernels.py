@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from group_runner import check_exact, group, words
 from tvm.script import relax as R
 
 from bnncc.ops import bnn
 from bnncc.ops.pack import PackAttrs, pack_reference, tail_mask
 from bnncc.targets.x86 import V2, V3, runs_here
-from group_runner import check_exact, group, words
 
 VARIANT = V3 if runs_here(V3) else V2
 GEOMETRY = [((1, 1), 1, 1, (9, 10)), ((2, 2), 1, 3, (11, 9)), ((1, 2), 2, 2, (8, 8)), ((3, 1), 1, 0, (13, 7)), ((1, 1), 1, 2, (40, 33))]

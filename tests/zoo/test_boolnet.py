@@ -28,7 +28,9 @@ def between_stem_and_head(report) -> list:
 def test_every_feature_map_between_stem_and_head_is_of_bits(exporter):
     maps = between_stem_and_head(inspected("boolnet", exporter))
     real = [m.shape for m in maps if m.kind != "bits"]
-    assert len(maps) > 15 and real == [(1, 8, 8, 20)]  # what the last convolution makes: of 80 channels a quarter, the term of the real sum that the head averages
+    assert len(maps) > 15 and real == [
+        (1, 8, 8, 20)
+    ]  # what the last convolution makes: of 80 channels a quarter, the term of the real sum that the head averages
 
 
 def test_steps_between_stem_and_head_read_and_write_bits():

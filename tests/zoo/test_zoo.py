@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report.network import corrupted
 
 from bnncc.compiler import compile
 from bnncc.report.verify import verify_artifact
-
-from report.network import corrupted
 
 ZOO = Path(__file__).resolve().parents[2] / "examples" / "zoo"
 sys.path.append(str(ZOO))

@@ -1,7 +1,8 @@
-"""Which formulation a 64-bit Arm processor computes a binary contraction by: a model of what each takes for one pixel, and of what the processor can do in a cycle.
+"""Which formulation a 64-bit Arm processor computes a binary contraction by: a model of what each takes for one pixel, and of what the processor can do in a
+cycle.
 
-The numbers are those of the assembly (benchmarks/arm_instructions.py counts whole layers, and a test holds the model to them): the inner loops, what is done once
-for 8 or 128 channels (accumulators, transposition, thresholds, packing), and for sliced what is done once a pixel, the cases, which few channels share.
+The numbers are those of the assembly (benchmarks/arm_instructions.py counts whole layers, and a test holds the model to them): the inner loops, what is done
+once for 8 or 128 channels (accumulators, transposition, thresholds, packing), and for sliced what is done once a pixel, the cases, which few channels share.
 """
 
 from __future__ import annotations

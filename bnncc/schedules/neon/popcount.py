@@ -1,15 +1,15 @@
 """Popcount formulation for NEON, whose only popcount is that of bytes: trees of pairwise additions leave a vector of 8 output channels.
 
-Words of the activations are spread over the lanes, words of 8 output channels lie side by side, in as many registers as a word has times 16 bits. Where channels
-come in pairs of 64-bit words, a register holds a pair of one channel, and the activations need no spreading::
+Words of the activations are spread over the lanes, words of 8 output channels lie side by side, in as many registers as a word has times 16 bits. Where
+channels come in pairs of 64-bit words, a register holds a pair of one channel, and the activations need no spreading::
 
     x ^ w           4 or 8 registers
     cnt             a byte holds the count of 8 inputs
     addp, addp      neighbours are summed until one register is left: 2 bytes a channel
     uadalp          into 8 counts of 16 bits
 
-Per 128 bits that is one exclusive or, one count, and one addition, as the two of the tree's last steps stand for four (or eight) of the first. Any sum fits: a byte
-reaches 64, and a count 65535, beyond which another formulation is used. docs/ARM.md has the instructions and cycles of whole layers.
+Per 128 bits that is one exclusive or, one count, and one addition, as the two of the tree's last steps stand for four (or eight) of the first. Any sum fits:
+a byte reaches 64, and a count 65535, beyond which another formulation is used. docs/ARM.md has the instructions and cycles of whole layers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Tables of weights for lanes of output channels, and the words of activations that find their rows.
 
-The words of all taps of a pixel stand in a queue. Three are taken from its head and their exclusive or is appended, until one is left: every bit of three words is
-a triple. The bits of the last word are taken in triples of pieces of itself, 11 + 4 + 2 + 1 of them, which leave a single bit. The same is done to the weights.
+The words of all taps of a pixel stand in a queue. Three are taken from its head and their exclusive or is appended, until one is left: every bit of three
+words is a triple. The bits of the last word are taken in triples of pieces of itself, 11 + 4 + 2 + 1 of them, which leave a single bit. The same is done to
+the weights.
 """
 
 from __future__ import annotations

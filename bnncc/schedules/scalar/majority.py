@@ -1,8 +1,8 @@
 """Majority tables: how the inputs of a dot product are taken in triples, at compile time for the weights and at run time for the activations.
 
 Of three inputs x and weights w the number of differing bits is ``s + 2 m``: s the exclusive or of all six bits, m the majority of the three differences. m has
-8 cases by the bits of one operand; a row of 8 words holds them for 32 lanes. The bits s are the inputs of the next level, so that n inputs need n / 2 rows, each of
-weight 2, and leave one bit of weight 1::
+8 cases by the bits of one operand; a row of 8 words holds them for 32 lanes. The bits s are the inputs of the next level, so that n inputs need n / 2 rows,
+each of weight 2, and leave one bit of weight 1::
 
     [x0 x1 x2] [x3 x4 x5] ...  ->  [s0 s1 s2] ...  ->  ...  ->  one bit
 """

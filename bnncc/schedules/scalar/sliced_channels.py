@@ -7,7 +7,8 @@ The table lies in flash and takes 4 bits a weight. The cases are made of the act
         cases: bits of three words side by side, with the row's place in a window of the table
         for every 32 output channels:  planes += table[row][case]      a row for every two inputs
 
-A threshold is preloaded into the counters (`threshold`), and their carry out is the packed output; before any other epilogue the planes are transposed to counts.
+A threshold is preloaded into the counters (`threshold`), and their carry out is the packed output; before any other epilogue the planes are transposed to
+counts.
 """
 
 from __future__ import annotations

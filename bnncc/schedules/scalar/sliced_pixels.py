@@ -1,6 +1,7 @@
 """Sliced formulation for early convolutions: lanes are output pixels, the majority tables come from the activations.
 
-A block of 32 output pixels (rows of it, or a part of a row) shares one table, made once for all output channels; the cases come from the weights, at compile time::
+A block of 32 output pixels (rows of it, or a part of a row) shares one table, made once for all output channels; the cases come from the weights, at compile
+time::
 
     for every block of pixels:
         new rows of the input -> bit planes [row][channel], by transposition of 32 x 32 bits

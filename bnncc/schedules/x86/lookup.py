@@ -51,8 +51,8 @@ _FILLED = 0.6
 _LOOKUPS_A_COUNT = 2
 """Lookups that cost as much as counting the bits of a vector of words, where these are few.
 
-Time of lookups in 16 lanes over popcounts, 3x3 at 16 x 16 with threshold and packing: 16 to 16 channels 0.72 (AVX2) and 0.49 (SSE), 16 to 8 0.92 and 0.67, 32 to 16
-0.92 and 0.63, 32 to 8 1.21 and 0.87, 64 to 16 1.33 and 0.90, 64 to 8 1.73 and 1.26.
+Time of lookups in 16 lanes over popcounts, 3x3 at 16 x 16 with threshold and packing: 16 to 16 channels 0.72 (AVX2) and 0.49 (SSE), 16 to 8 0.92 and 0.67, 32
+to 16 0.92 and 0.63, 32 to 8 1.21 and 0.87, 64 to 16 1.33 and 0.90, 64 to 8 1.73 and 1.26.
 """
 
 

@@ -1,4 +1,5 @@
-"""BaseNet with k = 1 (examples/zoo/boolnet): a single slice, every block reads all channels, XNOR and OR shortcuts; the second stage is dilated instead of strided."""
+"""BaseNet with k = 1 (examples/zoo/boolnet): a single slice, every block reads all channels, XNOR and OR shortcuts; the second stage is dilated instead of
+strided."""
 
 from __future__ import annotations
 

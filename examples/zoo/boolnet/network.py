@@ -1,13 +1,13 @@
 """BoolNet: Guo, Bethge, Yang, Zhong, Ning, Meinel, Wang: BoolNet: Minimizing the Energy Consumption of Binary Neural Networks, 2021 (arXiv 2106.06991).
 
-Narrower and shallower, for 64x64 images; block order, offsets, shortcuts and downsampling as in the authors' code (github.com/hpi-xnor/BoolNet). Every feature map
-between stem and head is of signs alone, k = 4 slices of C channels (a five-dimensional tensor): the multi-slice sign compares each channel with k offsets, i / (k / 2 + 1) for
-i = -k/2 .. k/2 without 0. A 3x3 convolution has a group a slice and pads with the edge's own signs; its weights are signs times their filter's mean. A block works on half of the
-channels: convolution, BatchNorm, sign, XNOR (a product) with what came in; a second convolution, BatchNorm, sign, OR (in clip arithmetic on 0 and 1) with what came in; the
-result is shuffled, channel by channel, with the other half, which passes by. Where a stage begins, the first convolution strides over all channels and the
-shortcut is a binary 1x1 convolution, a max pool, BatchNorm and the multi-slice sign. The last block ends in a real sum: BatchNorm of the second convolution, and of the slices' mean. The
-stem is a 7x7 convolution, BatchNorm and a max pool; with local adaptive shifting a float depthwise 3x3 convolution moves each pixel in front of its sign. The head is PReLU, average pool and a
-dense layer.
+Narrower and shallower, for 64x64 images; block order, offsets, shortcuts and downsampling as in the authors' code (github.com/hpi-xnor/BoolNet). Every
+feature map between stem and head is of signs alone, k = 4 slices of C channels (a five-dimensional tensor): the multi-slice sign compares each channel with k
+offsets, i / (k / 2 + 1) for i = -k/2 .. k/2 without 0. A 3x3 convolution has a group a slice and pads with the edge's own signs; its weights are signs times
+their filter's mean. A block works on half of the channels: convolution, BatchNorm, sign, XNOR (a product) with what came in; a second convolution, BatchNorm,
+sign, OR (in clip arithmetic on 0 and 1) with what came in; the result is shuffled, channel by channel, with the other half, which passes by. Where a stage
+begins, the first convolution strides over all channels and the shortcut is a binary 1x1 convolution, a max pool, BatchNorm and the multi-slice sign. The last
+block ends in a real sum: BatchNorm of the second convolution, and of the slices' mean. The stem is a 7x7 convolution, BatchNorm and a max pool; with local
+adaptive shifting a float depthwise 3x3 convolution moves each pixel in front of its sign. The head is PReLU, average pool and a dense layer.
 
 BaseNet, the paper's simpler network, passes no half by: every block reads all channels. It has no local adaptive shifting, and k = 4 or 1.
 """
@@ -145,7 +145,17 @@ class BoolNet(nn.Module):
         What the blocks are, and what follows each BatchNorm.
     """
 
-    def __init__(self, channels: tuple[int, int] = (12, 20), *, slices: int = 4, halves: bool = True, shifting: bool = True, dilation: int = 1, block=Block, sign=MultiSliceSign):
+    def __init__(
+        self,
+        channels: tuple[int, int] = (12, 20),
+        *,
+        slices: int = 4,
+        halves: bool = True,
+        shifting: bool = True,
+        dilation: int = 1,
+        block=Block,
+        sign=MultiSliceSign,
+    ):
         super().__init__()
         c, d = channels
         self.conv, self.bn = nn.Conv2d(3, c, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(c)

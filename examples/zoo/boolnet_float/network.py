@@ -1,4 +1,5 @@
-"""BoolNet (examples/zoo/boolnet) with float shortcuts: the same layers, but feature maps are float sums and only the convolutions' inputs are signs; what boolean feature maps save is measured against it."""
+"""BoolNet (examples/zoo/boolnet) with float shortcuts: the same layers, but feature maps are float sums and only the convolutions' inputs are signs; what
+boolean feature maps save is measured against it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""BoolNet (examples/zoo/boolnet) as the authors train it: local adaptive shifting in the stem, a depthwise 3x3 convolution of what a second BatchNorm made, added in front of the sign."""
+"""BoolNet (examples/zoo/boolnet) as the authors train it: local adaptive shifting in the stem, a depthwise 3x3 convolution of what a second BatchNorm made,
+added in front of the sign."""
 
 from __future__ import annotations
 
