@@ -145,7 +145,8 @@ def _tiles(
         best = fitting[-1]
         # two threads share 14 tiles evenly, 7 they do not: half as large a tile fetches the weights twice as often, which costs less
         even = [n for n in fitting if 2 * n >= best and count // n % 2 == 0]
-        return even[-1] if even and 1 < count // best < _MANY_TILES else best
+        shared = count // best > 1 or c.group_vectors <= c.vectors  # of a single tile blocks of channels are shared, if it has any
+        return even[-1] if even and shared and count // best < _MANY_TILES else best
 
     if pixels * pixel_bytes <= tile_bytes:
         high = largest(rows, pixels * pixel_bytes)

@@ -47,7 +47,7 @@ def count_limits(builder: Builder, anchor: Tensor) -> CountLimits | None:
     That takes an input of one plane whose tail bits are known, one reader of the anchor, and constants that nobody else reads, one threshold a channel.
     """
     group, channels = builder.group, anchor.shape[-1]
-    readers = [node for node in group.nodes if anchor in node.args]
+    readers = [node for node in group.nodes if any(arg is anchor for arg in node.args)]  # `in` would compare numbers of TVM
     if int(anchor.attrs.planes) != 1 or group.uses.get(anchor) != 1 or len(readers) != 1 or readers[0].op != "relax.bnn.quantize":
         return None
     quantize = readers[0]

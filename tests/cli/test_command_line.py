@@ -59,7 +59,7 @@ def test_targets_as_json_names_every_target():
 
 
 def test_targets_as_text_is_a_line_a_target_and_a_line_a_board_also_through_a_pipe():
-    result = CliRunner().invoke(app, ["targets"], env={"COLUMNS": None})
+    result = CliRunner().invoke(app, ["targets"], env={"COLUMNS": "300"})
     assert [line.split()[0] for line in result.stdout.splitlines() if line] == ["target", *target_names(), "board", *board_names()]
 
 

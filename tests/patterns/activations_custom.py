@@ -102,7 +102,7 @@ def multi_threshold_one_wide(g: Graph, x: Tensor) -> str:
     return multi_threshold(g, x, np.zeros((1, 1)), 2.0, -1.0, QONNX)
 
 
-@activation("FINN-ONNX: MultiThreshold, 3 thresholds", None, (0.0, 0.5, 1.0, 1.5), packs=False, custom=True)
+@activation("FINN-ONNX: MultiThreshold, 3 thresholds", None, (0.0, 0.5, 1.0, 1.5), packs=None, custom=True)
 def multi_threshold_2_bits(g: Graph, x: Tensor) -> str:
     thresholds = np.sort(g.rng.integers(-8, 9, (x.channels, 3)) / 8, axis=1)
     return multi_threshold(g, x, thresholds, 0.5, 0.0)

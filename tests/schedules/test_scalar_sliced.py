@@ -41,11 +41,16 @@ def test_bits_of_convolutions_with_lanes_of_pixels_are_exact(ci, co, size, way, 
 
 @pytest.mark.parametrize(
     "options",
-    [{"border": True}, {"stride": 2}, {"dilation": 2}, {"groups": 2}, {"groups": 2, "in_groups": 1}, {"kernel": 1}, {"kernel": 5, "stride": 3}],
+    [{"border": True}, {"stride": 2}, {"dilation": 2}, {"groups": 2}, {"kernel": 1}, {"kernel": 5, "stride": 3}],
     ids=str,
 )
 def test_borders_strides_dilations_groups_and_other_kernels_are_exact(options, tmp_path):
     assert "lanes are" in check_c(*answers(66, 34, 17, **dict(options)), tmp_path, WAYS["scaled"]).note
+
+
+@pytest.mark.parametrize("ci", [128, 66], ids=["groups start words", "groups start within words"])
+def test_groups_out_of_words_of_all_channels_are_exact(ci, tmp_path):
+    check_c(*answers(ci, 34, 17, groups=2, in_groups=1), tmp_path, WAYS["scaled"])
 
 
 @pytest.mark.parametrize("options", [{}, {"border": True}, {"groups": 3}], ids=str)
