@@ -51,8 +51,8 @@ _FEW_WEIGHTS = 16 * 1024
 
 _TILE_BYTES = 64 * 1024
 
-_LARGE_BLOCK = 128 * 1024
-"""Bytes of a block's float weights above which one row of taps is expanded after the other, so that they stay in the L2 cache."""
+_LARGE_BLOCK = 24 * 1024
+"""Bytes of a block's float weights above which one row of taps is expanded after the other, so that they stay in the L1 cache beside the input."""
 
 _FEW_PIXELS = 16
 """Up to so many the expansion of weights to memory is not earned back."""
