@@ -13,7 +13,7 @@ import numpy as np
 
 from bnncc.errors import LibraryError, TargetError
 from bnncc.runtime.emulator import Emulator
-from bnncc.runtime.threads import Crew, Threading, pointers
+from bnncc.runtime.threads import Crew, Threading, address, pointers
 from bnncc.toolchain import is_native
 
 __all__ = ["Library", "checked_library", "open_library"]
@@ -102,7 +102,7 @@ def _missing_features(library: ctypes.CDLL, metadata: dict) -> str:
 
 
 def _on_arrays(function: ctypes._CFuncPtr) -> Callable:
-    return lambda inputs, outputs, workspace: function(pointers(inputs), pointers(outputs), workspace.ctypes.data)
+    return lambda inputs, outputs, workspace: function(pointers(inputs), pointers(outputs), address(workspace))
 
 
 def _open_emulated(file: Path, metadata: dict) -> Library:

@@ -42,9 +42,10 @@ def float_contraction(builder: Builder, groups: int, outputs: int, taps: tuple[i
 
 
 def float_tile(builder: Builder, row_pixels: int, group_vectors: int) -> tuple[int, int]:
-    """Return pixels and vectors of the register tile for rows of `row_pixels` and groups of so many vectors: the one that a processor of two fused operations
-    and
-    two loads a cycle, four cycles after each other where one needs the other, takes least time for."""
+    """Return pixels and vectors of the register tile for rows of `row_pixels` and groups of so many vectors.
+
+    The one that takes least time on a processor of two fused operations and two loads a cycle, four cycles after each other where one needs the other.
+    """
     if row_pixels == 1:
         return 1, 8
 
