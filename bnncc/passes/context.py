@@ -173,6 +173,10 @@ class PassContext:
     sums: dict[str, int] = field(default_factory=dict)
     """Name of the Relax variable of a layer's sums, integer or float, to the layer's place in `layers`."""
 
+    def are_words(self, var_name: str, dtype: str) -> bool:
+        """Tell whether a variable of this element type holds words of bits, rather than codes or numbers."""
+        return dtype.startswith("uint") and var_name not in self.unsigned_codes
+
     def onnx_name(self, var_name: str) -> str:
         """Return the ONNX tensor that this variable holds, else the variable's own name."""
         view = self.tensors.get(var_name)

@@ -208,7 +208,7 @@ def _boundaries(graph: Graph, ctx: PassContext, outputs: Iterable[str]) -> dict[
         if not isinstance(v.ty, relax.TensorType):
             continue
         packed = ctx.packed.get(v.name)
-        words = dtype_of(v).startswith("uint") and v.name not in ctx.unsigned_codes
+        words = ctx.are_words(v.name, dtype_of(v))
         if words and packed is None and v not in graph.params:
             continue  # words of which nothing is recorded
         known[v] = Boundary(v.name, view, packed if words else None, static_shape(v), dtype_of(v))

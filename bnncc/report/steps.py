@@ -211,6 +211,6 @@ def feature_maps(fused: tvm.IRModule, ctx: PassContext) -> list[FeatureMap]:
         if not computed or not isinstance(b.var.ty, relax.TensorType) or not graph.users(b.var):
             continue
         dtype, shape = dtype_of(b.var), static_shape(b.var)
-        kind = "bits" if dtype.startswith("uint") else "float" if dtype.startswith("float") else "integers"
+        kind = "bits" if ctx.are_words(b.var.name, dtype) else "float" if dtype.startswith("float") else "integers"
         maps.append(FeatureMap(ctx.onnx_name(b.var.name), kind, dtype, shape, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize))
     return maps

@@ -74,3 +74,9 @@ def test_a_warning_is_noted_once():
 def test_onnx_name_falls_back_to_the_variable():
     ctx = PassContext(tensors={"v": TensorView("conv1")})
     assert ctx.onnx_name("v") == "conv1" and ctx.onnx_name("w") == "w"
+
+
+def test_codes_up_to_255_are_no_words():
+    ctx = PassContext(unsigned_codes={"code"})
+    assert ctx.are_words("packed", "uint8") and ctx.are_words("packed", "uint64")
+    assert not ctx.are_words("code", "uint8") and not ctx.are_words("real", "float32")
