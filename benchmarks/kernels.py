@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from group_runner import CompiledGroup  # noqa: E402  found through layers
-from layers import OTHERS, PLAIN, Layer
+from layers import OTHERS, PLAIN, CompiledGroup, Layer
 from onnx import TensorProto, helper, numpy_helper
 
 from bnncc.report.limits import Meter

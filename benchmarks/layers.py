@@ -12,9 +12,9 @@ from bnncc.ops import bnn
 from bnncc.ops.pack import words_per_group
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "schedules"))
-from group_runner import group, words  # noqa: E402
+from group_runner import CompiledGroup, assembly, group, words  # noqa: E402
 
-__all__ = ["Layer", "OTHERS", "PLAIN"]
+__all__ = ["CompiledGroup", "Layer", "OTHERS", "PLAIN", "assembly"]
 
 
 @dataclass(frozen=True)

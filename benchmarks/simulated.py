@@ -12,8 +12,7 @@ import re
 import shutil
 import subprocess
 
-from group_runner import assembly  # found through layers
-from layers import Layer
+from layers import Layer, assembly
 
 from bnncc.schedules import packed
 from bnncc.schedules.formulations.popcount import popcount

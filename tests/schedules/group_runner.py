@@ -105,7 +105,7 @@ class CompiledGroup:
             array = self.kernel.arranged(i, lambda j: arrays[j]) if i in self.kernel.relayout else array
             buffer = self.kernel.func.params[i]
             assert array.size == math.prod(int(size) for size in buffer.ty.shape) and str(array.dtype) == str(buffer.ty.dtype), buffer.name
-            ready.append(np.ascontiguousarray(array))
+            ready.append(_aligned(array))
         return ready
 
     def call(self, ready, results, parts: int = 1) -> None:
@@ -128,6 +128,15 @@ class CompiledGroup:
         for array in guarded:
             assert (array[:GUARD] == 0xA5).all() and (array[-GUARD:] == 0xA5).all(), "the kernel wrote outside its output"
         return [array[GUARD:-GUARD].view(dtype).reshape(shape) for array, (shape, dtype) in zip(guarded, self.outputs, strict=True)]
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """Return a copy that starts a cache line, as the constants of a library and the tensors of its arena do: NumPy's own may not."""
+    room = np.empty(array.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def _at(pointer, size: int) -> np.ndarray:
