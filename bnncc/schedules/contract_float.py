@@ -12,6 +12,7 @@ from bnncc.schedules.builder import Builder
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.neon.float_tile import RUN, neon_tile
 from bnncc.schedules.register_tile import Contraction, arrange_weights, pixel_tiles
 from bnncc.schedules.staging import StagedRows, staged_rows
 from bnncc.schedules.windows import depthwise_conv2d
@@ -38,6 +39,7 @@ def float_contraction(builder: Builder, groups: int, outputs: int, taps: tuple[i
         # left to LLVM to contract into one fused operation where the target has it
         step=lambda acc, x, w: acc + x * w,
         finish=lambda acc: acc,
+        run=RUN if "fmla" in builder.variant.instructions else 1,
     )
 
 
@@ -48,6 +50,8 @@ def float_tile(builder: Builder, row_pixels: int, group_vectors: int) -> tuple[i
     """
     if row_pixels == 1:
         return 1, 8
+    if "fmla" in builder.variant.instructions:
+        return neon_tile(builder.variant.core, row_pixels, group_vectors)
 
     def cycles(tile: tuple[int, int]) -> float:
         whole, rest = divmod(group_vectors, tile[1])
@@ -66,8 +70,8 @@ def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order,
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
     weights = builder.replace(w, size, "float32", lambda array: arrange_weights(c, order(array)))
 
-    def load_x(place, _plane, g, kh, kw, k):
-        return builder.evaluator.value(x, at(place, g, kh, kw, k), 1)
+    def load_x(place, _plane, g, kh, kw, k, count=1):
+        return builder.evaluator.value(x, at(place, g, kh, kw, k), count)
 
     write_contraction(builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value, stage=stage)
     return builder.kernel(f"float, tile {widest} pixels x {c.vectors} vectors of {c.lanes} channels")

@@ -180,8 +180,8 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
 
     weights = builder.replace(w, packed.tap_count * c.lanes * c.group_vectors * groups, "uint8", arrange)
 
-    def load_x(place, _plane, g, kh, kw, k):
-        return builder.evaluator.value(x, at(place, g, kh, kw, k), 1)
+    def load_x(place, _plane, g, kh, kw, k, count=1):
+        return builder.evaluator.value(x, at(place, g, kh, kw, k), count)
 
     shape, fill = (packed, _in_registers(c, packed)) if in_registers else (c, None)
     if fill is None:

@@ -46,7 +46,8 @@ def write_contraction(
     widest : int
         Pixels of a register tile at most.
     load_x : callable
-        ``load_x(place, plane, group, kh, kw, k)``: scalar of the input for the output at `place` (the index without the channels).
+        ``load_x(place, plane, group, kh, kw, k)``: scalar of the input for the output at `place` (the index without the channels); a vector where a last
+        argument says how many.
     read : callable
         ``read(value, index, lanes)``: tile elements to the anchor's value (back-transform, border).
     fill : callable

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from tvm import tirx
 
 from bnncc.schedules.statements import Statements, const, spread
 
@@ -46,6 +47,8 @@ class Contraction:
         How often the whole sum is made, over one plane of the input after the other.
     unrolled_steps : int
         Straight-line steps in one loop body, at most; more costs compile time and instruction cache and gains nothing.
+    run : int
+        So many neighbours of the input are loaded as one vector, of which each step takes a lane; 1 where steps load single elements.
     """
 
     groups: int
@@ -61,6 +64,7 @@ class Contraction:
     finish: Callable
     planes: object = 1
     unrolled_steps: int = 96
+    run: int = 1
 
     @property
     def group_vectors(self) -> int:
@@ -136,7 +140,7 @@ def fill_tile(body: Statements, c: Contraction, shape: TileShape, weights, tile,
     weights, tile : Buffer
         In the order of `arrange_weights`, and (rows, row pixels, tile_stride).
     load_x : callable
-        ``load_x(row, pixel, plane, group, kh, kw, k)``: scalar expression of the input.
+        ``load_x(row, pixel, plane, group, kh, kw, k)``: scalar expression of the input; a vector of so many neighbours as a last argument says.
     """
     vector_size = c.tap_count * c.lanes
     for g, first, vectors in blocks(body, c, shape):
@@ -170,23 +174,39 @@ def fill_block(
         body.store(acc, slot, body.load(tile, place, c.lanes) if adds else const(0, c.acc_dtype, c.lanes), c.lanes)
     steps = width * vectors
 
-    def tap(plane, kh, kw, k):
-        at = base + ((kh * c.taps[1] + kw) * c.depth + k) * (vectors * c.lanes)
-        for i, j, slot in slots:
-            w = body.load(weights, at + j * c.lanes, c.lanes)
-            x = spread(load_x(row, pixel + i, plane, g, kh, kw, k), c.lanes)
-            body.store(acc, slot, c.step(body.load(acc, slot, c.lanes), x, w), c.lanes)
+    def taps(plane, kh, kw, k, run: int):
+        xs = [load_x(row, pixel + i, plane, g, kh, kw, k, *([run] * (run > 1))) for i in range(width)]
+        xs = [[x] if run == 1 else _lanes(body, x, run) for x in xs]
+        for u in range(run):
+            at = base + ((kh * c.taps[1] + kw) * c.depth + (k + u)) * (vectors * c.lanes)
+            for i, j, slot in slots:
+                w = body.load(weights, at + j * c.lanes, c.lanes)
+                body.store(acc, slot, c.step(body.load(acc, slot, c.lanes), spread(xs[i][u], c.lanes), w), c.lanes)
+
+    runs, rest = divmod(c.depth, c.run)
+
+    def tail(plane, kh, kw):
+        for u in range(rest):
+            taps(plane, kh, kw, runs * c.run + u, 1)
 
     with body.loop(c.planes, "plane") as plane, body.loop(c.taps[0], "kh") as kh:
         if steps * c.taps[1] * c.depth <= c.unrolled_steps:
             for kw in range(c.taps[1]):
-                for k in range(c.depth):
-                    tap(plane, kh, kw, k)
+                for k in range(runs):
+                    taps(plane, kh, kw, k * c.run, c.run)
+                tail(plane, kh, kw)
         else:
             with body.loop(c.taps[1], "kw") as kw:
-                unroll = max(u for u in range(1, c.depth + 1) if c.depth % u == 0 and (u == 1 or u * steps <= c.unrolled_steps))
-                with body.loop(c.depth // unroll, "k") as k:
+                unroll = max(u for u in range(1, max(runs, 1) + 1) if max(runs, 1) % u == 0 and (u == 1 or u * c.run * steps <= c.unrolled_steps))
+                with body.loop(runs // unroll, "k") as k:
                     for u in range(unroll):
-                        tap(plane, kh, kw, k * unroll + u)
+                        taps(plane, kh, kw, (k * unroll + u) * c.run, c.run)
+                tail(plane, kh, kw)
     for (_, _, slot), place in zip(slots, places, strict=True):
         body.store(tile, place, c.finish(body.load(acc, slot, c.lanes)), c.lanes)
+
+
+def _lanes(body: Statements, x, count: int) -> list:
+    """Load a vector once, and return its lanes."""
+    x = body.bind(x, "x")
+    return [tirx.Shuffle([x], [lane]) for lane in range(count)]

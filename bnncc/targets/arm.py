@@ -14,7 +14,7 @@ TRIPLE = "aarch64-linux-gnu"
 def _neon(mcpu: str, core: Core, *cpu_features: str, tuning: tuple[str, ...] = ()) -> Variant:
     name = mcpu.replace("-", "_")
     tvm_target = {"kind": "llvm", "mtriple": TRIPLE, "mcpu": mcpu, "mattr": ["+neon", *tuning]}
-    instructions = frozenset({"cnt", "bsl", "addp"})
+    instructions = frozenset({"cnt", "bsl", "addp", "fmla"})
     return Variant(name, tvm_target, 128, 32, 64, cpu_features, instructions, epilogue_registers=4, indexed_offsets=False, core=core)
 
 

@@ -24,8 +24,8 @@ def floats(rng, *shape):
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def check_close(function, arrays, folder, tolerance=1e-5):
-    for got, expected in zip(CompiledGroup(function, folder)(*arrays), meaning(function, arrays), strict=True):
+def check_close(function, arrays, folder, tolerance=1e-5, variant=None):
+    for got, expected in zip(CompiledGroup(function, folder, variant)(*arrays), meaning(function, arrays), strict=True):
         np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
 
 
