@@ -29,7 +29,7 @@ def inspect(
     from bnncc.report.inspect import inspect_model
 
     with console.progress() as progress:
-        report = inspect_model(model, target=target, shapes=shapes, sign_zero=sign_zero.value, progress=progress)
+        report = inspect_model(model, target=target, shapes=shapes, sign_zero=sign_zero.value, optimize_for=optimize_for.value, progress=progress)
     if as_json:
         console.print_json({**report.to_json(), **({"board": on_board.to_json()} if on_board else {})})
         return

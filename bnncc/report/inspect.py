@@ -174,6 +174,7 @@ def inspect_model(
     target: str = "x86-64",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     sign_zero: str = "exact",
+    optimize_for: str = "speed",
     progress: Progress | None = None,
 ) -> InspectReport:
     """Tell layer by layer what runs on bits and why the rest does not, without generating machine code.
@@ -186,6 +187,7 @@ def inspect_model(
     shapes : mapping of str to tuple of int, optional
         Input name to shape, where the model leaves dimensions open.
     sign_zero : {"exact", "plus", "minus"}
+    optimize_for : {"speed", "flash", "ram"}
     progress : callable, optional
         ``progress(stage, done, total)``.
 
@@ -193,7 +195,7 @@ def inspect_model(
     ------
     ModelError, TargetError
     """
-    artifact = compile(model, target=target, shapes=shapes, sign_zero=sign_zero, progress=progress)
+    artifact = compile(model, target=target, shapes=shapes, sign_zero=sign_zero, optimize_for=optimize_for, progress=progress)
     # the best variant alone is enough: all of them have the same groups
     chosen: Variant = artifact.target.variants[-1]
     lowered, notes = lower_groups(artifact.fused, chosen)

@@ -11,6 +11,7 @@ import pytest
 from bnncc.boards import Region, find_board
 from bnncc.errors import BudgetError
 from bnncc.report.board import check_budget, inspect_board, verify_firmware, write_firmware
+from bnncc.report.inspect import inspect_model
 from tests.cli.digits_commands import DIGITS, MODEL
 
 pytestmark = pytest.mark.skipif(
@@ -30,6 +31,12 @@ def test_a_report_has_flash_ram_stack_and_cycles():
     assert set(report.memory.flash) == {"weights", "code", "start-up"} and set(report.memory.ram) == {"arena", "input", "output", "stack"}
     assert all(report.memory.flash.values()) and report.counts.milliseconds > 0
     check_budget(report.memory)
+
+
+def test_inspect_plans_with_the_kernels_that_are_asked_for():
+    reports = {wanted: inspect_model(MODEL, target="cortex-m4", optimize_for=wanted) for wanted in ("speed", "ram")}
+    assert reports["ram"].memory.arena_bytes < reports["speed"].memory.arena_bytes
+    assert not any("sliced" in step.note for step in reports["ram"].steps) and any("sliced" in step.note for step in reports["speed"].steps)
 
 
 def test_a_model_that_does_not_fit_is_told_what_would_and_nothing_is_written(tmp_path):
