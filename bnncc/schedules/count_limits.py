@@ -76,7 +76,7 @@ def complemented(limits: CountLimits, inputs: int) -> Callable[..., np.ndarray]:
     return arrange
 
 
-def limits_of(thresholds: np.ndarray, border: np.ndarray, falls: np.ndarray, length: int) -> np.ndarray:
+def limits_of(thresholds: np.ndarray, border: np.ndarray, falls: np.ndarray, length: int, bits: int | None = None) -> np.ndarray:
     """Return the counts from which on a threshold is no longer reached.
 
     Parameters
@@ -88,15 +88,18 @@ def limits_of(thresholds: np.ndarray, border: np.ndarray, falls: np.ndarray, len
         Where ``sum <= threshold`` counts, and the count is that of the complemented weights.
     length : int
         Inputs of an output.
+    bits : int, optional
+        What the count of the complemented weights and the count add up to; by default `length`, and more where tail bits are complemented too.
 
     Returns
     -------
-    ndarray, int64, shape (n, classes of rows, classes of columns, channels), from 0 to ``length + 1``
+    ndarray, int64, shape (n, classes of rows, classes of columns, channels), from 0 to ``bits + 1``
     """
+    bits = length if bits is None else bits
     room = length + border[None].astype(np.int64) - thresholds.astype(np.int64)[:, None, None]
-    # count <= floor(room / 2), and length - count >= ceil(room / 2)
-    limits = np.where(falls, length + room // -2, room // 2) + 1
-    return np.clip(limits, 0, length + 1)
+    # count <= floor(room / 2), and bits - count >= ceil(room / 2)
+    limits = np.where(falls, bits + room // -2, room // 2) + 1
+    return np.clip(limits, 0, bits + 1)
 
 
 def use_limits(builder: Builder, anchor: Tensor, limits: CountLimits, length: int, dtype: str) -> None:

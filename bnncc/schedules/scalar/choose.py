@@ -69,7 +69,7 @@ def sliced_kernel(builder: Builder, anchor: Tensor, shape: BinaryShape, length: 
 
 def _with_channels(builder: Builder, anchor: Tensor, shape: BinaryShape, length: int, word_at: Callable, border: Callable | None) -> tuple:
     """Return cost and maker of the kernel with lanes of channels."""
-    threshold = find_threshold(builder, anchor, length) if border is None and shape.groups == 1 else None
+    threshold = find_threshold(builder, anchor, shape, length) if border is None and shape.groups == 1 else None
     if threshold is not None and threshold.layout.groups > 1:
         threshold = None
     words = queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)
@@ -87,7 +87,7 @@ def _with_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, nibbles: 
     _, height, breadth, channels = anchor.shape
     sx, dx = int(anchor.attrs.strides[1]), int(anchor.attrs.dilation[1])
     blocks = PixelBlocks.of(height, breadth, (shape.taps[1] - 1) * dx // sx)
-    threshold = find_threshold(builder, anchor, shape.inputs * shape.taps[0] * shape.taps[1])
+    threshold = find_threshold(builder, anchor, shape, shape.inputs * shape.taps[0] * shape.taps[1])
     if blocks is None or (threshold is None and LANES * 2 * channels > _MOST_COUNT_BYTES):
         return []
     rows = row_count(shape.taps[0] * shape.taps[1]) * shape.inputs + row_count(shape.inputs)

@@ -27,7 +27,7 @@ from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.scalar.channel_table import BITS, LAST_BIT, LAST_PIECES, LAST_ROWS, queue_words, table_of, table_words, triples
 from bnncc.schedules.scalar.counters import WORD, Counter, add_rows, chunk_of, mask
 from bnncc.schedules.scalar.majority import CASES
-from bnncc.schedules.scalar.threshold import Threshold, start_of
+from bnncc.schedules.scalar.threshold import Threshold
 from bnncc.schedules.scalar.words import peek, transpose
 from bnncc.schedules.statements import const
 
@@ -53,9 +53,12 @@ class _SlicedChannels:
     def write(self) -> Kernel:
         """Write everything."""
         body, shape = self.body, self.shape
-        self.table = self.builder.replace(self.w, shape.groups * self.vectors * self.table_words, WORD, self._arrange)
-        if self.threshold is not None:
-            self._constants()
+        size = shape.groups * self.vectors * self.table_words
+        if self.threshold is None:
+            self.table = self.builder.replace(self.w, size, WORD, self._arrange)
+        else:
+            self.table = self.threshold.complement(self.builder, self.w, size, WORD, self._arrange)
+            self.starts = self.threshold.starts(self.builder, self.vectors * self.threshold.planes, self._starts)
         self.queue = body.local(WORD, self.words + 1 + self.triples, "queue")
         self.cases = body.local(WORD, BITS // 4 * (self.triples + 1), "cases")
         if self.threshold is None:
@@ -88,21 +91,9 @@ class _SlicedChannels:
         packed = np.packbits(padded.reshape(self.vectors, BITS, -1), axis=1, bitorder="little")
         return np.ascontiguousarray(packed.transpose(0, 2, 1)).view("<u4")[..., 0]
 
-    def _starts(self, array: np.ndarray) -> np.ndarray:
+    def _starts(self, start: np.ndarray) -> np.ndarray:
         # a lane without a channel starts from 0 and carries nothing out
-        start = start_of(self.threshold.distances(array, self.shape.outputs), self.length)
-        return self._lanes(start[:, None] >> np.arange(self.threshold.planes) & 1).astype(np.uint32).reshape(-1)
-
-    def _flips(self, array: np.ndarray) -> np.ndarray:
-        return self._lanes((np.broadcast_to(array.reshape(-1), self.shape.outputs) < 0)[:, None]).astype(np.uint32).reshape(-1)
-
-    def _constants(self) -> None:
-        threshold, replace = self.threshold, self.builder.replace
-        self.limits = self.flips = None
-        if threshold.limits.constant is None:
-            self.limits = replace(threshold.limits, self.vectors * threshold.planes, WORD, self._starts)
-        if threshold.flip.constant is None:
-            self.flips = replace(threshold.flip, self.vectors, WORD, self._flips)
+        return self._lanes(start[0, :, None] >> np.arange(self.threshold.planes) & 1)
 
     # one pixel
 
@@ -175,12 +166,11 @@ class _SlicedChannels:
                 body.store(self.planes, bit, plane)
             transpose(body, (self.planes, 0), 1, count, (self.counts, vector * BITS), 1)
             return
-        flipped = body.bind(self._flipped(vector), "flipped")
         levels = self.chunk.bit_length() - 1
         start = self._start(vector)
-        counter = self.threshold.prepare(body, start, flipped, parity, levels)
+        counter = self.threshold.prepare(body, start, parity, levels)
         self._add(counter, base)
-        self._store(place, vector, body.bind(self.threshold.answer(counter, start, flipped, levels), "answer"))
+        self._store(place, vector, body.bind(self.threshold.answer(counter, start, levels), "answer"))
 
     def _add(self, counter: Counter, base) -> None:
         body, rows = self.body, BITS * self.triples
@@ -203,17 +193,11 @@ class _SlicedChannels:
             row = base + (rows + bit) * CASES
             counter.add(body.bind(body.load(self.table, row + case) if self.scaled else peek(body, self.table, row, WORD, case), "w"))
 
-    def _flipped(self, vector):
-        if self.flips is not None:
-            return self.body.load(self.flips, vector)
-        return const(0 if self.threshold.flip.constant > 0 else 0xFFFFFFFF, WORD)
-
     def _start(self, vector) -> list[Callable]:
-        threshold = self.threshold
-        if self.limits is not None:
-            return [functools.partial(self.body.load, self.limits, vector * threshold.planes + bit) for bit in range(threshold.planes)]
-        start = int(start_of(threshold.distances(np.array(threshold.limits.constant), 1), self.length)[0])
-        return [functools.partial(const, 0xFFFFFFFF if start >> bit & 1 else 0, WORD) for bit in range(threshold.planes)]
+        planes = range(self.threshold.planes)
+        if isinstance(self.starts, int):
+            return [functools.partial(const, 0xFFFFFFFF if self.starts >> bit & 1 else 0, WORD) for bit in planes]
+        return [functools.partial(self.body.load, self.starts, vector * len(planes) + bit) for bit in planes]
 
     # results
 
@@ -221,7 +205,7 @@ class _SlicedChannels:
         """Store the bits of 32 channels as words of the output."""
         (pack,) = self.builder.group.outputs
         stored, layout = self.builder.stored(pack), self.threshold.layout
-        if (self.limits is None or self.flips is None) and self.shape.outputs % BITS:  # lanes without a channel are as the others
+        if isinstance(self.starts, int) and self.shape.outputs % BITS:  # lanes without a channel are as the others
             rest = (1 << self.shape.outputs % BITS) - 1
             answer = tirx.bitwise_and(answer, tirx.Select(tirx.EQ(vector, self.vectors - 1), const(rest, WORD), const(0xFFFFFFFF, WORD)))
             answer = self.body.bind(answer, "answer")

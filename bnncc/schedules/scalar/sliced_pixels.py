@@ -29,7 +29,7 @@ from bnncc.schedules.scalar.counters import WORD, Counter, add_rows, mask
 from bnncc.schedules.scalar.majority import CASES, cases_of
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
 from bnncc.schedules.scalar.pixel_table import PixelTable
-from bnncc.schedules.scalar.threshold import Threshold, start_at, start_of
+from bnncc.schedules.scalar.threshold import Threshold
 from bnncc.schedules.scalar.words import peek, transpose
 from bnncc.schedules.statements import const
 
@@ -68,9 +68,12 @@ class SlicedPixels:
         """Write everything."""
         body, blocks, shape = self.body, self.blocks, self.shape
         dtype = WORD if self.nibbles else "uint8"
-        self.cases = self.builder.replace(self.w, self.w.shape[0] * self.stride, dtype, self._arrange)
-        if self.threshold is not None:
-            self._constants()
+        size = self.w.shape[0] * self.stride
+        if self.threshold is None:
+            self.cases = self.builder.replace(self.w, size, dtype, self._arrange)
+        else:
+            self.cases = self.threshold.complement(self.builder, self.w, size, dtype, self._arrange)
+            self.starts = self.threshold.starts(self.builder, self.threshold.classes * self.w.shape[0], lambda starts: starts)
         self._outputs()
         with body.loop(self.anchor.shape[0], "n") as n, body.loop(blocks.across, "bx") as bx:
             x0 = first_of(bx, blocks.width, blocks.breadth)
@@ -101,18 +104,6 @@ class SlicedPixels:
         nibbles[:, : self.rows], nibbles[:, self.rows] = cases, parity
         return (nibbles.reshape(outputs, -1, 8) << np.arange(0, 32, 4, dtype=np.uint32)).sum(axis=-1, dtype=np.uint32).reshape(-1)
 
-    def _constants(self) -> None:
-        """Rearrange limits and border: u, or what the counters start from where no border is added."""
-        threshold, channels = self.threshold, self.w.shape[0]
-        self.limits = None
-        if threshold.limits.constant is None:
-            if self.border:
-                relayout = lambda array: threshold.distances(array, channels).astype(np.int32)  # noqa: E731
-                self.limits = self.builder.replace(threshold.limits, channels, "int32", relayout)
-            else:
-                relayout = lambda array: start_of(threshold.distances(array, channels), self.length).astype(np.uint32)  # noqa: E731
-                self.limits = self.builder.replace(threshold.limits, channels, WORD, relayout)
-
     @property
     def border(self) -> tuple:
         """Border table, classes of rows, classes of columns; nothing where there is no border."""
@@ -139,12 +130,11 @@ class SlicedPixels:
             counter = Counter(body)
             add_rows(counter, self.rows, self._look(first), self.chunk, self.table.slot)
             return self._store_counts(o, [parity, *counter.planes(self.length.bit_length() - 1)])
-        flipped = body.bind(self._flipped(o), "flipped")
         start, levels = self._start(o), self.chunk.bit_length() - 1
-        counter = self.threshold.prepare(body, start, flipped, parity, levels)
+        counter = self.threshold.prepare(body, start, parity, levels)
         add_rows(counter, self.rows, self._look(first), self.chunk, self.table.slot)
         word, bit = self.threshold.layout.locate(o)
-        body.store(self.found, word * LANES + bit, self.threshold.answer(counter, start, flipped, levels))
+        body.store(self.found, word * LANES + bit, self.threshold.answer(counter, start, levels))
 
     def _look(self, first):
         """Return ``look(chunk)(place)``: a word of the table."""
@@ -169,25 +159,14 @@ class SlicedPixels:
 
         return look
 
-    def _flipped(self, o):
-        flip = self.threshold.flip
-        if flip.constant is not None:
-            return const(0 if flip.constant > 0 else 0xFFFFFFFF, WORD)
-        return tirx.Cast(WORD, self.body.load(self.builder.buffers[flip], o))
-
     def _start(self, o) -> list[Callable]:
-        body, threshold = self.body, self.threshold
+        planes = range(self.threshold.planes)
         if self.border:
-            u = body.load(self.limits, o) if self.limits is not None else tirx.const(self._inline_distance(), "int32")
-            return self._start_with_border(o, body.bind(u, "u"))
-        if self.limits is not None:
-            word = body.bind(body.load(self.limits, o), "start")
-            return [functools.partial(mask, word, bit) for bit in range(threshold.planes)]
-        start = int(start_of(np.array(self._inline_distance()), self.length))
-        return [functools.partial(const, 0xFFFFFFFF if start >> bit & 1 else 0, WORD) for bit in range(threshold.planes)]
-
-    def _inline_distance(self) -> int:
-        return int(self.threshold.distances(np.array(self.threshold.limits.constant), 1)[0])
+            return self._start_with_border(o)
+        if isinstance(self.starts, int):
+            return [functools.partial(const, 0xFFFFFFFF if self.starts >> bit & 1 else 0, WORD) for bit in planes]
+        word = self.body.bind(self.body.load(self.starts, o), "start")
+        return [functools.partial(mask, word, bit) for bit in planes]
 
     # a border: what it adds depends on the pixel
 
@@ -204,17 +183,15 @@ class SlicedPixels:
             lane = tirx.shift_left(tirx.const(1, WORD), tirx.Cast(WORD, r * blocks.width + p))
             body.store(self.class_lanes, at, tirx.bitwise_or(body.load(self.class_lanes, at), lane))
 
-    def _start_with_border(self, o, u) -> list[Callable]:
-        body, count = self.body, self.threshold.planes
-        table = self.border[0]
-        start = [body.local(WORD, 1, "start") for _ in range(count)]
+    def _start_with_border(self, o) -> list[Callable]:
+        body = self.body
+        start = [body.local(WORD, 1, "start") for _ in range(self.threshold.planes)]
         for plane in start:
             body.store(plane, 0, const(0, WORD))
-        with body.loop(table.shape[0] * table.shape[1], "k") as k:
+        with body.loop(self.threshold.classes, "k") as k:
             lanes = body.bind(body.load(self.class_lanes, k), "lanes")
             with body.when(tirx.NE(lanes, const(0, WORD))):
-                moved = u + body.load(self.builder.buffers[table], k * table.shape[2] + o)
-                word = body.bind(tirx.Cast(WORD, start_at(moved, self.length)), "start")
+                word = body.bind(body.load(self.starts, k * self.w.shape[0] + o), "start")
                 for bit, plane in enumerate(start):
                     body.store(plane, 0, tirx.bitwise_or(body.load(plane, 0), tirx.bitwise_and(mask(word, bit), lanes)))
         return [functools.partial(body.load, plane, 0) for plane in start]

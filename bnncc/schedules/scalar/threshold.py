@@ -1,8 +1,8 @@
 """The epilogue that sliced kernels take into their counters: one integer threshold a channel, and the answers packed.
 
-With K inputs, c of them differing, and a threshold t on ``K - 2 c``, the bit is 1 (below the threshold) where ``2 c > u``, ``u = K - t``; where the channel is
-flipped it is 1 where ``2 c < u``, which is ``not (2 c > u - 1)``. Counters that start from ``2 ** (k + 1) - 1 - u``, plus 1 where flipped, carry out of the top
-plane where ``2 c > u`` (2 ** k > K). So a threshold costs the preloading of the planes, and no comparison.
+A threshold on the sum is a limit on the number of differing bits (`count_limits`): the weights of channels whose codes fall with the sum are complemented, and
+the border is part of the limit, both at compile time. The bit is 1 where the count reaches its limit: counters that start from ``2 ** k - limit``, 2 ** k more
+than any count, carry out of the top plane there. So a threshold costs the preloading of the planes, and no comparison.
 """
 
 from __future__ import annotations
@@ -13,27 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import tirx
 
+from bnncc.ops.pack import tail_mask
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.channels import PackedLayout
+from bnncc.schedules.count_limits import limits_of
 from bnncc.schedules.evaluate import layout_of
+from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.scalar.counters import Counter
-from bnncc.schedules.statements import Statements
 
-__all__ = ["Threshold", "find_threshold", "start_at", "start_of"]
-
-_FAR = 1 << 24
-
-
-def start_of(u: np.ndarray, length: int) -> np.ndarray:
-    """Return what the counters of channels start from, int64, by u."""
-    return (2 << length.bit_length()) - 1 - np.clip(u, -1, 2 * length + 1)
-
-
-def start_at(u, length: int):
-    """Return what a counter starts from, an expression of type int32, by u."""
-    clipped = tirx.max(tirx.min(u, tirx.const(2 * length + 1, "int32")), tirx.const(-1, "int32"))
-    return tirx.const((2 << length.bit_length()) - 1, "int32") - clipped
+__all__ = ["Threshold", "find_threshold"]
 
 
 @dataclass(frozen=True)
@@ -44,28 +33,90 @@ class Threshold:
     ----------
     limits, flip : Tensor
         Of one element, or one an output channel.
+    border : tuple of Tensor
+        Table, classes of rows, classes of columns; empty without one.
     layout : PackedLayout
         Of the output.
+    channels : int
     length : int
-        K, inputs of a dot product.
+        K: the sum is ``length - 2 count + border``.
+    bits : int
+        Inputs of a dot product as they lie in memory: those of tail bits, which are 0, count where the weights are complemented.
+    inputs : int
+        Those of a tap.
     """
 
     limits: Tensor
     flip: Tensor
+    border: tuple[Tensor, ...]
     layout: PackedLayout
+    channels: int
     length: int
+    bits: int
+    inputs: int
 
     @property
     def planes(self) -> int:
-        """Words that the start of a counter takes, from the half on."""
-        return self.length.bit_length() + 2
+        """Words that the start of a counter takes."""
+        return self.bits.bit_length() + 1
 
-    def distances(self, array: np.ndarray, channels: int) -> np.ndarray:
-        """Return u for every channel, int64, near enough that 32 bits hold it with a border added."""
-        return np.broadcast_to(np.clip(self.length - array.reshape(-1).astype(np.int64), -_FAR, _FAR), channels)
+    @property
+    def classes(self) -> int:
+        """Limits of a channel: one, or one for each class of places at the border."""
+        return int(np.prod(self.border[0].shape[:2])) if self.border else 1
 
-    def prepare(self, body: Statements, start: list[Callable], flipped, parity, levels: int) -> Counter:
-        """Return a counter that has the first planes of the start, whether flipped, and the bit of weight 1 that the inputs left.
+    @property
+    def _known(self) -> tuple[Tensor, ...]:
+        """Parameters that say what the counters start from; the others are numbers inside the group."""
+        return tuple(tensor for tensor in (self.limits, self.flip, *self.border[:1]) if tensor.constant is None)
+
+    def _value(self, tensor: Tensor, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+        return np.array(tensor.constant) if tensor.constant is not None else arrays[self._known.index(tensor)]
+
+    def _falls(self, flip: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(flip.reshape(-1) < 0, self.channels)
+
+    def complement(self, builder: Builder, weights: Tensor, size: int, dtype: str, arrange: Callable[[np.ndarray], np.ndarray]):
+        """Give the weights a buffer of what ``arrange(words)`` returns, with the words of channels whose codes fall complemented."""
+
+        def arranged(words: np.ndarray, *flip: np.ndarray) -> np.ndarray:
+            falls = self._falls(flip[0] if flip else np.array(self.flip.constant)).reshape(-1, *[1] * (words.ndim - 1))
+            return arrange(np.where(falls, words ^ tail_mask(self.inputs, 1, 8 * words.dtype.itemsize), words))
+
+        return builder.replace(weights, size, dtype, arranged, () if self.flip.constant is not None else (self.flip,))
+
+    def starts(self, builder: Builder, size: int, arrange: Callable[[np.ndarray], np.ndarray]):
+        """Give what counters start from a buffer of uint32.
+
+        Parameters
+        ----------
+        size : int
+            Of what `arrange` returns.
+        arrange : callable
+            Gets the starts, int64, of shape (classes, channels).
+
+        Returns
+        -------
+        Buffer, or int where all channels start from one number that is known here.
+        """
+
+        def start(*arrays: np.ndarray) -> np.ndarray:
+            thresholds = np.broadcast_to(self._value(self.limits, arrays).reshape(1, -1), (1, self.channels))
+            border = self._value(self.border[0], arrays).reshape(self.border[0].shape) if self.border else np.zeros((1, 1, self.channels), np.int32)
+            falls = self._falls(self._value(self.flip, arrays))
+            limits = limits_of(thresholds, border, falls, self.length, self.bits)
+            return (1 << self.bits.bit_length()) - limits.reshape(self.classes, self.channels)
+
+        if not self._known:
+            return int(start()[0, 0])
+        host, *others = self._known
+        found = builder.replace(host, size, "uint32", lambda *arrays: arrange(start(*arrays)).astype(np.uint32).reshape(-1), tuple(others))
+        for tensor in others:  # read at compile time only
+            builder.replace(tensor, 1, tensor.dtype, lambda array: array.reshape(-1)[:1])
+        return found
+
+    def prepare(self, body, start: list[Callable], parity, levels: int) -> Counter:
+        """Return a counter that has the first planes of the start and the bit of weight 1 that the inputs left.
 
         Parameters
         ----------
@@ -73,24 +124,19 @@ class Threshold:
             Makes a plane where it is needed: those above the first `levels` only in `answer`, so that they take no register before.
         """
         counter = Counter(body)
-        half = tirx.bitwise_and(start[0](), flipped)
-        one = body.bind(start[1](), "one")
-        for level, plane in enumerate(start[2 : 2 + levels]):
+        for level, plane in enumerate(start[1 : 1 + levels]):
             counter.add(body.bind(plane(), "plane"), level)
-        # the bits of weight 1: their carry is all that matters
-        x = body.bind(tirx.bitwise_xor(parity, one), "x")
-        carry = tirx.bitwise_xor(tirx.bitwise_and(x, tirx.bitwise_xor(half, one)), one)
-        counter.add(body.bind(carry, "m"), 0)
+        counter.add(body.bind(tirx.bitwise_and(parity, start[0]()), "m"), 0)  # of the bits of weight 1 the carry is all that matters
         return counter
 
-    def answer(self, counter: Counter, start: list[Callable], flipped, levels: int):
+    def answer(self, counter: Counter, start: list[Callable], levels: int):
         """Return the bits of the output."""
-        for level, plane in enumerate(start[2 + levels :], levels):
+        for level, plane in enumerate(start[1 + levels :], levels):
             counter.add(counter.body.bind(plane(), "plane"), level)
-        return tirx.bitwise_xor(counter.carry_out(self.length.bit_length() - 1), flipped)
+        return counter.carry_out(self.bits.bit_length() - 1)
 
 
-def find_threshold(builder: Builder, anchor: Tensor, length: int) -> Threshold | None:
+def find_threshold(builder: Builder, anchor: Tensor, shape: BinaryShape, length: int) -> Threshold | None:
     """Return the epilogue of a group where it is one threshold a channel, packed in one plane; else None."""
     group = builder.group
     if len(group.nodes) != 3 or len(group.outputs) != 1 or group.nodes[0] is not anchor:
@@ -107,4 +153,8 @@ def find_threshold(builder: Builder, anchor: Tensor, length: int) -> Threshold |
     for tensor in (limits, flip):
         if not group.is_constant(tensor) or tensor.size not in (1, channels) or (tensor.size == channels and tensor.shape[-1] != channels):
             return None
-    return Threshold(limits, flip, layout_of(pack).normal(), length)
+    border = anchor.args[2:]
+    if border and not group.is_constant(border[0]):
+        return None
+    bits = shape.taps[0] * shape.taps[1] * shape.inputs
+    return Threshold(limits, flip, border, layout_of(pack).normal(), channels, length, bits, shape.inputs)
