@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import Folder, Json
+from bnncc.cli.options import Folder, Json, Threads
 
 __all__ = ["profile"]
 
 
 def profile(
     folder: Folder,
+    threads: Threads = 1,
     repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Calls of the network.")] = 30,
     as_json: Json = False,
 ) -> None:
@@ -21,7 +22,7 @@ def profile(
     from bnncc.report.profile import profile as measure
 
     with console.progress() as progress:
-        report = measure(folder, repeat=repeat, progress=progress)
+        report = measure(folder, threads=threads, repeat=repeat, progress=progress)
     if as_json:
         console.print_json(report.to_json())
     else:

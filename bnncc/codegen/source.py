@@ -86,7 +86,7 @@ def _steps(body: Body, inputs: Sequence[str], outputs: Sequence[str], name: str)
 
 def threads_words(threads: int) -> int:
     """Return the size of the structure of threads in words of 64 bits; the C compiler checks that it suffices."""
-    return 36 + threads
+    return 36 + 2 * threads
 
 
 def thread_scratch(kernel: CompiledKernel) -> tuple[list[int], int]:
@@ -232,7 +232,7 @@ def write_sources(
         "constants_file": CONSTANTS_FILE,
         "exports": [
             *symbols.values(),
-            *(f"{name}_threads_{what}" for what in ("start", "run", "stop") if threads > 1),
+            *(f"{name}_threads_{what}" for what in ("start", "run", "profile", "stop") if threads > 1),
             f"{name}_profile",
             f"{name}_error",
             f"{name}_variant",

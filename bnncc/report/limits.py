@@ -54,14 +54,19 @@ class Meter:
             self._library = ctypes.CDLL(str(library))
         self._library.mix_ns.restype = self._library.copy_ns.restype = ctypes.c_double
         self._library.mix_ns.argtypes, self._library.copy_ns.argtypes = [ctypes.c_int32], [ctypes.c_uint64]
-        self._library.record.restype = ctypes.c_int32
-        self._library.record.argtypes = [ctypes.c_void_p] * 5
+        self._library.record.restype = self._library.record_shared.restype = ctypes.c_int32
+        self._library.record.argtypes, self._library.record_shared.argtypes = [ctypes.c_void_p] * 5, [ctypes.c_void_p] * 6
         self._mix_ns = functools.cache(self._library.mix_ns)
         self._copy_ns = functools.cache(self._library.copy_ns)
 
-    def record(self, function: Callable, inputs: ctypes.Array, outputs: ctypes.Array, workspace: int, ns: ctypes.Array) -> int:
-        """Run a library's ``profile`` function once and write the nanoseconds of each step into `ns`; returns the function's code."""
-        return self._library.record(ctypes.cast(function, ctypes.c_void_p), inputs, outputs, workspace, ns)
+    def record(self, function: Callable, inputs: ctypes.Array, outputs: ctypes.Array, workspace: int, ns: ctypes.Array, threads: int | None = None) -> int:
+        """Run a library's ``profile`` function once, or that of the `threads` at an address, and write the nanoseconds of each step into `ns`.
+
+        Returns the function's code.
+        """
+        if threads is None:
+            return self._library.record(ctypes.cast(function, ctypes.c_void_p), inputs, outputs, workspace, ns)
+        return self._library.record_shared(ctypes.cast(function, ctypes.c_void_p), threads, inputs, outputs, workspace, ns)
 
     def rate(self, variant: str, formulation: str) -> float | None:
         """Return the multiply-accumulates a nanosecond that a formulation cannot pass here, None where that is not known."""

@@ -30,6 +30,7 @@ static void after(void *context, int32_t step)
 }
 
 typedef int32_t profiled(const void *in, void *out, void *workspace, void (*after)(void *, int32_t), void *context);
+typedef int32_t profiled_shared(void *threads, const void *in, void *out, void *workspace, void (*after)(void *, int32_t), void *context);
 
 /* Run the network once and write the nanoseconds of each step. */
 int32_t record(profiled *run, const void *in, void *out, void *workspace, uint64_t *ns)
@@ -37,6 +38,14 @@ int32_t record(profiled *run, const void *in, void *out, void *workspace, uint64
     struct recorder r = {now(), ns};
 
     return run(in, out, workspace, after, &r);
+}
+
+/* The same for a call that threads share. */
+int32_t record_shared(profiled_shared *run, void *threads, const void *in, void *out, void *workspace, uint64_t *ns)
+{
+    struct recorder r = {now(), ns};
+
+    return run(threads, in, out, workspace, after, &r);
 }
 
 /* Nanoseconds to copy so many bytes; the least of some tries. */

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bnncc.errors import LibraryError, TargetError
 from bnncc.report.benchmark import duration, processor, random_array
-from bnncc.report.limits import Meter
+from bnncc.report.limits import Limit, Meter
 from bnncc.runtime import CompiledModel, load
 from bnncc.toolchain import is_native
 
@@ -73,6 +73,8 @@ class ProfileReport:
         In the order of execution.
     machine : str
         The processor.
+    threads : int
+        That shared each call; limits are those of so many processors.
     """
 
     name: str
@@ -82,6 +84,7 @@ class ProfileReport:
     seconds: float
     steps: tuple[StepTime, ...]
     machine: str
+    threads: int = 1
 
     def to_json(self) -> dict:
         """Return the report as what JSON can hold; times in seconds."""
@@ -104,16 +107,20 @@ class ProfileReport:
         known = sum(step.seconds for step in self.steps if step.limit)
         if bounded:
             console.print(f"Steps with a known limit take {duration(known)}, their limits sum up to {duration(bounded)} ({bounded / known:.0%}).")
-        console.print(f"Medians of {self.repeat} calls on one thread, random inputs; limits measured now; {self.machine}", markup=False)
+        console.print(f"Medians of {self.repeat} calls on {self.threads} thread{'s'[: self.threads > 1]}, random inputs; limits measured now; {self.machine}", markup=False)
 
 
-def profile(folder: str | Path, *, repeat: int = 30, progress: Callable[[str, int, int], None] | None = None, seed: int = 0) -> ProfileReport:
+def profile(
+    folder: str | Path, *, threads: int = 1, repeat: int = 30, progress: Callable[[str, int, int], None] | None = None, seed: int = 0
+) -> ProfileReport:
     """Measure each kernel call of a compiled model on random inputs.
 
     Parameters
     ----------
     folder : str or Path
         A compiled model.
+    threads : int
+        How many share a call.
     repeat : int
         Calls of the network, after a tenth as many to warm up.
     progress : callable, optional
@@ -125,12 +132,14 @@ def profile(folder: str | Path, *, repeat: int = 30, progress: Callable[[str, in
     ------
     LibraryError
         The compiled model cannot be loaded, or an older bnncc wrote it.
+    InputError
+        `threads` is no number from 1 on.
     TargetError
         It is for another architecture: an emulator's times say nothing.
     ToolchainError
         There is no C compiler to build the clock with.
     """
-    model = load(folder)
+    model = load(folder, threads)
     metadata = model.metadata
     if not is_native(metadata["triple"]):
         raise TargetError(
@@ -147,25 +156,28 @@ def profile(folder: str | Path, *, repeat: int = 30, progress: Callable[[str, in
     steps = []
     for kernel, row, seconds in zip(kernels, work, np.median(times, axis=0), strict=True):
         limit = meter.limit(model.variant, notes[kernel], row["macs"], row["moved_bytes"])
+        if limit and model.threads > 1:
+            limit = Limit(limit.seconds / model.threads, f"{limit.reason} x {model.threads}")
         known = (limit.seconds, limit.reason) if limit else (None, "")
         steps.append(StepTime(tuple(row["writes"]), kernel, notes[kernel], float(seconds), row["macs"], row["moved_bytes"], *known))
     total = float(np.median(times.sum(axis=1)))
-    return ProfileReport(metadata["name"], metadata["target"], model.variant, repeat, total, tuple(steps), processor())
+    return ProfileReport(metadata["name"], metadata["target"], model.variant, repeat, total, tuple(steps), processor(), model.threads)
 
 
 def _measure(model: CompiledModel, meter: Meter, steps: int, repeat: int, progress: Callable, rng: np.random.Generator) -> np.ndarray:
     """Return the seconds of each step in each call, shape (repeat, steps)."""
-    function = getattr(ctypes.CDLL(str(model.path)), f"{model.metadata['name']}_profile")
+    crew = model.start_crew()
+    function = getattr(ctypes.CDLL(str(model.path)), f"{model.metadata['name']}_{'threads_' if crew else ''}profile")
     inputs = [np.ascontiguousarray(random_array(spec, rng)) for spec in model.inputs]
     outputs = [np.empty(spec.shape, spec.dtype) for spec in model.outputs]
     alignment = model.metadata["workspace_align"]
-    raw = np.empty(model.metadata["workspace_bytes"] + alignment, np.uint8)
+    raw = np.empty(model.metadata["workspace_bytes"] + (crew.workspace_bytes if crew else 0) + alignment, np.uint8)
     workspace = raw.ctypes.data + -raw.ctypes.data % alignment
     ns = np.zeros(max(steps, 1), np.uint64)
     pointers = [(ctypes.c_void_p * (len(arrays) + 1))(*(a.ctypes.data for a in arrays)) for arrays in (inputs, outputs)]
     times, warm_up = np.zeros((repeat, steps)), -(-repeat // 10)
     for call in range(-warm_up, repeat):
-        code = meter.record(function, *pointers, workspace, ns.ctypes.data_as(ctypes.c_void_p))
+        code = meter.record(function, *pointers, workspace, ns.ctypes.data_as(ctypes.c_void_p), crew.state if crew else None)
         if code:
             raise LibraryError(f"{model.path} returned {code} when it was profiled. Compile the model again.")
         if call >= 0:

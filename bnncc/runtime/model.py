@@ -174,11 +174,15 @@ class CompiledModel:
         if code:
             raise InternalError(f"{self.path} returned {code}: {self._library.error_text(code).decode()}")
 
+    def start_crew(self) -> Crew | None:
+        """Start threads that share calls of the library with the one that asks; None for a single thread."""
+        return self._library.start_threads(self.threads) if self.threads > 1 else None
+
     def _crew(self) -> Crew:
         """Return the threads that work for the calling one, started at its first call."""
         crew = getattr(self._local, "crew", None)
         if crew is None or not crew.alive:
-            crew = self._local.crew = self._library.start_threads(self.threads)
+            crew = self._local.crew = self.start_crew()
         return crew
 
 

@@ -99,6 +99,11 @@ class Crew:
         weakref.finalize(self, _stop_in, self._process, stop, state)
 
     @property
+    def state(self) -> int:
+        """Address of what the library knows of them."""
+        return address(self._state)
+
+    @property
     def alive(self) -> bool:
         """Whether the threads are there: after a fork the child has none."""
         return self._process == os.getpid()

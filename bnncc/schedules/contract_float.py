@@ -47,9 +47,10 @@ def float_tile(builder: Builder, row_pixels: int, group_vectors: int) -> tuple[i
     """Return pixels and vectors of the register tile for rows of `row_pixels` and groups of so many vectors.
 
     The one that takes least time on a processor of two fused operations and two loads a cycle, four cycles after each other where one needs the other.
+    A single pixel waits for its weights; threads share its blocks of channels if they are of one size.
     """
     if row_pixels == 1:
-        return 1, 8
+        return 1, next((vectors for vectors in range(8, 3, -1) if group_vectors % vectors == 0), 8)
     if "fmla" in builder.variant.instructions:
         return neon_tile(builder.variant.core, row_pixels, group_vectors)
 

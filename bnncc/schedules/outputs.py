@@ -48,23 +48,34 @@ class Outputs:
         if len(shapes) != 1:
             raise InternalError(f"the outputs of a group must have one shape (before packing); found {sorted(shapes)}")
         (self.shape,) = shapes
-        layouts = [layout_of(node) for node in group.nodes if node.op in ("relax.bnn.pack", "relax.bnn.unpack")]
+        self._layouts = layouts = [layout_of(node) for node in group.nodes if node.op in ("relax.bnn.pack", "relax.bnn.unpack")]
         self._lanes = lanes
         self._repeats = [node for node in group.nodes if node.op == "relax.bnn.repeat_channels"]
-        ends = [node.args[0].shape[-1] * int(node.attrs.each) for node in self._repeats if int(node.attrs.times) > 1]
+        self._ends = ends = [node.args[0].shape[-1] * int(node.attrs.each) for node in self._repeats if int(node.attrs.times) > 1]
         logic = [(node, len(node.attrs.table) >> len(node.args)) for node in group.nodes if node.op == "relax.bnn.packed_logic"]
         ends += [node.shape[-1] // planes for node, planes in logic if planes > 1]
         self.runs = plan_channels(self.shape[-1] if self.shape else 1, layouts, lanes, ends)
 
     def splits(self, parts: int) -> bool:
-        """Tell whether the channels fall into `parts` equal parts of whole blocks."""
-        return len(self.runs) == 1 and self.runs[0].count % parts == 0 and not self._repeats
+        """Tell whether the channels fall into `parts` equal parts, where words are packed or unpacked parts of whole blocks."""
+        if self._repeats or self.shape[-1] % parts:
+            return False
+        return self._has_equal_blocks(parts) or not (self._layouts or self._ends)
+
+    def _has_equal_blocks(self, parts: int) -> bool:
+        return len(self.runs) == 1 and self.runs[0].count % parts == 0
 
     def write(self, evaluator: Evaluator, lead: tuple, part=0, parts: int = 1) -> None:
         """Write all channels at one place (the index without the channel axis), or one of several `parts` of them."""
         with evaluator.scope(), ExitStack() as kept:
             for node in self._repeats:
                 self._keep(evaluator, node.args[0], lead, kept)
+            if parts > 1 and not self._has_equal_blocks(parts):
+                channels = self.shape[-1] // parts
+                for run in plan_channels(channels, [], self._lanes):
+                    with evaluator.loop(run.count, "block") as block:
+                        self._write_run(evaluator, lead, run, block, part * channels)
+                return
             for run in self.runs:
                 count = run.count // parts
                 with evaluator.loop(count, "block") as block:
@@ -83,11 +94,11 @@ class Outputs:
                     body.store(buffer, at, evaluator.value(x, (*lead, at), lanes), lanes)
         kept.enter_context(evaluator.replaced(x, lambda index, lanes: body.load(buffer, index[-1], lanes)))
 
-    def _write_run(self, evaluator: Evaluator, lead: tuple, run: Run, block) -> None:
+    def _write_run(self, evaluator: Evaluator, lead: tuple, run: Run, block, base=0) -> None:
         words: dict[tuple[Tensor, int], list] = {}
         for offset, lanes in run.cuts:
             with evaluator.scope():
-                index = (*lead, block * run.size + (run.start + offset)) if self.shape else ()
+                index = (*lead, base + block * run.size + (run.start + offset)) if self.shape else ()
                 for node in self._group.outputs:
                     if _is_pack(node):
                         for plane, negative in enumerate(self._planes(evaluator, node, index, lanes)):

@@ -13,6 +13,7 @@ from bnncc.report import limits
 from bnncc.report import profile as module
 from bnncc.report.limits import Meter
 from bnncc.report.profile import profile
+from bnncc.runtime.threads import checked_count
 
 from .network import binary_network
 
@@ -47,6 +48,16 @@ def test_the_report_is_text_and_json(report):
     assert "bits_1" in console.export_text()
     rows = json.loads(json.dumps(report.to_json()))["steps"]
     assert [row["macs"] for row in rows] == [step.macs for step in report.steps]
+
+
+def test_steps_that_threads_share_are_measured_as_they_share_them(tmp_path, report):
+    compile(binary_network(), target="native", name="small", threads=2).save(tmp_path / "out")
+    shared = profile(tmp_path / "out", threads=2, repeat=3)
+    assert shared.threads == checked_count(2)
+    assert [(step.writes, step.macs) for step in shared.steps] == [(step.writes, step.macs) for step in report.steps]
+    assert all(step.seconds > 0 for step in shared.steps)
+    if shared.threads == 2:
+        assert all(step.limit_reason.endswith(" x 2") for step in shared.steps if step.limit)
 
 
 def test_a_layer_is_bounded_by_its_formulation_and_other_steps_by_copying():

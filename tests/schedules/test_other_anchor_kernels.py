@@ -83,6 +83,16 @@ def test_matrix_product_with_bias(rows, k, m, tmp_path):
     check_close(group(emit, *((a.shape, "float32") for a in arrays), constants=(1, 2)), arrays, tmp_path, 1e-4)
 
 
+@pytest.mark.parametrize("outputs", [1008, 2000])
+def test_threads_share_the_outputs_of_a_dense_layer(outputs, tmp_path):
+    rng = np.random.default_rng(outputs)
+    arrays = [floats(rng, 1, 300), floats(rng, 300, outputs), floats(rng, 1, outputs)]
+    function = group(lambda b, x, w, bias: R.add(b.emit(R.matmul(x, w)), bias), *((a.shape, "float32") for a in arrays), constants=(1, 2))
+    compiled = CompiledGroup(function, tmp_path)
+    assert compiled.parallel
+    np.testing.assert_array_equal(compiled(*arrays, parts=7)[0], compiled(*arrays)[0])
+
+
 @pytest.mark.parametrize("channels", EDGES)
 @pytest.mark.parametrize("padding, ceil", [((0, 0, 0, 0), False), ((1, 1, 1, 1), False), ((0, 1, 1, 0), True)])
 def test_max_pool_then_bits(channels, padding, ceil, tmp_path):
@@ -236,7 +246,7 @@ def test_quantize_to_several_levels(tmp_path):
 
 @pytest.mark.parametrize(
     "pixels, vectors, tile",
-    [(16, 3, (4, 3)), (16, 4, (6, 2)), (14, 8, (6, 2)), (54, 6, (4, 3)), (16, 1, (12, 1)), (1, 5, (1, 8))],
+    [(16, 3, (4, 3)), (16, 4, (6, 2)), (14, 8, (6, 2)), (54, 6, (4, 3)), (16, 1, (12, 1)), (1, 5, (1, 5)), (1, 125, (1, 5)), (1, 11, (1, 8))],
 )
 def test_a_float_register_tile_leaves_no_lone_vector(pixels, vectors, tile):
     assert float_tile(SimpleNamespace(variant=V3), pixels, vectors) == tile
