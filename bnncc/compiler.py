@@ -17,7 +17,10 @@ from bnncc.passes.context import SIGN_ZERO, LayerRow, Options, PassContext, Tens
 from bnncc.passes.lower_groups import lower_groups
 from bnncc.passes.pipeline import run_pipeline
 from bnncc.passes.step_work import step_work
-from bnncc.targets import OPTIMIZE_FOR, Target, find_target
+from bnncc.targets import OPTIMIZE_FOR, Target, Variant, find_target
+from bnncc.tuning.best import Tuned
+from bnncc.tuning.database import Database, database_directory
+from bnncc.tuning.task import target_key
 
 __all__ = ["compile", "CompiledArtifact", "Report", "prepare"]
 
@@ -53,6 +56,8 @@ class CompiledArtifact:
         One of the target's formats; its first by default.
     threads : int
         How many may share a call.
+    database : Database, optional
+        Records of tuned kernels to choose by.
     """
 
     name: str
@@ -63,6 +68,7 @@ class CompiledArtifact:
     progress: Progress | None = None
     output_format: str = ""
     threads: int = 1
+    database: Database | None = None
 
     @property
     def report(self) -> Report:
@@ -84,10 +90,21 @@ class CompiledArtifact:
         """Generate the kernels of every variant; returns the lowered modules and what each kernel is, by variant name."""
         lowered, notes = {}, {}
         for i, variant in enumerate(self.target.variants):
-            lowered[variant.name], notes[variant.name] = lower_groups(self.fused, variant, entries)
+            lowered[variant.name], notes[variant.name] = self.lower_variant(variant, entries)
             if self.progress is not None:
                 self.progress("schedules", i + 1, len(self.target.variants))
         return lowered, notes
+
+    def lower_variant(self, variant: Variant, entries: tuple[str, ...] = ("main",)) -> tuple[tvm.IRModule, dict[str, str]]:
+        """Generate the kernels of one variant, tuned ones where there are records; returns the lowered module and what each kernel is."""
+        tuned = Tuned(self.database.records(target_key(variant)), variant) if self.database is not None else None
+        found = lower_groups(self.fused, variant, entries, tuned and tuned.decide)
+        if tuned is not None and tuned.stale:
+            self.context.warn(
+                f"{tuned.stale} kernels for {variant.name} have tuning records in {self.database.directory} that were made for other versions of them, and are "
+                "left untuned. Run `bnncc tune` again."
+            )
+        return found
 
     def save(self, folder: str | Path, entries: tuple[str, ...] = ("main",)) -> dict:
         """Write library, header and metadata into `folder`.
@@ -173,6 +190,7 @@ def compile(
     output_format: str | None = None,
     optimize_for: str = "speed",
     threads: int = 1,
+    database: str | Path | bool = True,
     dump_ir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> CompiledArtifact:
@@ -196,6 +214,8 @@ def compile(
         What the kernels of a microcontroller are chosen for; others know speed only.
     threads : int
         How many may share a call. A library for more than one needs pthread_create, and has functions that start and end threads of its caller.
+    database : path or bool
+        Folder of tuning records; True stands for the user's own, False for none.
     dump_ir : path, optional
         Folder for the module after each pass.
     progress : callable, optional
@@ -227,6 +247,7 @@ def compile(
     if optimize_for != "speed" and not chosen.variants[0].is_source:
         raise TargetError(f"--optimize-for {optimize_for} chooses among the kernels of microcontrollers; the target {chosen.name} has kernels for speed only.")
     chosen = replace(chosen, variants=tuple(replace(variant, optimize_for=optimize_for) for variant in chosen.variants))
+    records = Database(database_directory() if database is True else Path(database)) if database is not False else None
     stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")
     imported, fused, ctx = prepare(
         model,
@@ -237,4 +258,4 @@ def compile(
         dump_ir=None if dump_ir is None else Path(dump_ir),
         progress=progress,
     )
-    return CompiledArtifact(c_identifier(name or stem), chosen, imported, fused, ctx, progress, output_format or chosen.formats[0], threads)
+    return CompiledArtifact(c_identifier(name or stem), chosen, imported, fused, ctx, progress, output_format or chosen.formats[0], threads, records)

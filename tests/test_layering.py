@@ -36,10 +36,10 @@ MAY_IMPORT = {
     "codegen": {"errors", "spec", "toolchain", "ops", "targets", "runtime"},
     "remote": {"errors", "spec", "toolchain", "runtime"},
     "boards": {"errors", "spec", "toolchain", "targets", "codegen"},
-    "tuning": {"errors", "ops", "targets", "schedules", "passes", "codegen"},
+    "tuning": {"errors", "spec", "toolchain", "ops", "targets", "schedules", "passes", "codegen", "runtime", "boards", "remote"},
     "compiler": {"errors", "spec", "ops", "targets", "schedules", "passes", "frontend", "codegen", "tuning"},
-    "report": {"errors", "spec", "toolchain", "ops", "targets", "schedules", "passes", "frontend", "codegen", "runtime", "compiler", "boards"},
-    "cli": {"errors", "spec", "targets", "runtime", "compiler", "report", "boards", "remote"},
+    "report": {"errors", "spec", "toolchain", "ops", "targets", "schedules", "passes", "frontend", "codegen", "runtime", "compiler", "boards", "tuning"},
+    "cli": {"errors", "spec", "targets", "runtime", "compiler", "report", "boards", "remote", "tuning"},
 }
 """Layer to the layers it may import besides itself. Everybody may import `bnncc` itself for its version: that imports no more than errors."""
 

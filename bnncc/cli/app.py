@@ -15,6 +15,7 @@ from bnncc.cli.profile import profile
 from bnncc.cli.project import project
 from bnncc.cli.run import run
 from bnncc.cli.targets import targets
+from bnncc.cli.tune import tune
 from bnncc.cli.verify import verify
 
 __all__ = ["app"]
@@ -57,6 +58,7 @@ for _name, _command in {
     "verify": verify,
     "benchmark": benchmark,
     "profile": profile,
+    "tune": tune,
     "targets": targets,
 }.items():
     app.command(_name)(failure.told(_command))

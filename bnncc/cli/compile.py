@@ -9,6 +9,7 @@ import typer
 
 from bnncc.cli import console
 from bnncc.cli.options import (
+    DatabaseFolder,
     FormatOption,
     Json,
     Model,
@@ -40,6 +41,8 @@ def compile_model(
     threads: Annotated[
         int, typer.Option(min=1, max=64, metavar="N", help="Most threads that may share a call. Only for more than one does the library need pthreads.")
     ] = 1,
+    database: DatabaseFolder = None,
+    untuned: Annotated[bool, typer.Option("--untuned", help="Use no tuning records.")] = False,
     dump_ir: Annotated[Path, typer.Option(metavar="FOLDER", help="Write the module after each pass here.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
@@ -57,6 +60,7 @@ def compile_model(
             optimize_for=optimize_for.value,
             output_format=output_format and output_format.value,
             threads=threads,
+            database=False if untuned else database or True,
             dump_ir=dump_ir,
             progress=report,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bnncc.cli import console
-from bnncc.cli.options import BoardName, Json, Model, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
+from bnncc.cli.options import BoardName, DatabaseFolder, Json, Model, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
 
 __all__ = ["inspect"]
 
@@ -15,6 +15,7 @@ def inspect(
     shape: Shapes = [],  # noqa: B006  Typer copies it
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
+    database: DatabaseFolder = None,
     as_json: Json = False,
 ) -> None:
     """Show layer by layer what runs on bits and why the rest does not, with sizes, MACs and memory; for a board its flash, RAM, stack and cycles as well."""
@@ -29,7 +30,15 @@ def inspect(
     from bnncc.report.inspect import inspect_model
 
     with console.progress() as progress:
-        report = inspect_model(model, target=target, shapes=shapes, sign_zero=sign_zero.value, optimize_for=optimize_for.value, progress=progress)
+        report = inspect_model(
+            model,
+            target=target,
+            shapes=shapes,
+            sign_zero=sign_zero.value,
+            optimize_for=optimize_for.value,
+            database=database or True,
+            progress=progress,
+        )
     if as_json:
         console.print_json({**report.to_json(), **({"board": on_board.to_json()} if on_board else {})})
         return

@@ -11,6 +11,7 @@ import typer
 
 __all__ = [
     "BoardName",
+    "DatabaseFolder",
     "Folder",
     "Format",
     "FormatOption",
@@ -73,6 +74,9 @@ OptimizeForOption = Annotated[
 ]
 BoardName = Annotated[
     str, typer.Option("--board", help="A microcontroller board instead of a target; `bnncc targets` lists them.", show_default=False)
+]
+DatabaseFolder = Annotated[
+    Path, typer.Option("--database", metavar="FOLDER", help="Tuning records; by default those of this user.", show_default=False)
 ]
 Shapes = Annotated[
     list[str],

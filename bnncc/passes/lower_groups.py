@@ -7,23 +7,27 @@ Groups that are structurally equal share a kernel::
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tvm
 import tvm_ffi
 from tvm import relax
 from tvm.ir import GlobalVar, Tuple
 
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant
-from bnncc.schedules import Kernel, build_kernel
+from bnncc.schedules import Decisions, Kernel, build_kernel
 from bnncc.targets import Variant
 
-__all__ = ["lower_groups"]
+__all__ = ["Decide", "lower_groups"]
+
+Decide = Callable[[relax.Function], tuple[Decisions, str]]
 
 
 class _Kernels:
     """Kernels made so far, one for each distinct group."""
 
-    def __init__(self, variant: Variant):
-        self.variant = variant
+    def __init__(self, variant: Variant, decide: Decide | None):
+        self.variant, self.decide = variant, decide
         self.known: dict[int, list[tuple[relax.Function, Kernel, GlobalVar]]] = {}
         self.builder = relax.BlockBuilder()  # types the names of functions, and holds equal ones once
         self.notes: dict[str, str] = {}
@@ -33,9 +37,10 @@ class _Kernels:
         for other, kernel, gvar in bucket:
             if tvm_ffi.structural_equal(group, other, map_free_vars=True):
                 return kernel, gvar
-        kernel = build_kernel(group, self.variant)
+        decisions, remark = self.decide(group) if self.decide else ({}, "")
+        kernel = build_kernel(group, self.variant, decisions)
         gvar = self.builder.add_func(kernel.func, "kernel")
-        self.notes[gvar.name_hint] = kernel.note
+        self.notes[gvar.name_hint] = f"{kernel.note}; {remark}" if remark else kernel.note
         bucket.append((group, kernel, gvar))
         return kernel, gvar
 
@@ -58,7 +63,9 @@ class _Lower(Rewriter):
         return relax.op.call_tir(gvar, Tuple(args), out)
 
 
-def lower_groups(mod: tvm.IRModule, variant: Variant, entries: tuple[str, ...] = ("main",)) -> tuple[tvm.IRModule, dict[str, str]]:
+def lower_groups(
+    mod: tvm.IRModule, variant: Variant, entries: tuple[str, ...] = ("main",), decide: Decide | None = None
+) -> tuple[tvm.IRModule, dict[str, str]]:
     """Generate the kernels of one variant.
 
     Parameters
@@ -68,6 +75,8 @@ def lower_groups(mod: tvm.IRModule, variant: Variant, entries: tuple[str, ...] =
     variant : Variant
     entries : tuple of str
         Functions whose group calls to lower; kernels are shared among them.
+    decide : callable, optional
+        A group to what was decided for its kernel, and a remark for its note, which may be empty.
 
     Returns
     -------
@@ -76,6 +85,6 @@ def lower_groups(mod: tvm.IRModule, variant: Variant, entries: tuple[str, ...] =
     notes : dict of str to str
         Kernel name to what its schedule says it chose.
     """
-    kernels = _Kernels(variant)
+    kernels = _Kernels(variant, decide)
     lowered = {GlobalVar(entry): _Lower(mod, entry, kernels).run()[entry] for entry in entries}
     return tvm.IRModule({**lowered, **dict(kernels.builder.get().functions_items())}), kernels.notes

@@ -20,7 +20,6 @@ from bnncc.codegen.lower_tir import STACK_BYTES, lower_kernel
 from bnncc.codegen.program import Program, read_entries
 from bnncc.compiler import CompiledArtifact, compile
 from bnncc.passes.context import LayerRow
-from bnncc.passes.lower_groups import lower_groups
 from bnncc.report.inspect_text import print_report
 from bnncc.report.steps import FeatureMap, PackedMap, Step, feature_maps, packed_maps, steps_of
 from bnncc.targets import Variant
@@ -175,6 +174,7 @@ def inspect_model(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     sign_zero: str = "exact",
     optimize_for: str = "speed",
+    database: str | Path | bool = True,
     progress: Progress | None = None,
 ) -> InspectReport:
     """Tell layer by layer what runs on bits and why the rest does not, without generating machine code.
@@ -188,6 +188,8 @@ def inspect_model(
         Input name to shape, where the model leaves dimensions open.
     sign_zero : {"exact", "plus", "minus"}
     optimize_for : {"speed", "flash", "ram"}
+    database : path or bool
+        Tuning records, as of `compile`.
     progress : callable, optional
         ``progress(stage, done, total)``.
 
@@ -195,10 +197,11 @@ def inspect_model(
     ------
     ModelError, TargetError
     """
-    artifact = compile(model, target=target, shapes=shapes, sign_zero=sign_zero, optimize_for=optimize_for, progress=progress)
+    options = {"shapes": shapes, "sign_zero": sign_zero, "optimize_for": optimize_for, "database": database, "progress": progress}
+    artifact = compile(model, target=target, **options)
     # the best variant alone is enough: all of them have the same groups
     chosen: Variant = artifact.target.variants[-1]
-    lowered, notes = lower_groups(artifact.fused, chosen)
+    lowered, notes = artifact.lower_variant(chosen)
     program = read_entries(lowered)["main"]
     return InspectReport(
         name=artifact.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bnncc.schedules.build import ANCHOR_OPS, EPILOGUE_OPS, build_kernel, is_anchor, makes_image, stages_image
+from bnncc.schedules.choices import Choice, Decisions
 from bnncc.schedules.kernel import Kernel
 
-__all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "Kernel", "build_kernel", "is_anchor", "makes_image", "stages_image"]
+__all__ = ["ANCHOR_OPS", "Choice", "Decisions", "EPILOGUE_OPS", "Kernel", "build_kernel", "is_anchor", "makes_image", "stages_image"]

@@ -12,6 +12,7 @@ from bnncc.errors import InternalError
 from bnncc.ops import dtype_of, static_shape
 from bnncc.schedules import contract_float, contract_int8, contract_signs, gather, movement, packed, planes, windows
 from bnncc.schedules.builder import Builder
+from bnncc.schedules.choices import Choices, Decisions
 from bnncc.schedules.elementwise import ELEMENTWISE
 from bnncc.schedules.fallback import legalized
 from bnncc.schedules.group import Group, Tensor, read_group
@@ -53,7 +54,7 @@ EPILOGUE_OPS: frozenset[str] = frozenset(ELEMENTWISE) | {"relax.bnn.quantize", "
 """Operators that may stand around the anchor; results of pack may only be returned."""
 
 
-def build_kernel(group: relax.Function, variant: Variant) -> Kernel:
+def build_kernel(group: relax.Function, variant: Variant, decided: Decisions | None = None, strict: bool = True) -> Kernel:
     """Build the kernel of a group.
 
     Parameters
@@ -62,11 +63,15 @@ def build_kernel(group: relax.Function, variant: Variant) -> Kernel:
         One dataflow block of static shapes, at most one operator of `ANCHOR_OPS` and any of `EPILOGUE_OPS`; or one operator of any other kind.
         Attribute ``bnncc.const_params``: indices of the parameters that are constants of the model. Constants of one element are inline.
     variant : Variant
+    decided : mapping, optional
+        Answers to what the schedule leaves open; its own answers where not given.
+    strict : bool
+        Whether decisions that this kernel does not leave open are an error; else they are passed over, and the kernel's `choices` say what was taken.
 
     Raises
     ------
     InternalError
-        The group breaks this contract.
+        The group breaks this contract, or `decided` names what this kernel does not leave open.
     """
     read = read_group(group)
     prologue = _prologue(read)
@@ -78,11 +83,15 @@ def build_kernel(group: relax.Function, variant: Variant) -> Kernel:
         raise InternalError(f"{others[0].op} ({others[0].name}) stands in a group of {len(read.nodes)} operators; it must be alone")
     if len(anchors) > 1:
         raise InternalError(f"a group has at most one anchor; found {', '.join(node.op for node in anchors)}")
-    builder = Builder(read, variant)
-    if not anchors:
+    builder = Builder(read, variant, Choices(decided, strict))
+    if anchors:
+        kernel = _ANCHORS[anchors[0].op](builder, anchors[0])
+    else:
         builder.write_everywhere()
-        return builder.kernel("elementwise")
-    return _ANCHORS[anchors[0].op](builder, anchors[0])
+        kernel = builder.kernel("elementwise")
+    if builder.choices.strange:
+        raise InternalError(f"decisions on {', '.join(builder.choices.strange)} were made for a kernel that asks for {', '.join(builder.choices.asked)}")
+    return kernel
 
 
 def _prologue(group: Group) -> list[Tensor]:

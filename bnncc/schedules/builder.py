@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tvm import tirx
 
+from bnncc.schedules.choices import Choices
 from bnncc.schedules.evaluate import Evaluator, as_mask
 from bnncc.schedules.group import Group, Tensor, declare
 from bnncc.schedules.kernel import Kernel, Relayout
@@ -35,10 +36,13 @@ class Builder:
     ----------
     group : Group
     variant : Variant
+    choices : Choices
+        Answers what the schedule leaves open.
     """
 
     group: Group
     variant: Variant
+    choices: Choices = field(default_factory=Choices)
     body: Statements = field(default_factory=Statements)
     relayout: dict[Tensor, tuple[Callable, tuple[Tensor, ...]]] = field(default_factory=dict)
     buffers: dict = field(default_factory=dict)
@@ -116,4 +120,4 @@ class Builder:
         relayout = {
             i: Relayout(self.relayout[param][0], tuple(map(places.get, self.relayout[param][1]))) for param, i in places.items() if param in self.relayout
         }
-        return Kernel(func, relayout, note)
+        return Kernel(func, relayout, note, tuple(self.choices.asked.values()))

@@ -63,7 +63,8 @@ def float_tile(builder: Builder, row_pixels: int, group_vectors: int) -> tuple[i
             for vectors in blocks
         )
 
-    return min(_MANY_REGISTERS if builder.variant.vector_registers >= 32 else _REGISTERS, key=cycles)
+    tiles = _MANY_REGISTERS if builder.variant.vector_registers >= 32 else _REGISTERS
+    return builder.choices.choose("tile", min(tiles, key=cycles), tiles)
 
 
 def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order, at, stage: StagedRows | None = None) -> Kernel:

@@ -19,6 +19,8 @@ __all__ = ["write_contraction"]
 
 _L1_BYTES = 32 * 1024
 
+_TILE_BYTES = (8 * 1024, 16 * 1024, 32 * 1024, 64 * 1024)
+
 _MANY_TILES = 9
 """So many are shared evenly enough, be they an odd number."""
 
@@ -71,10 +73,13 @@ def write_contraction(
         raise InternalError(f"the outputs of a group around {anchor.op} have shape {builder.outputs.shape}, the operator {anchor.shape}")
     body, evaluator = builder.body, builder.evaluator
     stride, inputs = tile_stride(c), planes[0]
+    tile_bytes = tile_bytes // inputs
     if builder.variant.is_scalar:
         tile_bytes = 0  # no cache that a larger tile would serve, and RAM is short
+    elif stage is not None or not _weights_stay(c):
+        tile_bytes = builder.choices.choose("tile bytes", tile_bytes, _TILE_BYTES)
     rows = anchor.shape[-3] if len(anchor.shape) > 2 else 1
-    tiles = _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes // inputs, None if stage is None else stage.most_rows)
+    tiles = _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes, None if stage is None else stage.most_rows)
     split = _split(builder, anchor, c, rows, tiles, planes)
     for shape, starts in tiles:
         extents = math.prod(anchor.shape[:-3]), rows // shape.rows, starts[1]
@@ -127,6 +132,11 @@ def _split(builder: Builder, anchor: Tensor, c: Contraction, rows: int, tiles: l
     return "channels" if whole and builder.outputs.shape == anchor.shape and builder.outputs.splits(parts) else None
 
 
+def _weights_stay(c: Contraction) -> bool:
+    """Tell whether all weights stay in the L1 cache while pixels pass."""
+    return c.tap_count * tile_stride(c) * np.dtype(c.weight_dtype).itemsize <= _L1_BYTES // 2
+
+
 def _tiles(
     c: Contraction, rows: int, pixels: int, widest: int, stride: int, tile_bytes: int, staged: int | None
 ) -> list[tuple[TileShape, tuple[int, int]]]:
@@ -137,7 +147,7 @@ def _tiles(
     of a row.
     """
     runs = pixel_tiles(pixels, widest)
-    if staged is None and c.tap_count * stride * np.dtype(c.weight_dtype).itemsize <= _L1_BYTES // 2:
+    if staged is None and _weights_stay(c):
         return [(TileShape(1, ((0, 1, width),)), (start, count)) for start, count, width in runs]
     pixel_bytes = stride * np.dtype(c.tile_dtype).itemsize
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from tvm import tirx
 
+from bnncc.schedules.choices import Choice
+
 __all__ = ["Kernel", "Relayout"]
 
 
@@ -40,11 +42,14 @@ class Kernel:
         For a parameter that is a constant: its `Relayout`.
     note : str
         Formulation and tile chosen, for reports.
+    choices : tuple of Choice
+        What could have been decided otherwise.
     """
 
     func: tirx.PrimFunc
     relayout: dict[int, Relayout] = field(default_factory=dict)
     note: str = ""
+    choices: tuple[Choice, ...] = ()
 
     def arranged(self, index: int, constant: Callable[[int], np.ndarray]) -> np.ndarray:
         """Return what the kernel gets for a parameter of `relayout`; ``constant(i)`` is the array of parameter i."""

@@ -10,27 +10,38 @@ from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.count_limits import complemented, count_limits, use_limits
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.popcount import popcount
-from bnncc.schedules.formulations.sliced import sliced
+from bnncc.schedules.formulations.sliced import sliced, sliced_formulation
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.neon.cost import fastest_on_neon
+from bnncc.schedules.neon.popcount import popcount_tree
 from bnncc.schedules.scalar.choose import sliced_kernel
 from bnncc.schedules.scalar.tree import tree
 from bnncc.schedules.staging import StagedRows, count_planes, staged_rows
 from bnncc.schedules.statements import const, simplify, spread
 from bnncc.schedules.windows import packed_depthwise_conv2d
-from bnncc.schedules.x86.lookup import lookup
+from bnncc.schedules.x86.lookup import lookup, lookup_formulation
+from bnncc.targets import Variant
 
 __all__ = ["border_of", "choose_formulation", "packed_conv2d", "packed_dense"]
 
 
+_FORMULATIONS = {"sliced": sliced_formulation, "lookup": lookup_formulation, "popcount tree": popcount_tree, "popcount": popcount}
+
+
 def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
-    """Return the best formulation for this processor and shape."""
+    """Return the formulation for this shape: the best for this processor by rule, unless another was decided."""
     if builder.variant.is_scalar:
         return tree(shape)
-    if builder.variant.core:
-        return fastest_on_neon(shape, builder.variant)
-    return next(found for choose in (sliced, lookup, popcount) if (found := choose(shape, builder.variant)))
+    best = _best_formulation(builder.variant, shape)
+    found = {name: made for name, make in _FORMULATIONS.items() if (made := make(shape, builder.variant)) is not None}
+    return found[builder.choices.choose("formulation", best.name.partition(",")[0], tuple(found))]
+
+
+def _best_formulation(variant: Variant, shape: BinaryShape) -> Formulation:
+    if variant.core:
+        return fastest_on_neon(shape, variant)
+    return next(found for choose in (sliced, lookup, popcount) if (found := choose(shape, variant)))
 
 
 def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border, stage: StagedRows | None = None) -> Kernel:

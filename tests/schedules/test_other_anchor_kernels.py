@@ -14,6 +14,7 @@ from tvm.script import relax as R
 
 from bnncc.ops import bnn
 from bnncc.ops.pack import PackAttrs, pack_reference
+from bnncc.schedules.choices import Choices
 from bnncc.schedules.contract_float import float_tile
 from bnncc.targets.x86 import V3, V4
 
@@ -249,4 +250,4 @@ def test_quantize_to_several_levels(tmp_path):
     [(16, 3, (4, 3)), (16, 4, (6, 2)), (14, 8, (6, 2)), (54, 6, (4, 3)), (16, 1, (12, 1)), (1, 5, (1, 5)), (1, 125, (1, 5)), (1, 11, (1, 8))],
 )
 def test_a_float_register_tile_leaves_no_lone_vector(pixels, vectors, tile):
-    assert float_tile(SimpleNamespace(variant=V3), pixels, vectors) == tile
+    assert float_tile(SimpleNamespace(variant=V3, choices=Choices()), pixels, vectors) == tile

@@ -35,7 +35,7 @@ from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weight
 from bnncc.schedules.statements import Statements, const
 from bnncc.targets import Variant
 
-__all__ = ["lookup"]
+__all__ = ["lookup", "lookup_formulation"]
 
 _LOOKUPS = 63
 """Lookups of at most 4 that an 8-bit lane holds."""
@@ -64,14 +64,23 @@ def lookup(shape: BinaryShape, variant: Variant) -> Formulation | None:
     """
     if "pshufb" not in variant.instructions or "vpopcnt" in variant.instructions or shape.pixels < 2:
         return None
+    found = lookup_formulation(shape, variant)
+    counts = shape.words * -(-shape.outputs // variant.lanes(shape.word_bits))
+    few = not _fills(shape, min(variant.vector_bits, 256) // 8)
+    return None if few and found.contraction.depth > _LOOKUPS_A_COUNT * counts else found
+
+
+def _fills(shape: BinaryShape, lanes: int) -> bool:
+    return shape.outputs >= _FILLED * lanes * -(-shape.outputs // lanes)
+
+
+def lookup_formulation(shape: BinaryShape, variant: Variant) -> Formulation | None:
+    """Return the lookup formulation of any shape, whether it pays or not; None where the machine has no ``pshufb``."""
+    if "pshufb" not in variant.instructions:
+        return None
     lanes = min(variant.vector_bits, 256) // 8
+    lanes = lanes if _fills(shape, lanes) else 16
     c = _contraction(shape, lanes)
-    if c.group_outputs < _FILLED * c.group_vectors * lanes:
-        lanes = 16
-        c = _contraction(shape, lanes)
-        counts = shape.words * -(-shape.outputs // variant.lanes(shape.word_bits))
-        if c.depth > _LOOKUPS_A_COUNT * counts:
-            return None
 
     def fill(body, c, tile_shape, weights, tile, load_x):
         _fill(body, c, shape, tile_shape, weights, tile, load_x)

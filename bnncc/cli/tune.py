@@ -1,0 +1,50 @@
+"""``bnncc tune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bnncc.cli import console
+from bnncc.cli.options import DatabaseFolder, Json, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
+
+__all__ = ["tune"]
+
+
+def tune(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL.onnx | merge FOLDER...", help="The ONNX model; or `merge` and folders of records.")],
+    target: TargetName = "native",
+    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Kernels to measure for each distinct layer, those of earlier runs counted.")] = 64,
+    database: DatabaseFolder = None,
+    shape: Shapes = [],  # noqa: B006  Typer copies it
+    sign_zero: SignZeroOption = SignZero.exact,
+    as_json: Json = False,
+) -> None:
+    """Search the fastest kernel for each distinct layer of a model by measuring; `compile` uses what is recorded.
+
+    Ctrl-C keeps what was measured, and a second run goes on. `bnncc tune merge FOLDER... --database INTO` appends records of other databases.
+    """
+    from bnncc.tuning.database import Database, database_directory, merge
+
+    folder = database or database_directory()
+    if str(models[0]) == "merge":
+        if len(models) < 2:
+            raise typer.BadParameter("name the folders to merge.", param_hint="'merge'")
+        added, held = merge(models[1:], folder)
+        print(f"{added} records added to {folder}, {held} were there already")
+        return
+    if len(models) > 1:
+        raise typer.BadParameter("give one model.", param_hint="'MODEL.onnx'")
+    shapes = parse_shapes(shape)
+    from bnncc.report.tune import tune_model
+
+    with console.progress() as progress:
+        report = tune_model(
+            models[0], target=target, trials=trials, database=Database(folder), shapes=shapes, sign_zero=sign_zero.value, progress=progress
+        )
+    if as_json:
+        console.print_json(report.to_json())
+    else:
+        report.to_text(console.stdout())

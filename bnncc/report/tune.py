@@ -1,0 +1,219 @@
+"""Tuning a model: what `bnncc tune` does, from the ONNX file to records, and what it says of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from rich.console import Console
+from rich.table import Table
+
+from bnncc.compiler import prepare
+from bnncc.errors import TargetError
+from bnncc.ops.interpreter import run_module
+from bnncc.passes.step_work import step_work
+from bnncc.report.benchmark import duration, processor, random_array
+from bnncc.runtime import load
+from bnncc.targets import Target, find_target
+from bnncc.toolchain import is_native
+from bnncc.tuning.best import Tuned
+from bnncc.tuning.candidate import build_model
+from bnncc.tuning.database import Database
+from bnncc.tuning.local import LocalRunner
+from bnncc.tuning.runner import Runner, Sample
+from bnncc.tuning.session import Observer, TuningSession
+from bnncc.tuning.task import Task, extract_tasks, tensors_between
+
+__all__ = ["TunedTask", "TuneReport", "tune_model"]
+
+_SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class TunedTask:
+    """What tuning found for one distinct kernel.
+
+    Attributes
+    ----------
+    title : str
+        Operator and shapes.
+    layers : tuple of str
+        ONNX tensors that its occurrences write.
+    trials, failures : int
+        Measured, with those of earlier runs, and how many of them failed.
+    exhausted : bool
+        Whether the whole space was tried.
+    untuned_value : float or None
+        Of one call of the untuned kernel, in the metric.
+    ratio : float
+        Of the kernel that a compilation takes now to the untuned one.
+    verdict, note : str
+        What a compilation makes of the records, and what the best kernel's schedule says.
+    history : tuple of float
+        Best ratio after each trial of this run.
+    """
+
+    title: str
+    layers: tuple[str, ...]
+    trials: int
+    failures: int
+    exhausted: bool
+    untuned_value: float | None
+    ratio: float
+    verdict: str
+    note: str
+    history: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TuneReport:
+    """What `tune_model` did for one variant of the target.
+
+    Attributes
+    ----------
+    target, variant, metric, machine : str
+    database : str
+        The folder of the records.
+    tasks : tuple of TunedTask
+        Those that leave a choice; the others are not tuned.
+    """
+
+    target: str
+    variant: str
+    metric: str
+    machine: str
+    database: str
+    tasks: tuple[TunedTask, ...]
+
+    def to_json(self) -> dict:
+        """Return the report as what JSON can hold."""
+        return asdict(self)
+
+    def to_text(self, console: Console) -> None:
+        """Print the report."""
+        table = Table("layer", "runs", "untuned", "ratio", "trials", "failed", "kernel", "what compile does", box=None, pad_edge=False)
+        for task in self.tasks:
+            untuned = "" if task.untuned_value is None else duration(task.untuned_value) if self.metric == "seconds" else f"{task.untuned_value:,.0f}"
+            trials = f"{task.trials}{' (all)' if task.exhausted else ''}"
+            table.add_row(task.title, str(len(task.layers)), untuned, f"{task.ratio:.2f}", trials, str(task.failures), task.note, task.verdict)
+        console.print(table)
+        before, after = (sum((t.untuned_value or 0) * len(t.layers) * ratio(t) for t in self.tasks) for ratio in (lambda t: 1.0, lambda t: t.ratio))
+        if before:
+            console.print(f"Tuned kernels take {after / before:.3f} of the untuned {self.metric} of these layers; {self.machine}.", markup=False)
+        console.print(f"Records: {self.database}", markup=False)
+
+
+def tune_model(
+    model: str | Path | onnx.ModelProto,
+    *,
+    target: str = "native",
+    trials: int = 64,
+    database: Database,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    sign_zero: str = "exact",
+    runner: Callable[[Target], Runner] | None = None,
+    observer: Observer | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    seed: int = 0,
+) -> TuneReport:
+    """Search the kernels of a model and record what is measured.
+
+    Parameters
+    ----------
+    model : path or ModelProto
+    target : str
+        One instruction set: of a target with several variants the best that this machine runs is tuned.
+    trials : int
+        A distinct kernel, those of earlier runs counted.
+    database : Database
+        Where the records go.
+    shapes, sign_zero
+        As of `compile`.
+    runner : callable, optional
+        What measures; this machine by default.
+    observer : callable, optional
+        Called after each trial.
+    progress : callable, optional
+        ``progress(stage, done, total)`` of what comes before the trials.
+    seed : int
+        Of the inputs.
+
+    Raises
+    ------
+    ModelError, ToolchainError
+    TargetError
+        This machine does not run the target and no runner was given.
+    """
+    chosen = find_target(target)
+    if runner is None:
+        chosen = _native_part(chosen)
+    variant = chosen.variants[-1]
+    imported, fused, ctx = prepare(
+        model, shapes=shapes, sign_zero=sign_zero, word_bits=variant.word_bits, stage_images=not variant.is_scalar, progress=progress
+    )
+    tasks = extract_tasks(fused, step_work(fused, ctx))
+    rng = np.random.default_rng(seed)
+    inputs = [[random_array(spec, rng) for spec in imported.inputs] for _ in range(_SAMPLES)]
+    inputs[-1] = [np.rint(array).astype(array.dtype) for array in inputs[-1]]  # zeros among them, where a Sign has its second plane
+    samples = _samples(fused, tasks, chosen, inputs)
+    measuring = LocalRunner(processor(), variant.tvm_target["mtriple"]) if runner is None else runner(chosen)
+    try:
+        session = TuningSession(tasks, samples, variant, measuring, database, trials, observer)
+        session.run()
+    finally:
+        measuring.close()
+    tuned = Tuned(database.records(session.target), variant)
+    rows = []
+    for state in session.states:
+        verdict = tuned.verdict(state.space.group)
+        ratio = state.best_ratio if verdict.is_tuned else 1.0
+        rows.append(
+            TunedTask(
+                state.task.title, state.task.layers, state.trials, state.failures, state.exhausted, state.untuned_value, ratio, verdict.reason,
+                state.best_note, tuple(state.history),
+            )  # fmt: skip
+        )
+    return TuneReport(chosen.name, variant.name, measuring.metric, measuring.machine, str(database.directory), tuple(rows))
+
+
+def _native_part(target: Target) -> Target:
+    """Return the target with the best variant that this machine runs.
+
+    Raises
+    ------
+    TargetError
+        There is none.
+    """
+    from bnncc.targets.x86 import runs_here
+
+    found = [v for v in target.variants if is_native(v.tvm_target["mtriple"]) and not v.is_source and runs_here(v)]
+    if not found:
+        raise TargetError(
+            f"This machine does not run {target.name}, so it cannot measure kernels for it. Tune with --target native, or on such a machine."
+        )
+    return replace(target, variants=(found[-1],))
+
+
+def _samples(fused, tasks: list[Task], target: Target, inputs: list) -> dict[str, list[Sample]]:
+    """Return what each task meets in the model, and the outputs of its untuned kernel: one run of the untuned model gives both."""
+    wanted = list(dict.fromkeys(name for task in tasks for name in (*task.reads, *task.writes)))
+    params = [v.name for v in fused["main"].params]
+    inner = [name for name in wanted if name not in params]
+    between = tensors_between(fused, inner)
+    found: dict[str, list[Sample]] = {task.workload: [] for task in tasks}
+    with tempfile.TemporaryDirectory(prefix="bnncc-tune-") as temporary:
+        if target.variants[0].is_source:
+            run = lambda arrays: run_module(between, *arrays)  # noqa: E731
+        else:
+            build_model(between, target.variants[0], {}, Path(temporary) / "untuned")
+            model = load(Path(temporary) / "untuned")
+            run = lambda arrays: model.run_entry("main", *arrays)  # noqa: E731
+        for arrays in inputs:
+            known = dict(zip(params, arrays, strict=True)) | dict(zip(inner, run(arrays), strict=True))
+            for task in tasks:
+                found[task.workload].append(Sample(tuple(known[name] for name in task.reads), tuple(known[name] for name in task.writes)))
+    return found

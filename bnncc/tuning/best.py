@@ -1,0 +1,113 @@
+"""Which decisions a compilation takes from the records, and why not where it takes none."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tvm import relax
+
+from bnncc.errors import InternalError
+from bnncc.schedules import Decisions, build_kernel
+from bnncc.targets import Variant
+from bnncc.tuning.record import Record
+from bnncc.tuning.task import kernel_version, target_key, workload_key
+
+__all__ = ["LEAST_GAIN", "Tuned", "Verdict", "best_decisions"]
+
+LEAST_GAIN = 0.02
+"""What a kernel must gain over the untuned one before it replaces it: less is noise."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the records say of a kernel.
+
+    Parameters
+    ----------
+    decisions : mapping
+        Empty where the untuned kernel stays.
+    reason : str
+        ``tuned, 0.81 of the untuned time``, for instance.
+    is_tuned : bool
+    is_stale : bool
+        Whether there were records, made for another version of the kernel.
+    """
+
+    decisions: Decisions
+    reason: str
+    is_tuned: bool = False
+    is_stale: bool = False
+
+
+def best_decisions(records: Sequence[Record]) -> tuple[Record, float] | None:
+    """Return the record of the best kernel and its ratio to the untuned one; None where none was measured.
+
+    Numbers of different machines or metrics are not mixed: those that most trials were made by are taken. A kernel measured more than once counts with its
+    median; where the best ones were measured again for confirmation, only those can win.
+    """
+    campaigns: dict[tuple, list[Record]] = {}
+    for record in records:
+        if record.ratio is not None:
+            campaigns.setdefault((record.machine, record.metric), []).append(record)
+    if not campaigns:
+        return None
+    found = max(campaigns.values(), key=len)
+    confirmed = [record for record in found if record.stage == "confirm"]
+    ratios: dict[str, list[float]] = {}
+    for record in confirmed or found:
+        ratios.setdefault(record.kernel, []).append(record.ratio)
+    kernel = min(ratios, key=lambda key: statistics.median(ratios[key]))
+    return next(record for record in found if record.kernel == kernel), statistics.median(ratios[kernel])
+
+
+class Tuned:
+    """Decides kernels of one variant by records.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        Of any target; others than that of `variant` are left out.
+    variant : Variant
+    """
+
+    def __init__(self, records: Iterable[Record], variant: Variant):
+        self.variant = variant
+        target = target_key(variant)
+        self.stale = 0
+        """How many kernels were left untuned as their records were made for other versions."""
+        self._known: dict[str, list[Record]] = {}
+        for record in records:
+            if record.target == target:
+                self._known.setdefault(record.workload, []).append(record)
+
+    def decide(self, group: relax.Function) -> tuple[Decisions, str]:
+        """Return what was decided for the kernel of a group, and what to note of it; nothing where the untuned one stays."""
+        verdict = self.verdict(group)
+        self.stale += verdict.is_stale
+        return verdict.decisions, verdict.reason if verdict.is_tuned else ""
+
+    def verdict(self, group: relax.Function) -> Verdict:
+        """Return what the records say of a group.
+
+        A record holds only as long as the generator still writes both the kernel that was measured and the untuned one that it was compared with.
+        """
+        known = self._known.get(workload_key(group))
+        if not known:
+            return Verdict({}, "not tuned")
+        untuned = kernel_version(build_kernel(group, self.variant).func)
+        current = [record for record in known if record.untuned == untuned]
+        if not current:
+            return Verdict({}, "its records were made for another version of its kernel; tune it again", is_stale=True)
+        best = best_decisions(current)
+        if best is None or best[1] > 1 - LEAST_GAIN or best[0].kernel == untuned:
+            return Verdict({}, "tuned: the untuned kernel is the best known")
+        record, ratio = best
+        try:
+            kernel = build_kernel(group, self.variant, record.decisions)
+        except InternalError:
+            kernel = None
+        if kernel is None or kernel_version(kernel.func) != record.kernel:
+            return Verdict({}, "its best record was made for another version of its kernel; tune it again", is_stale=True)
+        return Verdict(record.decisions, f"tuned, {ratio:.2f} of the untuned {record.metric}", is_tuned=True)

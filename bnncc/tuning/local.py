@@ -1,0 +1,69 @@
+"""The runner of this machine: every candidate in a fresh process, which may crash or hang."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bnncc.errors import ToolchainError
+from bnncc.toolchain import find_compiler
+from bnncc.tuning.runner import Job, Measurement
+
+__all__ = ["LocalRunner"]
+
+
+class LocalRunner:
+    """Measures seconds on this machine, one candidate at a time.
+
+    Parameters
+    ----------
+    machine : str
+        The processor's name.
+    triple : str
+    timeout : float
+        Seconds that a candidate may take in all.
+
+    Raises
+    ------
+    ToolchainError
+        There is no C compiler.
+    """
+
+    metric = "seconds"
+    workers = 1
+
+    def __init__(self, machine: str, triple: str, timeout: float = 60.0):
+        self.machine, self.timeout = machine, timeout
+        self._folder = tempfile.TemporaryDirectory(prefix="bnncc-clock-")
+        self._clock = Path(self._folder.name) / "measure.so"
+        command = [*find_compiler(triple), "-std=c99", "-O2", "-fPIC", "-shared", "-o", str(self._clock), str(Path(__file__).with_name("measure.c"))]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode:
+            raise ToolchainError(f"The C compiler failed to build the tuner's clock (exit {done.returncode}): {done.stderr.strip()[-500:]}")
+
+    def measure(self, job: Job) -> Measurement:
+        """Check and measure one candidate."""
+        request = {
+            "candidate": str(job.candidate),
+            "untuned": str(job.untuned),
+            "samples": str(job.samples),
+            "calls": job.calls,
+            "clock": str(self._clock),
+        }
+        command = [sys.executable, "-m", "bnncc.tuning.measure"]
+        try:
+            done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, errors="replace", timeout=self.timeout, check=False)
+        except subprocess.TimeoutExpired:
+            return Measurement("timeout", message=f"it did not end within {self.timeout:g} s")
+        try:
+            return Measurement(**json.loads(done.stdout.splitlines()[-1]))
+        except (ValueError, TypeError, IndexError):
+            last = done.stderr.strip().splitlines()[-1:]
+            return Measurement("crash", message=f"its process ended with {done.returncode}{': ' + last[0] if last else ''}")
+
+    def close(self) -> None:
+        """Remove the clock."""
+        self._folder.cleanup()

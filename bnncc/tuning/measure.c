@@ -1,0 +1,48 @@
+/* Times two kernels in turns. Between calls, what the kernel has in the caches is replaced and its inputs are read again, as in a network: the weights come
+ * from further away, the input was just written. */
+#define _POSIX_C_SOURCE 199309L
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+
+typedef int32_t kernel(const void *in, void *out, void *workspace);
+
+static uint64_t now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static volatile uint64_t sink;
+
+static void touch(const unsigned char *bytes, uint64_t size)
+{
+    uint64_t sum = 0;
+
+    for (uint64_t i = 0; i < size; i += 64)
+        sum += bytes[i];
+    sink = sum;
+}
+
+/* Call each of `count` kernels `calls` times, in turns, and write nanoseconds to ns[call * count + kernel]. */
+int32_t measure(int32_t count, kernel *const *kernels, void *const *in, void *const *out, void *const *workspace, int32_t inputs,
+                const uint64_t *input_bytes, const unsigned char *evicting, uint64_t evicting_bytes, int32_t calls, uint64_t *ns)
+{
+    for (int32_t call = 0; call < calls; call++)
+        for (int32_t k = 0; k < count; k++) {
+            uint64_t start;
+            int32_t code;
+
+            touch(evicting, evicting_bytes);
+            for (int32_t i = 0; i < inputs; i++)
+                touch(((unsigned char *const *)in[k])[i], input_bytes[i]);
+            start = now();
+            code = kernels[k](in[k], out[k], workspace[k]);
+            ns[call * count + k] = now() - start;
+            if (code)
+                return code;
+        }
+    return 0;
+}

@@ -1,0 +1,93 @@
+"""What measures candidates, behind one interface: this machine, an emulated microcontroller, boards over RPC.
+
+A candidate and the untuned kernel arrive as folders of compiled models (`candidate.build_model`) with the inputs that the kernel meets in the model and the
+outputs that it has to give. A runner checks the outputs bit for bit, then measures both kernels in turns, so that what disturbs the machine disturbs both. It
+never raises for what a candidate does: a crash or an endless loop is a `Measurement` with that status.
+
+To add a runner: a class with the members of `Runner`. `workers` is how many jobs `measure` may be called with at once, from as many threads; where it is 1 no
+candidate is built while one is measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+__all__ = ["Job", "Measurement", "Runner", "Sample"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Inputs of a kernel in order, and the outputs that are right."""
+
+    inputs: tuple[np.ndarray, ...]
+    outputs: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A candidate to be measured.
+
+    Parameters
+    ----------
+    candidate, untuned : Path
+        Folders of compiled models; the same one where the untuned kernel itself is measured.
+    samples : Path
+        File of the samples, written by `numpy.savez`: ``inNUMBER_PLACE`` and ``outNUMBER_PLACE``. Time is taken on the first; all are checked.
+    calls : int
+        Of each kernel that are timed.
+    """
+
+    candidate: Path
+    untuned: Path
+    samples: Path
+    calls: int = 30
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What came out.
+
+    Parameters
+    ----------
+    status : str
+        ``ok``, ``wrong``, ``crash`` or ``timeout``.
+    value, untuned_value : float or None
+        In the runner's metric.
+    message : str
+        Why it failed.
+    """
+
+    status: str
+    value: float | None = None
+    untuned_value: float | None = None
+    message: str = ""
+
+
+class Runner(Protocol):
+    """Measures candidates.
+
+    Attributes
+    ----------
+    metric : str
+        ``seconds`` or ``instructions``.
+    machine : str
+        What measures, for the records.
+    workers : int
+        How many jobs at once.
+    """
+
+    metric: str
+    machine: str
+    workers: int
+
+    def measure(self, job: Job) -> Measurement:
+        """Check and measure one candidate."""
+        ...
+
+    def close(self) -> None:
+        """End what the runner has started."""
+        ...
