@@ -15,11 +15,12 @@ from tvm import tirx
 
 from bnncc.codegen.lower_tir import LoweredKernel
 from bnncc.codegen.names import c_identifier, c_type
+from bnncc.codegen.pointers import walking_pointers, written_pointers
 from bnncc.errors import InternalError, UnsupportedOperator
 
 __all__ = ["PREAMBLE", "print_function"]
 
-PREAMBLE = ("popcount32", "popcount64", "peek_uint8", "peek_uint32", "transpose32")
+PREAMBLE = ("full_adder", "popcount32", "popcount64", "peek_uint8", "peek_uint32", "transpose32")
 """Functions that a printed kernel may call; the template of the file defines those that are."""
 
 _BINARY = {
@@ -131,7 +132,7 @@ class _Printer:
         self.variables: dict[str, _Variable] = {}
         self.blocks = (0,)
         self.opened = 0
-        self.addressed = _addressed(body)
+        self.addressed, self.written = _addressed(body), written_pointers(body)
 
     def name(self, var, hint: str | None = None) -> str:
         if var not in self.names:
@@ -242,11 +243,10 @@ class _Printer:
         elif isinstance(s, tirx.BufferStore):
             self._store(s)
         elif isinstance(s, tirx.Bind):
-            value = self.bare(s.value)
             if isinstance(s.var.ty, tvm.ir.PointerType):
-                self.emit(f"const {c_type(str(s.var.ty.element_type.dtype))} *{self.name(s.var)} = {value};")
+                self._pointer(s.var, s.value)
             else:
-                self.emit(f"const {c_type(_dtype(s.var))} {self.name(s.var)} = {value};")
+                self.emit(f"const {c_type(_dtype(s.var))} {self.name(s.var)} = {self.bare(s.value)};")
         elif isinstance(s, tirx.For):
             self._loop(s)
         elif isinstance(s, tirx.IfThenElse):
@@ -258,6 +258,10 @@ class _Printer:
                 self.emit(f"{self.bare(s.value)};")
         else:
             raise InternalError(f"{self.function}: the statement {type(s).__name__} has no form in C")
+
+    def _pointer(self, var, value) -> None:
+        const = "" if var in self.written else "const "
+        self.emit(f"{const}{c_type(str(var.ty.element_type.dtype))} *{self.name(var)} = {self.bare(value)};")
 
     def _allocate(self, buffer) -> None:
         """Declare a local buffer; one of a single element, whose address is not taken, is a plain variable."""
@@ -314,7 +318,12 @@ class _Printer:
         start, extent = s.min, s.extent
         end = self.expr(extent) if isinstance(start, tirx.IntImm) and int(start) == 0 else f"{self.expr(start)} + {self.expr(extent)}"
         var, kind = self.name(s.loop_var), c_type(_dtype(s.loop_var))
-        self._block(f"for ({kind} {var} = {self.bare(start)}; {var} < {end}; ++{var})", s.body)
+        body, walking = walking_pointers(s)
+        for pointer, first, _ in walking:
+            self._pointer(pointer, tirx.address_of(first))
+        self._block(f"for ({kind} {var} = {self.bare(start)}; {var} < {end}; ++{var})", body)
+        for pointer, _, step in walking:
+            self.emit(f"    {self.name(pointer)} += {step};")
         self.emit("}")
 
     def _branch(self, s: tirx.IfThenElse) -> None:

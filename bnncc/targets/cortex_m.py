@@ -15,7 +15,7 @@ _ARMV6_M = ("cortex-m0", "cortex-m0plus")
 
 
 def _core(name: str, triple: str, description: str, *options: str) -> Target:
-    instructions = frozenset({"scaled-index"} if triple.startswith("arm") and name not in _ARMV6_M else ())
+    instructions = frozenset(() if not triple.startswith("arm") else {"two-operands"} if name in _ARMV6_M else {"scaled-index"})
     tvm_target = {"kind": "c", "mtriple": triple}
     model = "" if not triple.startswith("arm") else "m0" if name in _ARMV6_M else "m4"
     variant = Variant(

@@ -16,11 +16,18 @@ __all__ = ["Counter", "WORD", "add_rows", "chunk_of", "full_adder", "mask"]
 WORD = "uint32"
 
 _STRAIGHT = 40
-"""Rows that are added without a loop, at most."""
+"""Rows that are added without a loop, at most; with a chunk of 8 twice as many as that."""
 
 
-def full_adder(body: Statements, a, b, c) -> tuple:
-    """Return sum and carry; where a and b are equal the carry is b, else c."""
+def full_adder(body: Statements, a, b, c, two_operands: bool = False) -> tuple:
+    """Return sum and carry; where a and b are equal the carry is b, else c.
+
+    Where instructions overwrite an operand, C compilers need 6 of them, one a copy; a function of the file's preamble takes 5 (`codegen.print_c`).
+    """
+    if two_operands:
+        total, carry = body.local(WORD, 1, "s"), body.local(WORD, 1, "m")
+        body.run(tirx.call_extern("int32", "full_adder", *(tirx.address_of(body.load(out, 0)) for out in (total, carry)), a, b, c))
+        return body.load(total, 0), body.load(carry, 0)
     ab, bc = body.bind(tirx.bitwise_xor(a, b), "u"), body.bind(tirx.bitwise_xor(b, c), "v")
     carry = tirx.bitwise_xor(tirx.bitwise_and(bc, tirx.bitwise_not(ab)), c)
     return body.bind(tirx.bitwise_xor(ab, c), "s"), body.bind(carry, "m")
@@ -40,10 +47,12 @@ class Counter:
     body : Statements
     levels : dict of int to list
         What waits already.
+    two_operands : bool
+        Whether the processor's instructions overwrite an operand.
     """
 
-    def __init__(self, body: Statements, levels: dict[int, list] | None = None):
-        self.body = body
+    def __init__(self, body: Statements, levels: dict[int, list] | None = None, two_operands: bool = False):
+        self.body, self.two_operands = body, two_operands
         self.levels = {level: list(words) for level, words in (levels or {}).items()}
 
     def add(self, word, level: int = 0) -> None:
@@ -51,7 +60,7 @@ class Counter:
         waiting = self.levels.setdefault(level, [])
         waiting.append(word)
         if len(waiting) == 3:
-            kept, carry = full_adder(self.body, *waiting)
+            kept, carry = full_adder(self.body, *waiting, self.two_operands)
             self.levels[level] = [kept]
             self.add(carry, level + 1)
 
@@ -106,7 +115,7 @@ def add_rows(counter: Counter, rows: int, look: Callable, chunk: int, slot: Call
     """
     body = counter.body
     whole, rest = divmod(rows, chunk)
-    if rows <= _STRAIGHT:
+    if rows <= min(_STRAIGHT, 2 * chunk):
         for first in range(0, rows, chunk):
             word = look(first // chunk)
             for place in range(min(chunk, rows - first)):
@@ -114,15 +123,16 @@ def add_rows(counter: Counter, rows: int, look: Callable, chunk: int, slot: Call
         return
     inner = range(level, level + chunk.bit_length() - 1)
     kept = {i: body.local(WORD, 1, "plane") for i in inner}
-    if slot is None:
+    slotted = slot is not None
+    if not slotted:
         carried = body.local(WORD, whole, "carried")
-        slot = lambda at: (carried, at)  # noqa: E731
+        slot = lambda at: (body.part(carried, at, 1, "carry"), 0)  # noqa: E731
     for i, buffer in kept.items():
         (*waiting,) = counter.levels.pop(i, [])
         body.store(buffer, 0, waiting.pop() if waiting else const(0, WORD))
         counter.levels[i] = waiting
     with body.loop(whole, "chunk") as at:
-        turn, word = Counter(body, {i: [body.load(buffer, 0)] for i, buffer in kept.items()}), look(at)
+        turn, word = Counter(body, {i: [body.load(buffer, 0)] for i, buffer in kept.items()}, counter.two_operands), look(at)
         for place in range(chunk):
             turn.add(body.bind(word(place), "w"), level)
         for i, buffer in kept.items():
@@ -134,4 +144,11 @@ def add_rows(counter: Counter, rows: int, look: Callable, chunk: int, slot: Call
         word = look(whole)
         for place in range(rest):
             counter.add(body.bind(word(place), "w"), level)
-    add_rows(counter, whole, lambda at: lambda place: body.load(*slot(at * chunk + place)), chunk, None, inner.stop)
+
+    def carries(chunk_of_carries):
+        if slotted:
+            return lambda place: body.load(*slot(chunk_of_carries * chunk + place))
+        part = body.part(carried, chunk_of_carries * chunk, chunk, "carries")
+        return lambda place: body.load(part, place)
+
+    add_rows(counter, whole, carries, chunk, None, inner.stop)

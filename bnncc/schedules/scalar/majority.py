@@ -80,14 +80,15 @@ def store_row(body: Statements, table, at, group: Sequence):
     """Write the row of two or three words of activations and return their exclusive or; cases that differ in all three bits are complements."""
     a, b, c = (*group, const(0, WORD)) if len(group) == 2 else group
     u, v = body.bind(tirx.bitwise_xor(a, b), "u"), body.bind(tirx.bitwise_xor(b, c), "v")
+    # stored in order, so that two stores can be one instruction
     halves = (
-        (tirx.bitwise_and(u, v), 0, 7),
-        (tirx.bitwise_and(v, tirx.bitwise_not(u)), 1, 6),
-        (tirx.bitwise_or(u, v), 2, 5),
-        (tirx.bitwise_and(u, tirx.bitwise_not(v)), 4, 3),
+        tirx.bitwise_and(u, v),
+        tirx.bitwise_and(v, tirx.bitwise_not(u)),
+        tirx.bitwise_or(u, v),
+        tirx.bitwise_and(u, tirx.bitwise_not(v)),
     )
-    for differs, case, opposite in halves:
-        word = body.bind(tirx.bitwise_xor(differs, b), "row")
+    low, next_low, middle, high = (body.bind(tirx.bitwise_xor(differs, b), "row") for differs in halves)
+    inverted = tirx.bitwise_not
+    for case, word in enumerate((low, next_low, middle, inverted(high), high, inverted(middle), inverted(next_low), inverted(low))):
         body.store(table, at + case, word)
-        body.store(table, at + opposite, tirx.bitwise_not(word))
     return tirx.bitwise_xor(u, c)

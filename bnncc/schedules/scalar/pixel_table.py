@@ -36,7 +36,9 @@ class PixelTable:
     rows : int
         Of the table.
     chunk : int
-        Rows that are added in a turn; behind them stands a word for what is carried out.
+        Rows that are added in a turn.
+    slots : bool
+        Whether behind a chunk stands a word for what is carried out: where a store reaches that far.
     buffer : Buffer
     """
 
@@ -47,7 +49,9 @@ class PixelTable:
         self.kh, self.kw = shape.taps
         self.rows = row_count(self.kh * self.kw) * shape.inputs + row_count(shape.inputs)
         self.chunk = chunk_of(self.rows, builder.variant.vector_registers)
+        self.slots = "scaled-index" in builder.variant.instructions
         self.phases = sorted({j * self.dx % self.sx for j in range(self.kw)})
+        self.reach = max(j * self.dx // self.sx for j in range(self.kw))
         self.span = (blocks.rows - 1) * self.sy + (self.kh - 1) * self.dy + 1
         self.planes = self.x.shape[-1] * LANES
         self.apart = int(anchor.attrs.in_groups) == shape.groups
@@ -57,7 +61,7 @@ class PixelTable:
 
     def place(self, row):
         """Return where a row of the table stands."""
-        return row * CASES + row // self.chunk
+        return row * CASES + row // self.chunk if self.slots else row * CASES
 
     def slot(self, chunk) -> tuple:
         """Return where the word carried out of a chunk is kept."""
@@ -69,12 +73,11 @@ class PixelTable:
         end = y0 * self.sy + self.span
         done = tirx.Select(by > 0, first_of(by - 1, blocks.rows, blocks.height) * self.sy + self.span, 0) if blocks.down > 1 else 0
         _, height, breadth, words = self.x.shape
-        reach = max(j * self.dx // self.sx for j in range(self.kw))
         bits = self.shape.word_bits
         with body.loop(end - done, "row", start=done) as row:
             for number, phase in enumerate(self.phases):
                 # lanes beyond the image are in no tap of a stored pixel
-                lanes = min(blocks.width + reach, -(-(breadth - phase) // self.sx)) if blocks.across == 1 else blocks.width + reach
+                lanes = min(blocks.width + self.reach, -(-(breadth - phase) // self.sx)) if blocks.across == 1 else blocks.width + self.reach
                 with body.loop(words, "word") as word:
                     at = linear_index(self.x.shape, (n, row, x0 * self.sx + phase, word))
                     to = ((row % self.span) * len(self.phases) + number) * self.planes + word * LANES
@@ -136,7 +139,7 @@ class PixelTable:
         for r in range(blocks.rows):
             word = read(r * self.sy + i * self.dy, phase)
             word = tirx.shift_right(word, tirx.const(shift, WORD)) if shift else word
-            if r < blocks.rows - 1:
+            if r < blocks.rows - 1 and shift < self.reach:  # behind the last lanes that are read stand zeros
                 word = tirx.bitwise_and(word, tirx.const((1 << blocks.width) - 1, WORD))
             word = tirx.shift_left(word, tirx.const(r * blocks.width, WORD)) if r else word
             total = word if total is None else tirx.bitwise_or(total, word)

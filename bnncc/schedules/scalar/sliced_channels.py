@@ -40,7 +40,7 @@ class _SlicedChannels:
     def __init__(self, builder: Builder, anchor: Tensor, shape: BinaryShape, length: int, word_at: Callable, border, threshold: Threshold | None):
         self.builder, self.body, self.anchor, self.shape = builder, builder.body, anchor, shape
         self.length, self.word_at, self.border, self.threshold = length, word_at, border, threshold
-        self.scaled = "scaled-index" in builder.variant.instructions
+        self.scaled, self.two_operands = ("scaled-index" in builder.variant.instructions), ("two-operands" in builder.variant.instructions)
         self.w = anchor.args[1]
         self.words = queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)
         self.triples = triples(self.words)
@@ -159,7 +159,7 @@ class _SlicedChannels:
         left = body.load(self.table, base + (rows + LAST_ROWS) * CASES)
         parity = body.bind(parity ^ left, "parity")
         if self.threshold is None:
-            counter = Counter(body)
+            counter = Counter(body, two_operands=self.two_operands)
             self._add(counter, base)
             count = self.length.bit_length()
             for bit, plane in enumerate([parity, *counter.planes(count - 1)]):
@@ -168,7 +168,8 @@ class _SlicedChannels:
             return
         levels = self.chunk.bit_length() - 1
         start = self._start(vector)
-        counter = self.threshold.prepare(body, start, parity, levels)
+        counter = Counter(body, two_operands=self.two_operands)
+        self.threshold.prepare(counter, start, parity, levels)
         self._add(counter, base)
         self._store(place, vector, body.bind(self.threshold.answer(counter, start, levels), "answer"))
 

@@ -55,7 +55,7 @@ class SlicedPixels:
     def __init__(self, builder: Builder, anchor: Tensor, shape: BinaryShape, blocks: PixelBlocks, threshold: Threshold | None, nibbles: bool):
         self.builder, self.body, self.anchor, self.shape, self.blocks = builder, builder.body, anchor, shape, blocks
         self.threshold, self.nibbles = threshold, nibbles
-        self.scaled = "scaled-index" in builder.variant.instructions
+        self.scaled, self.two_operands = ("scaled-index" in builder.variant.instructions), ("two-operands" in builder.variant.instructions)
         self.x, self.w = anchor.args[:2]
         self.length = shape.inputs * shape.taps[0] * shape.taps[1]
         self.table = PixelTable(builder, anchor, shape, blocks)
@@ -127,12 +127,13 @@ class SlicedPixels:
             own = tirx.Cast(WORD, body.load(self.cases, first + self.rows))
         parity = body.bind(tirx.bitwise_xor(parity, mask(own, 0)), "parity")
         if self.threshold is None:
-            counter = Counter(body)
-            add_rows(counter, self.rows, self._look(first), self.chunk, self.table.slot)
+            counter = Counter(body, two_operands=self.two_operands)
+            add_rows(counter, self.rows, self._look(first), self.chunk, self.table.slot if self.table.slots else None)
             return self._store_counts(o, [parity, *counter.planes(self.length.bit_length() - 1)])
         start, levels = self._start(o), self.chunk.bit_length() - 1
-        counter = self.threshold.prepare(body, start, parity, levels)
-        add_rows(counter, self.rows, self._look(first), self.chunk, self.table.slot)
+        counter = Counter(body, two_operands=self.two_operands)
+        self.threshold.prepare(counter, start, parity, levels)
+        add_rows(counter, self.rows, self._look(first), self.chunk, self.table.slot if self.table.slots else None)
         word, bit = self.threshold.layout.locate(o)
         body.store(self.found, word * LANES + bit, self.threshold.answer(counter, start, levels))
 

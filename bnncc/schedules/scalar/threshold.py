@@ -115,19 +115,17 @@ class Threshold:
             builder.replace(tensor, 1, tensor.dtype, lambda array: array.reshape(-1)[:1])
         return found
 
-    def prepare(self, body, start: list[Callable], parity, levels: int) -> Counter:
-        """Return a counter that has the first planes of the start and the bit of weight 1 that the inputs left.
+    def prepare(self, counter: Counter, start: list[Callable], parity, levels: int) -> None:
+        """Give a counter the first planes of the start and the bit of weight 1 that the inputs left.
 
         Parameters
         ----------
         start : list of callable
             Makes a plane where it is needed: those above the first `levels` only in `answer`, so that they take no register before.
         """
-        counter = Counter(body)
         for level, plane in enumerate(start[1 : 1 + levels]):
-            counter.add(body.bind(plane(), "plane"), level)
-        counter.add(body.bind(tirx.bitwise_and(parity, start[0]()), "m"), 0)  # of the bits of weight 1 the carry is all that matters
-        return counter
+            counter.add(counter.body.bind(plane(), "plane"), level)
+        counter.add(counter.body.bind(tirx.bitwise_and(parity, start[0]()), "m"), 0)  # of the bits of weight 1 the carry is all that matters
 
     def answer(self, counter: Counter, start: list[Callable], levels: int):
         """Return the bits of the output."""
