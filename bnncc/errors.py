@@ -14,6 +14,7 @@
     ├── InputError               wrong name, shape or dtype of an array at run time
     ├── OutputError              the output folder holds other content or cannot be written
     ├── LibraryError             a folder that is not a compiled model, or is damaged
+    ├── DeviceError              a device that cannot be reached, does not answer in time, refuses the key, or ends the session
     └── InternalError            a contract between two phases does not hold: a bug of ours
 
 A message is one readable paragraph: what was found and where (node, tensor), what is supported, and what to do next.
@@ -34,6 +35,7 @@ __all__ = [
     "InputError",
     "OutputError",
     "LibraryError",
+    "DeviceError",
     "InternalError",
 ]
 
@@ -84,6 +86,10 @@ class OutputError(BnnccError, OSError):
 
 class LibraryError(BnnccError):
     """The folder is not a compiled model, or is damaged."""
+
+
+class DeviceError(BnnccError):
+    """A device cannot be reached, does not answer in time, refuses the key, or ends the session."""
 
 
 class InternalError(BnnccError):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import Folder, Json, Threads
+from bnncc.cli.options import Folder, Json, Rpc, RpcKey, RpcTimeout, Threads, opener_of
 
 __all__ = ["benchmark"]
 
@@ -25,9 +25,15 @@ def benchmark(
     ] = [],  # noqa: B006  Typer copies it
     threads: Threads = 1,
     repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Samples of each; one call, or more where a call is short.")] = 30,
+    rpc: Rpc = None,
+    key: RpcKey = "",
+    timeout: RpcTimeout = 60.0,
     as_json: Json = False,
 ) -> None:
-    """Count the instructions of a firmware project under QEMU, or measure a compiled model's latency, beside onnxruntime's and other programs' when asked."""
+    """Count the instructions of a firmware project under QEMU, or measure a compiled model's latency, beside onnxruntime's and other programs' when asked.
+
+    With --rpc it runs on a device, whose own clock measures.
+    """
     from bnncc.boards import is_project
 
     if is_project(folder):
@@ -43,7 +49,7 @@ def benchmark(
     from bnncc.report.benchmark import benchmark as measure
 
     with console.progress() as progress:
-        report = measure(folder, model, peers=peers, threads=threads, repeat=repeat, progress=progress)
+        report = measure(folder, model, peers=peers, threads=threads, repeat=repeat, progress=progress, opener=opener_of(rpc, key, timeout, threads))
     if as_json:
         console.print_json(report.to_json())
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -20,11 +21,15 @@ __all__ = [
     "Name",
     "OptimizeFor",
     "OptimizeForOption",
+    "Rpc",
+    "RpcKey",
+    "RpcTimeout",
     "Shapes",
     "SignZero",
     "SignZeroOption",
     "TargetName",
     "Threads",
+    "opener_of",
     "parse_name",
     "parse_shapes",
 ]
@@ -90,6 +95,14 @@ SignZeroOption = Annotated[
     SignZero,
     typer.Option("--sign-zero", help="Sign(0) of an ONNX Sign: exact (two bit planes where 0 can occur), or one bit, plus or minus."),
 ]
+Rpc = Annotated[
+    str,
+    typer.Option(
+        "--rpc", metavar="HOST:PORT", help="On a device: the address of TVM's RPC server there, or of TVM's RPC tracker, which knows devices.", show_default=False
+    ),
+]
+RpcKey = Annotated[str, typer.Option("--key", help="With --rpc: what the server, or the devices that the tracker is asked for, were started with.", show_default=False)]
+RpcTimeout = Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS", help="With --rpc: how long a session and each call may take.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="How many threads share a call; results do not depend on it.")]
 
 
@@ -131,3 +144,18 @@ def parse_name(name: str | None) -> str | None:
     if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise typer.BadParameter(f"{name!r} is no C identifier: letters, digits and _, not starting with a digit.", param_hint="'--name'")
     return name
+
+
+def opener_of(rpc: str | None, key: str, timeout: float, threads: int = 1) -> Callable:
+    """Return the function that opens the compiled model in a folder, on a device where an address was given."""
+    if rpc is None:
+        if key:
+            raise typer.BadParameter("it is a device's, whose address --rpc gives.", param_hint="'--key'")
+        from bnncc.runtime import load
+
+        return lambda folder: load(folder, threads)
+    if threads > 1:
+        raise typer.BadParameter("a device runs a call on one thread.", param_hint="'--threads'")
+    from bnncc.remote import Device, load_remote
+
+    return lambda folder: load_remote(folder, Device(rpc, key, timeout))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnncc.cli.options import Folder, Threads
+from bnncc.cli.options import Folder, Rpc, RpcKey, RpcTimeout, Threads, opener_of
 
 __all__ = ["run"]
 
@@ -22,24 +22,18 @@ def run(
         Path, typer.Option("--output", metavar="Y.npy", help="Where the output goes; several go into a .npz.", show_default=False)
     ],
     threads: Threads = 1,
-    rpc: Annotated[str, typer.Option(metavar="HOST:PORT", help="Run it on a board, by TVM's RPC server there.", show_default=False)] = None,
-    key: Annotated[str, typer.Option(help="The key of the server, or of the boards that a tracker is asked for.", show_default=False)] = "",
-    tracker: Annotated[bool, typer.Option("--tracker", help="The address is that of TVM's RPC tracker.")] = False,
-    timeout: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="How long a board may take for a session or a call.")] = 60.0,
+    rpc: Rpc = None,
+    key: RpcKey = "",
+    timeout: RpcTimeout = 60.0,
 ) -> None:
-    """Run a compiled model, here or on a board, or a firmware project under QEMU, on arrays from .npy files."""
+    """Run a compiled model, here or on a device, or a firmware project under QEMU, on arrays from .npy files."""
     from bnncc.boards import is_project, run_project
     from bnncc.cli.arrays import read_inputs, write_outputs
-    from bnncc.runtime import load
 
     if is_project(folder):
         outputs = _stacked(run_project(folder, _samples(folder, read_inputs(inputs))))
-    elif rpc:
-        from bnncc.remote import load_remote
-
-        outputs = load_remote(folder, rpc, key, timeout, tracker)(read_inputs(inputs))
     else:
-        outputs = load(folder, threads)(read_inputs(inputs))
+        outputs = opener_of(rpc, key, timeout, threads)(folder)(read_inputs(inputs))
     write_outputs(output, outputs)
     for name, array in outputs.items() if isinstance(outputs, dict) else [(output, outputs)]:
         print(f"{name}  {array.dtype}  {'x'.join(map(str, array.shape))}")

@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import BoardName, Json, Model, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
+from bnncc.cli.options import (
+    BoardName,
+    Json,
+    Model,
+    OptimizeFor,
+    OptimizeForOption,
+    Rpc,
+    RpcKey,
+    RpcTimeout,
+    Shapes,
+    SignZero,
+    SignZeroOption,
+    TargetName,
+    opener_of,
+    parse_shapes,
+)
 
 __all__ = ["verify"]
 
@@ -24,9 +39,14 @@ def verify(
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Check the first N samples only.", show_default=False)] = None,
+    rpc: Rpc = None,
+    key: RpcKey = "",
+    timeout: RpcTimeout = 60.0,
     as_json: Json = False,
 ) -> None:
     """Check that the binarized part of a compiled model equals the ONNX model bit for bit; exit 1 when it does not.
+
+    What is compiled for another processor runs under an emulator, or on a device by --rpc; the report says which.
 
     With a board its firmware runs the samples in QEMU as well, and its outputs are compared with those of this machine's library.
     """
@@ -37,7 +57,14 @@ def verify(
     arrays = read_inputs(inputs)
     with console.progress() as progress:
         report = verify_model(
-            model, target=target, inputs=arrays, shapes=shapes, sign_zero=sign_zero.value, limit=limit, progress=progress
+            model,
+            target=target,
+            inputs=arrays,
+            shapes=shapes,
+            sign_zero=sign_zero.value,
+            limit=limit,
+            progress=progress,
+            opener=opener_of(rpc, key, timeout),
         )
     firmware = []
     if board is not None:

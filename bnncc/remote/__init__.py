@@ -1,5 +1,6 @@
-"""Compiled models on a board that TVM's RPC server makes reachable."""
+"""Compiled models on devices that TVM's RPC makes reachable."""
 
-from bnncc.remote.session import load_remote
+from bnncc.remote.model import Machine, RemoteModel, load_remote
+from bnncc.remote.session import Device
 
-__all__ = ["load_remote"]
+__all__ = ["Device", "Machine", "RemoteModel", "load_remote"]

@@ -1,117 +1,218 @@
-"""A session with a board: TVM's RPC server takes the library and a bridge to it, and calls its entry on the board's memory."""
+"""Where a device is, and a session with it: TVM's RPC server on the device itself, or TVM's RPC tracker, which knows devices by key."""
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
+import errno
+import os
+import socket
+import stat
+import struct
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 
-import numpy as np
+from bnncc.errors import DeviceError
 
-from bnncc.errors import LibraryError, ToolchainError
-from bnncc.runtime.library import Library, checked_library
-from bnncc.runtime.model import CompiledModel
-from bnncc.toolchain import find_compiler
-
-__all__ = ["load_remote"]
-
-_BRIDGE = Path(__file__).with_name("bridge.c")
-_NO_VARIANT = -1000
+__all__ = ["Device", "Session"]
 
 
-def _within(seconds: float, what: str, action: Callable):
-    """Return what `action` returns, or raise LibraryError where it fails or has not ended in time; a call that hangs ends with this process."""
-    outcome: list = []
+@dataclass(frozen=True)
+class Device:
+    """A device that TVM's RPC makes reachable.
 
-    def run():
-        try:
-            outcome.append((action(), None))
-        except Exception as error:  # noqa: BLE001  whatever TVM raises is the board's answer
-            outcome.append((None, error))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not outcome:
-        raise LibraryError(
-            f"{what} within {seconds:g} s. Is a server (`python -m tvm.exec.rpc_server`) running there, with that key, and not busy with another session?"
-        )
-    result, error = outcome[0]
-    if error is not None:
-        said = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-        raise LibraryError(f"{what}: {said}. Check host, port and key, and that the server still runs.") from error
-    return result
-
-
-def _build_bridge(metadata: dict, library: Path, folder: Path) -> Path:
-    bridge = folder / "bridge.so"
-    entry = metadata["entries"]["main"]
-    defines = [f"-DENTRY={entry['symbol']}", f"-DVARIANT={metadata['name']}_variant", f"-DINPUTS={len(entry['inputs'])}"]
-    command = [*find_compiler(metadata["triple"]), "-O2", "-shared", "-fPIC", *defines, "-o", str(bridge), str(_BRIDGE), str(library), "-Wl,-rpath,$ORIGIN"]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        raise ToolchainError(f"The bridge for the board cannot be compiled by `{command[0]}`: {done.stderr.strip()[-500:]}")
-    return bridge
-
-
-def load_remote(path: Path, address: str, key: str, timeout: float = 60.0, tracker: bool = False) -> CompiledModel:
-    """Return a compiled model that runs on a board.
-
-    Parameters
+    Attributes
     ----------
-    path : Path
-        The folder of a compiled model.
     address : str
-        ``host:port`` of an RPC server.
+        ``host:port`` of TVM's RPC server on the device, or of TVM's RPC tracker; which of the two it is, it says itself.
     key : str
-        The server's key.
+        What the server was started with; a tracker gives any free device of that key.
     timeout : float
-        Seconds that connecting with uploading, and each call, may take.
-    tracker : bool
-        Whether the address is that of a tracker, which knows boards by key, and not that of a board.
+        Seconds that the session, and each call, may take.
+    """
+
+    address: str
+    key: str = ""
+    timeout: float = 60.0
+
+    def __str__(self) -> str:
+        return f"{self.address} (key {self.key!r})" if self.key else self.address
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port.
+
+        Raises
+        ------
+        DeviceError
+            The address is no such pair.
+        """
+        host, _, port = self.address.rpartition(":")
+        if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+            raise DeviceError(f"{self.address!r} is no address of a device; give host:port, such as 192.168.1.20:9090.")
+        return host.strip("[]"), int(port)
+
+
+class Session:
+    """A session of TVM's with a device.
+
+    TVM's client waits without end for a device that says nothing, some of it in destructors, which hold Python's lock. So the system is told how long each
+    wait on the connection may last, and after the first one that fails the connection is cut: nothing waits for it again, on this side or the device's.
+
+    Attributes
+    ----------
+    tvm : tvm.rpc.RPCSession
 
     Raises
     ------
-    LibraryError
-        The board does not answer in time, refuses the key, or ends the session.
-    ToolchainError
-        There is no compiler for the board's processor.
+    DeviceError
+        Nothing listens there, nothing answers in time, the server refuses the key, or the tracker knows no device of it.
     """
-    file, metadata = checked_library(path)
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise LibraryError(f"{address!r} is no address of a board; give host:port, such as 192.168.1.20:9090.")
-    with tempfile.TemporaryDirectory(prefix="bnncc-rpc-") as temporary:
-        bridge = _build_bridge(metadata, file, Path(temporary))
+
+    def __init__(self, device: Device):
+        self._device = device
+        self._ended = False
+        place, key = _find_server(device)
+        others = _connections(place)
+        self.tvm = self._opened(place, key, others)
+        self._own = _connections(place) - others
+        wait = struct.pack("@ll", int(device.timeout), int(device.timeout % 1 * 1e6))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            _on_each(self._own, lambda connection, option=option: connection.setsockopt(socket.SOL_SOCKET, option, wait))
+
+    def _opened(self, place: tuple[str, int], key: str, others: set):
+        """Return TVM's session; as its connection is not known before it is there, another thread waits for it."""
+        from tvm import rpc
+
+        outcome: list = []
 
         def connect():
-            from tvm import rpc
+            try:
+                outcome.append((rpc.connect(*place, key), None))
+            except RuntimeError as error:
+                outcome.append((None, error))
 
-            session = rpc.connect_tracker(host, int(port)).request(key, max_retry=1) if tracker else rpc.connect(host, int(port), key)
-            session.upload(str(file), target=file.name)
-            session.upload(str(bridge), target=bridge.name)
-            return session, session.load_module(bridge.name)["bnncc_call"]
+        thread = threading.Thread(target=connect, daemon=True)
+        thread.start()
+        thread.join(self._device.timeout)
+        if not outcome:
+            _on_each(_connections(place) - others, _cut)
+            raise self._silence("There is no session with")
+        session, error = outcome[0]
+        if error is not None and "matches key" in str(error):
+            raise DeviceError(f"The RPC server at {self._device.address} refuses the key {self._device.key!r}; give --key what it was started with.") from error
+        if error is not None:
+            raise self._failure("There is no session with", error) from error
+        return session
 
-        session, call = _within(timeout, f"The board at {address} with the key {key!r} did not take the library", connect)
+    def do(self, what: str, action: Callable):
+        """Return what `action` returns.
 
-    def on_board(inputs, outputs, workspace):
-        from tvm.runtime import tensor
+        Raises
+        ------
+        DeviceError
+            It failed, or the device said nothing in time, and the session is over. `what` begins the message.
+        """
+        if self._ended:
+            raise DeviceError(f"The session with {self._device} has ended with an error before; load the model again.")
+        try:
+            return action()
+        except Exception as error:  # whatever TVM raises is the device's answer
+            self._ended = True
+            _on_each(self._own, _cut)
+            late = os.strerror(errno.EAGAIN) in str(error)
+            raise (self._silence(what) if late else self._failure(what, error)) from error
 
-        def action():
-            device = session.cpu()
-            flat = [np.frombuffer(a.tobytes() or b"\0", np.uint8) for a in (workspace, *inputs, *outputs)]
-            held = [tensor(a, device) for a in flat]
-            code = int(call(*held))
-            if code == 0:
-                for array, given in zip(outputs, held[1 + len(inputs) :], strict=True):
-                    array[...] = np.frombuffer(given.numpy().tobytes()[: array.nbytes], array.dtype).reshape(array.shape)
-            return code
+    def _silence(self, what: str) -> DeviceError:
+        return DeviceError(f"{what} {self._device} within {self._device.timeout:g} s. Does TVM's RPC server still run there? --timeout gives it longer.")
 
-        code = _within(timeout, f"The board at {address} did not answer", action)
-        if code == _NO_VARIANT:
-            raise LibraryError(f"The board at {address} lacks instructions that {file.name}, compiled for {metadata['target']}, needs.")
-        return code
+    def _failure(self, what: str, error: Exception) -> DeviceError:
+        said = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        return DeviceError(f"{what} {self._device}: {said}. See whether its RPC server still runs, and what it wrote.")
 
-    return CompiledModel(Library(file, metadata, {"main": on_board}, f"{metadata['target']}, on {address}", lambda code: b"an error of the library"))
+
+def _connections(place: tuple[str, int]) -> set[tuple[int, int]]:
+    """Return this process's connections to a place, as file descriptors and what the system numbers them with; TVM tells neither."""
+    wanted = {info[4][:2] for info in socket.getaddrinfo(*place, type=socket.SOCK_STREAM)}
+    found = set()
+
+    def look(connection: socket.socket, name: tuple[int, int]) -> None:
+        if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getpeername()[:2] in wanted:
+            found.add(name)
+
+    for file in map(int, os.listdir("/proc/self/fd")):
+        try:
+            status = os.fstat(file)
+        except OSError:
+            continue  # that which read the folder
+        if stat.S_ISSOCK(status.st_mode):
+            _on_each({(file, status.st_ino)}, lambda connection, name=(file, status.st_ino): look(connection, name))
+    return found
+
+
+def _on_each(connections: set[tuple[int, int]], action: Callable[[socket.socket], None]) -> None:
+    """Call `action` with those of the connections that are still there."""
+    for file, number in connections:
+        try:
+            if os.fstat(file).st_ino == number:
+                with socket.socket(fileno=os.dup(file)) as connection:
+                    action(connection)
+        except OSError:
+            continue  # closed meanwhile, or not connected
+
+
+def _cut(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def _find_server(device: Device) -> tuple[tuple[str, int], str]:
+    """Return the place and the key of the server at the address, or of a free device of the tracker there."""
+    from tvm.rpc import base
+
+    magic = struct.pack("<i", base.RPC_TRACKER_MAGIC)
+    try:
+        with socket.create_connection(device.place, device.timeout) as connection:
+            connection.sendall(magic)
+            # a server hangs up on what it takes for a stranger
+            return _ask_tracker(device, connection) if _answer(connection) == magic else (device.place, device.key)
+    except TimeoutError as error:
+        raise DeviceError(
+            f"{device} took the connection but said nothing within {device.timeout:g} s. TVM's RPC server serves one session at a time and so may be busy "
+            "(--timeout waits longer), and one whose session broke off in the middle of a message serves no more: start it again."
+        ) from error
+    except OSError as error:
+        raise DeviceError(
+            f"Nothing answers at {device}: {error.strerror or error}. Start `python -m tvm.exec.rpc_server` on the device, and check host and port."
+        ) from error
+
+
+def _answer(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(4, socket.MSG_WAITALL)
+    except ConnectionResetError:
+        return b""
+
+
+def _ask_tracker(device: Device, connection: socket.socket) -> tuple[tuple[str, int], str]:
+    """Return the place and the session's own key of a free device of the tracker."""
+    from tvm.rpc import base
+
+    def ask(*message):
+        base.sendjson(connection, list(message))
+        code, *answer = base.recvjson(connection)
+        if code != base.TrackerCode.SUCCESS:
+            raise DeviceError(f"The RPC tracker at {device.address} refuses the request for {device.key!r}.")
+        return answer[0]
+
+    known = [row["key"].partition(":")[2] for row in ask(base.TrackerCode.SUMMARY)["server_info"]]
+    if device.key not in known:
+        names = ", ".join(repr(key) for key in sorted(set(known))) or "none at all"
+        raise DeviceError(f"The RPC tracker at {device.address} knows no device of the key {device.key!r}; it knows {names}. Give one of them by --key.")
+    try:
+        host, port, key = ask(base.TrackerCode.REQUEST, device.key, "", 1)
+        return (host, port), key
+    except TimeoutError as error:
+        count = known.count(device.key)
+        raise DeviceError(
+            f"The RPC tracker at {device.address} has no free device of the key {device.key!r} within {device.timeout:g} s: {count} of them "
+            f"{'is' if count == 1 else 'are'} registered and busy. --timeout waits longer."
+        ) from error

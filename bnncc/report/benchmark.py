@@ -15,6 +15,7 @@ from rich.table import Table
 
 from bnncc import __version__
 from bnncc.errors import BnnccError, InputError, ModelFormatError
+from bnncc.remote import Machine, RemoteModel
 from bnncc.report.peers import open_peer
 from bnncc.runtime import CompiledModel, TensorSpec, load
 
@@ -22,6 +23,7 @@ __all__ = ["BenchmarkReport", "Latency", "benchmark", "duration", "processor", "
 
 SAMPLE_SECONDS = 1e-3  # a sample lasts at least this long, so that the clock's resolution and the loop around the calls do not count
 WARM_UP_SECONDS = 0.1
+MOST_CALLS = 1 << 16  # of a step of the warm-up
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,11 @@ class BenchmarkReport:
         for name, difference in self.differences.items():
             console.print(f"output {name}: largest difference {difference:.3g}", markup=False)
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        how = f"{self.repeat} samples in turns, {self.threads} thread{'s'[: self.threads > 1]}, called from Python"
+        place = "timed on the device" if "emulated" in self.machine else "called from Python"
+        how = f"{self.repeat} samples in turns, {self.threads} thread{'s'[: self.threads > 1]}, {place}"
         console.print(f"{how}; {self.machine['processor']}; {versions}", markup=False)
+        if self.machine.get("emulated"):
+            console.print("An emulator ran it there: these times say nothing of the processor's speed.")
 
 
 def benchmark(
@@ -113,6 +118,7 @@ def benchmark(
     repeat: int = 30,
     progress: Callable[[str, int, int], None] | None = None,
     seed: int = 0,
+    opener: Callable[[Path], CompiledModel] | None = None,
 ) -> BenchmarkReport:
     """Measure a compiled model on random inputs, in turns with onnxruntime where a model is given, and with other programs.
 
@@ -134,22 +140,27 @@ def benchmark(
         Called with ``(step, done, total)``.
     seed : int
         Of the random inputs.
+    opener : callable, optional
+        Gives the model of a folder as what runs it; where that is a device, the device's clock measures, by TVM's time evaluator. By default this machine.
 
     Raises
     ------
-    LibraryError, TargetError
-        The compiled model cannot be loaded.
+    LibraryError, TargetError, DeviceError
+        The compiled model cannot be loaded, or the device does not answer.
     ModelFormatError
         onnxruntime cannot run the ONNX model.
     InputError
-        The models do not take the same inputs, or the library was compiled for fewer threads.
+        The models do not take the same inputs, the library was compiled for fewer threads, or a device is to be compared with this machine.
     ToolchainError
         Another program is not installed.
     """
-    model = load(folder, threads)
+    model = opener(Path(folder)) if opener else load(folder, threads)
+    remote = model.machine if isinstance(model, RemoteModel) else None
+    if remote and (against is not None or peers):
+        raise InputError(f"{folder} runs on {remote.name}, other programs would run here: a ratio of the two says nothing. Leave --against or --rpc out.")
     rng = np.random.default_rng(seed)
     inputs = {spec.name: random_array(spec, rng) for spec in model.inputs}
-    calls = [lambda: model(inputs)]
+    calls = [_calls_here(lambda: model(inputs)) if remote is None else model.timer(inputs)]
     versions = {"bnncc": __version__, "python": platform.python_version(), "numpy": np.__version__}
     differences = {}
     if against is not None:
@@ -158,7 +169,7 @@ def benchmark(
         session = _open_session(Path(against), model, threads)
         names = [spec.name for spec in model.outputs]
         versions["onnxruntime"] = onnxruntime.__version__
-        calls.append(lambda: session.run(names, inputs))
+        calls.append(_calls_here(lambda: session.run(names, inputs)))
         try:
             reference = session.run(names, inputs)
         except Exception as error:  # onnxruntime's own classes share no base
@@ -167,7 +178,7 @@ def benchmark(
     others = [open_peer(name, path, inputs, threads) for name, path in (peers or {}).items()]
     for other in others:
         versions[other.name] = other.version
-        calls.append(other.call)
+        calls.append(_calls_here(other.call))
     samples, counts = _measure(calls, repeat, progress or (lambda step, done, total: None))
     ours, *theirs = (Latency.of(seconds, count) for seconds, count in zip(samples, counts, strict=True))
     return BenchmarkReport(
@@ -181,10 +192,16 @@ def benchmark(
         onnxruntime=theirs[0] if against is not None else None,
         ratio=theirs[0].median / ours.median if against is not None else None,
         differences=differences,
-        machine={"processor": processor(), "cores": os.cpu_count() or 1, "system": platform.platform(terse=True)},
+        machine=_machine(remote),
         versions=versions,
         peers={other.name: latency for other, latency in zip(others, theirs[len(theirs) - len(others) :], strict=True)},
     )
+
+
+def _machine(remote: Machine | None) -> dict[str, str | int]:
+    if remote is not None:
+        return {"processor": remote.name, "emulated": remote.emulated}
+    return {"processor": processor(), "cores": os.cpu_count() or 1, "system": platform.platform(terse=True)}
 
 
 def random_array(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
@@ -239,22 +256,32 @@ def _differences(model: CompiledModel, ours: np.ndarray | dict, theirs: list[np.
     }
 
 
-def _measure(calls: Sequence[Callable], repeat: int, progress: Callable[[str, int, int], None]) -> tuple[list[list[float]], list[int]]:
-    """Return the samples of each call, taken in turns so that a change of the machine's speed meets all, and the calls a sample."""
-    counts = []
-    for call in calls:
-        start, count = time.perf_counter(), 0
-        while (spent := time.perf_counter() - start) < WARM_UP_SECONDS or not count:
+def _calls_here(call: Callable) -> Callable[[int], float]:
+    """Return a function of a number of calls that makes them and gives the mean seconds of one."""
+
+    def seconds(count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count):
             call()
-            count += 1
+        return (time.perf_counter() - start) / count
+
+    return seconds
+
+
+def _measure(timers: Sequence[Callable[[int], float]], repeat: int, progress: Callable[[str, int, int], None]) -> tuple[list[list[float]], list[int]]:
+    """Return the samples of each timer, taken in turns so that a change of the machine's speed meets all, and the calls a sample."""
+    counts = []
+    for timer in timers:
+        spent, count, more = 0.0, 0, 1
+        while spent < WARM_UP_SECONDS:
+            spent += more * timer(more)
+            count += more
+            more = min(2 * more, MOST_CALLS)
         counts.append(max(1, round(SAMPLE_SECONDS * count / spent)))
-    samples = [[] for _ in calls]
+    samples = [[] for _ in timers]
     for turn in range(repeat):
-        for call, count, times in zip(calls, counts, samples, strict=True):
-            start = time.perf_counter()
-            for _ in range(count):
-                call()
-            times.append((time.perf_counter() - start) / count)
+        for timer, count, times in zip(timers, counts, samples, strict=True):
+            times.append(timer(count))
         progress("measure", turn + 1, repeat)
     return samples, counts
 

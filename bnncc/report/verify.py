@@ -42,6 +42,7 @@ def verify_model(
     sign_zero: str = "exact",
     limit: int | None = None,
     progress: Progress | None = None,
+    opener: Callable[[Path], CompiledModel] = load,
 ) -> VerifyReport:
     """Compile a model and compare it with onnxruntime, section by section.
 
@@ -51,7 +52,7 @@ def verify_model(
     inputs : ndarray or mapping of str to ndarray
         One sample, or N of them along the first axis or one before it.
     target : str
-        A name that ``bnncc targets`` lists; this machine has to run it.
+        A name that ``bnncc targets`` lists; what `opener` gives has to run it.
     shapes : mapping of str to tuple of int, optional
         Input name to shape, where the model leaves dimensions open.
     sign_zero : {"exact", "plus", "minus"}
@@ -59,26 +60,30 @@ def verify_model(
         Check the first so many samples only.
     progress : callable, optional
         ``progress(stage, done, total)``.
+    opener : callable
+        Gives the model of a folder as what runs it: here or under an emulator, or on a device.
 
     Raises
     ------
-    ModelError, TargetError, ToolchainError
-        The model cannot be compiled or run here.
+    ModelError, TargetError, ToolchainError, DeviceError
+        The model cannot be compiled or run.
     InputError
         The samples do not fit the model's inputs.
     """
     artifact = compile(model, target=target, shapes=shapes, sign_zero=sign_zero, progress=progress)
-    return verify_artifact(artifact, inputs, limit=limit)
+    return verify_artifact(artifact, inputs, limit=limit, opener=opener)
 
 
-def verify_artifact(artifact: CompiledArtifact, inputs: np.ndarray | Mapping[str, np.ndarray], *, limit: int | None = None) -> VerifyReport:
+def verify_artifact(
+    artifact: CompiledArtifact, inputs: np.ndarray | Mapping[str, np.ndarray], *, limit: int | None = None, opener: Callable[[Path], CompiledModel] = load
+) -> VerifyReport:
     """Compare what was compiled with its ONNX model; parameters and errors as of `verify_model`."""
     samples = samples_of(inputs, artifact.model.inputs, limit)
     fused, sections = cut_sections(artifact.fused, artifact.context, [spec.name for spec in artifact.model.outputs])
     with tempfile.TemporaryDirectory(prefix="bnncc-verify-") as folder:
         out = Path(folder) / "model"
         replace(artifact, fused=fused).save(out, ("main", *(section.entry for section in sections)))
-        check = _Check(artifact, sections, load(out), samples[0])
+        check = _Check(artifact, sections, opener(out), samples[0])
         for number, sample in enumerate(samples):
             check.run(sample)
             if artifact.progress is not None:
