@@ -98,10 +98,10 @@ SignZeroOption = Annotated[
 Rpc = Annotated[
     str,
     typer.Option(
-        "--rpc", metavar="HOST:PORT", help="On a device: the address of TVM's RPC server there, or of TVM's RPC tracker, which knows devices.", show_default=False
+        "--rpc", metavar="HOST:PORT", help="On a device: the address of TVM's RPC server there, or of a tracker.", show_default=False
     ),
 ]
-RpcKey = Annotated[str, typer.Option("--key", help="With --rpc: what the server, or the devices that the tracker is asked for, were started with.", show_default=False)]
+RpcKey = Annotated[str, typer.Option("--key", help="With --rpc: what the server, or a device of the tracker, was started with.", show_default=False)]
 RpcTimeout = Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS", help="With --rpc: how long a session and each call may take.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="How many threads share a call; results do not depend on it.")]
 

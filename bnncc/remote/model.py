@@ -174,7 +174,8 @@ def _build_bridge(metadata: dict, library: Path, folder: Path) -> Path:
             raise InternalError(f"{entry['symbol']} takes more than {_MOST_TENSORS} tensors.")
     rows = " ".join(f"X({entry['symbol']}, {len(entry['inputs'])})" for entry in entries)
     (folder / "entries.h").write_text(f"#define ENTRIES {rows}\n#define VARIANT {metadata['name']}_variant\n", encoding="utf-8")
-    command = [*find_compiler(metadata["triple"]), "-O2", "-shared", "-fPIC", f"-I{folder}", "-o", str(bridge), str(_BRIDGE), str(library), "-Wl,-rpath,$ORIGIN"]
+    options = ["-O2", "-shared", "-fPIC", f"-I{folder}", "-Wl,-rpath,$ORIGIN"]
+    command = [*find_compiler(metadata["triple"]), *options, "-o", str(bridge), str(_BRIDGE), str(library)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         raise ToolchainError(f"The bridge for the device cannot be compiled by `{command[0]}`: {done.stderr.strip()[-500:]}")
