@@ -163,6 +163,7 @@ def prepare(
     sign_zero: str = "exact",
     word_bits: int = 64,
     stage_images: bool = True,
+    pool_words: bool = False,
     dump_ir: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[ImportedModel, tvm.IRModule, PassContext]:
@@ -175,7 +176,7 @@ def prepare(
     """
     imported = import_onnx(model, dict(shapes or {}))
     views = {var: TensorView(name) for var, name in imported.tensors.items()}
-    ctx = PassContext(Options(sign_zero, word_bits, stage_images), views, imported.nodes)
+    ctx = PassContext(Options(sign_zero, word_bits, stage_images, pool_words), views, imported.nodes)
     fused = run_pipeline(imported.mod, ctx, dump_ir, progress)
     return imported, fused, ctx
 
@@ -255,6 +256,7 @@ def compile(
         sign_zero=sign_zero,
         word_bits=chosen.variants[0].word_bits,
         stage_images=not chosen.variants[0].is_scalar,  # sliced kernels read planes of pixels out of a padded image
+        pool_words=chosen.variants[0].is_scalar,  # one thread, and little memory
         dump_ir=None if dump_ir is None else Path(dump_ir),
         progress=progress,
     )

@@ -27,11 +27,14 @@ class Options:
         Bits a word of the target.
     stage_images : bool
         Whether contractions of the target pad their input themselves, some rows at a time.
+    pool_words : bool
+        Whether kernels of the target join the words of a maximum's windows as they make them.
     """
 
     sign_zero: str = "exact"
     word_bits: int = 64
     stage_images: bool = True
+    pool_words: bool = False
 
     def __post_init__(self):
         if self.sign_zero not in SIGN_ZERO:

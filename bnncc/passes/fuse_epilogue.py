@@ -1,5 +1,6 @@
 """FuseEpilogue: an anchor (convolution, dense, pool, data movement) and the elementwise operators behind it become one group, one kernel; so does an average
-and what is computed in front of it alone, and a convolution and the pad, or the step from NCHW to NHWC, that makes its image.
+and what is computed in front of it alone, and a convolution and the pad, or the step from NCHW to NHWC, that makes its image. For processors of little memory
+a maximum on bits joins the group that makes the bits.
 
 Groups are made in one walk and their order stays a topological one: an operator joins the latest of the groups it reads, if that group computes a tensor of the
 same shape; what it reads from anywhere else is older, so nothing can become cyclic. A tensor that another group reads becomes an output of its own, so a
@@ -25,7 +26,7 @@ from tvm.ir import GenericConst, Tuple, TupleGetItem
 from bnncc.ops import is_bnn, static_shape
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Graph, constant, op_name, replace_function, substitute, used_vars
-from bnncc.schedules import EPILOGUE_OPS, is_anchor, makes_image, stages_image
+from bnncc.schedules import EPILOGUE_OPS, is_anchor, makes_image, pools_as_made, stages_image
 
 __all__ = ["fuse_epilogue"]
 
@@ -48,7 +49,7 @@ class _Fuse:
         self.groups: list[_Group] = []
         self.group_of: dict[relax.Var, int] = {}
         self.moved: set[relax.Var] = set()
-        self.stage_images = ctx.options.stage_images
+        self.stage_images, self.pool_words = ctx.options.stage_images, ctx.options.pool_words
         self.counter = 0
         self.repeats = False
         self.functions = relax.BlockBuilder(mod)
@@ -137,12 +138,27 @@ class _Fuse:
                 self.groups[prologue].shape = static_shape(b.var)
                 self._join(prologue, b)
                 return
+            if self.pool_words and self._pools(b):
+                return
             self.groups.append(_Group(static_shape(b.var)))
             if self.stage_images and stages_image(b.value):
                 self._take_image(b.value.args[0], b.var)
         else:
             self.groups.append(_Group(None))
         self._join(len(self.groups) - 1, b)
+
+    def _pools(self, b) -> bool:
+        """Let the group whose words alone the maximum `b` reads end with it, if it ends with packing them, returns nothing else, and windows do not overlap."""
+        words = b.value.args[0]
+        index = self.group_of.get(words)
+        if index is None or not pools_as_made(b.value) or not is_bnn(self.graph.value(words), "pack"):
+            return False
+        inside = {m.var for m in self.groups[index].bindings} | {b.var}
+        if any(self.graph.is_output(v) or any(u not in inside for u in self.graph.users(v)) for v in inside - {b.var}):
+            return False
+        self.groups[index].shape = (-1,)  # of no tensor: it takes no more
+        self._join(index, b)
+        return True
 
     def _repeats(self, b) -> bool:
         """Let the group whose result `b` repeats go on in the repeated channels, if nothing else reads what it has computed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from tvm import relax
@@ -73,7 +74,7 @@ def build_kernel(group: relax.Function, variant: Variant, decided: Decisions | N
     InternalError
         The group breaks this contract, or `decided` names what this kernel does not leave open.
     """
-    read = read_group(group)
+    read, pool = _pooled(read_group(group))
     prologue = _prologue(read)
     anchors = [node for node in read.nodes if node.op in ANCHOR_OPS and node not in prologue]
     others = [node for node in read.nodes if node.op not in ANCHOR_OPS and node.op not in EPILOGUE_OPS and node not in prologue]
@@ -83,7 +84,7 @@ def build_kernel(group: relax.Function, variant: Variant, decided: Decisions | N
         raise InternalError(f"{others[0].op} ({others[0].name}) stands in a group of {len(read.nodes)} operators; it must be alone")
     if len(anchors) > 1:
         raise InternalError(f"a group has at most one anchor; found {', '.join(node.op for node in anchors)}")
-    builder = Builder(read, variant, Choices(decided, strict))
+    builder = Builder(read, variant, Choices(decided, strict), pool)
     if anchors:
         kernel = _ANCHORS[anchors[0].op](builder, anchors[0])
     else:
@@ -92,6 +93,16 @@ def build_kernel(group: relax.Function, variant: Variant, decided: Decisions | N
     if builder.choices.strange:
         raise InternalError(f"decisions on {', '.join(builder.choices.strange)} were made for a kernel that asks for {', '.join(builder.choices.asked)}")
     return kernel
+
+
+def _pooled(group: Group) -> tuple[Group, Tensor | None]:
+    """Split off a maximum on the words that a group ends with; the words are the output then."""
+    *rest, last = group.nodes or (None,)
+    if last is None or last.op != "relax.bnn.packed_max_pool2d" or group.outputs != (last,) or not rest or last.args[0] is not rest[-1]:
+        return group, None
+    if rest[-1].op != "relax.bnn.pack":
+        raise InternalError(f"{last.name}: a maximum behind other operators takes the words of a pack, not those of {rest[-1].op}")
+    return replace(group, nodes=tuple(rest), outputs=(rest[-1],)), last
 
 
 def _prologue(group: Group) -> list[Tensor]:

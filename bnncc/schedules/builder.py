@@ -12,10 +12,11 @@ from tvm import tirx
 
 from bnncc.schedules.choices import Choices
 from bnncc.schedules.evaluate import Evaluator, as_mask
-from bnncc.schedules.group import Group, Tensor, declare
+from bnncc.schedules.group import Group, Tensor, declare, linear_index
 from bnncc.schedules.kernel import Kernel, Relayout
 from bnncc.schedules.neon.masks import join_masks
 from bnncc.schedules.outputs import Outputs
+from bnncc.schedules.pooled import PooledWords
 from bnncc.schedules.statements import Statements, const
 from bnncc.targets import Variant
 
@@ -38,11 +39,14 @@ class Builder:
     variant : Variant
     choices : Choices
         Answers what the schedule leaves open.
+    pool : Tensor, optional
+        A maximum on the words that are the group's output, which are joined as they are made then.
     """
 
     group: Group
     variant: Variant
     choices: Choices = field(default_factory=Choices)
+    pool: Tensor | None = None
     body: Statements = field(default_factory=Statements)
     relayout: dict[Tensor, tuple[Callable, tuple[Tensor, ...]]] = field(default_factory=dict)
     buffers: dict = field(default_factory=dict)
@@ -54,10 +58,14 @@ class Builder:
         for param, dtype in flips.items():
             self.relayout[param] = as_mask(dtype), ()
         self.evaluator = Evaluator(self.group, self.body, self.buffers, set(flips))
-        self._stored = {node: declare(node) for node in self.group.outputs}
-        self.outputs = Outputs(
-            self.group, self._stored, self.lanes * self.variant.epilogue_registers, join_masks if "addp" in self.variant.instructions else None
-        )
+        self._stored = {node: declare(self.pool or node) for node in self.group.outputs}
+        self._pooled = None
+        if self.pool is not None:
+            (stored,) = self._stored.values()
+            self._pooled = PooledWords(self.body, self.pool, stored, self._words_of(self.pool.args[1]))
+            self._pooled.clear()
+        join = join_masks if "addp" in self.variant.instructions else None
+        self.outputs = Outputs(self.group, self._stored, self.lanes * self.variant.epilogue_registers, self.store_word, join)
 
     @property
     def lanes(self) -> int:
@@ -73,6 +81,21 @@ class Builder:
                     quantizes = node.op == "relax.bnn.quantize" and position == 2 and node.args[0].dtype in ("float32", "int32")
                     found.setdefault(arg, set()).add(node.args[0].dtype if quantizes else "")
         return {param: next(iter(dtypes)) for param, dtypes in found.items() if len(dtypes) == 1 and "" not in dtypes and param.dtype == "int8"}
+
+    def _words_of(self, tensor: Tensor):
+        """Return the buffer of a parameter, or of a word inside the group."""
+        if tensor.constant is None:
+            return self.buffers[tensor]
+        buffer = self.body.local(tensor.dtype, 1, "constant")
+        self.body.store(buffer, 0, const(int(tensor.constant), tensor.dtype))
+        return buffer
+
+    def store_word(self, node: Tensor, index: tuple, word) -> None:
+        """Store a word of a packed output, or join it to the window that it belongs to."""
+        if self._pooled is not None:
+            self._pooled.store(index, word)
+        else:
+            self.body.store(self._stored[node], linear_index(node.shape, index), word)
 
     def stored(self, node: Tensor):
         """Return the buffer of an output."""

@@ -30,6 +30,8 @@ class Outputs:
         Buffer of each output.
     lanes : int
         Elements that are evaluated at once.
+    store : callable
+        ``store(node, index, word)`` stores a word of a packed output.
     join : callable, optional
         ``join(vectors, bits)``: the word of `bits` bits of pieces (first bit, lanes, condition) where the processor has a better way than one vector after
         the other, or None where not for these.
@@ -40,9 +42,10 @@ class Outputs:
         The outputs differ in shape.
     """
 
-    def __init__(self, group: Group, buffers: dict, lanes: int, join: Callable | None = None):
+    def __init__(self, group: Group, buffers: dict, lanes: int, store: Callable, join: Callable | None = None):
         self._group = group
         self._buffers = buffers
+        self._store = store
         self._join = join
         shapes = {(node.args[0] if _is_pack(node) else node).shape for node in group.outputs}
         if len(shapes) != 1:
@@ -138,7 +141,7 @@ class Outputs:
             return
         bits = self._word(words.pop(key), layout.bits)
         step = layout.locate(run.start + run.size)[0] - layout.locate(run.start)[0] if run.count > 1 else 0
-        evaluator.body.store(self._buffers[node], linear_index(node.shape, (*lead, block * step + (plane * layout.words + first))), bits)
+        self._store(node, (*lead, block * step + (plane * layout.words + first)), bits)
 
 
 def _join_vectors(vectors: list, bits: int):

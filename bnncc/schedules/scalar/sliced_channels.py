@@ -22,7 +22,7 @@ from tvm import tirx
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.formulation import BinaryShape
-from bnncc.schedules.group import Tensor, linear_index
+from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.scalar.channel_table import BITS, LAST_BIT, LAST_PIECES, LAST_ROWS, queue_words, table_of, table_words, triples
 from bnncc.schedules.scalar.counters import WORD, Counter, add_rows, chunk_of, mask
@@ -205,7 +205,7 @@ class _SlicedChannels:
     def _store(self, place, vector, answer) -> None:
         """Store the bits of 32 channels as words of the output."""
         (pack,) = self.builder.group.outputs
-        stored, layout = self.builder.stored(pack), self.threshold.layout
+        layout = self.threshold.layout
         if isinstance(self.starts, int) and self.shape.outputs % BITS:  # lanes without a channel are as the others
             rest = (1 << self.shape.outputs % BITS) - 1
             answer = tirx.bitwise_and(answer, tirx.Select(tirx.EQ(vector, self.vectors - 1), const(rest, WORD), const(0xFFFFFFFF, WORD)))
@@ -215,7 +215,7 @@ class _SlicedChannels:
             part = tirx.Cast(pack.dtype, tirx.shift_right(answer, const(i * layout.bits, WORD))) if i else tirx.Cast(pack.dtype, answer)
             word = vector * per + i
             with self.body.when(word < layout.words) if self.vectors * per > layout.words else contextlib.nullcontext():
-                self.body.store(stored, linear_index(pack.shape, (*place, word)), part)
+                self.builder.store_word(pack, (*place, word), part)
 
     def _value(self, index, lanes):
         """Return the dot product of a channel from its count."""

@@ -23,7 +23,7 @@ from tvm import tirx
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.formulation import BinaryShape
-from bnncc.schedules.group import Tensor, linear_index
+from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.scalar.counters import WORD, Counter, add_rows, mask
 from bnncc.schedules.scalar.majority import CASES, cases_of
@@ -230,13 +230,12 @@ class SlicedPixels:
         body, blocks = self.body, self.blocks
         if self.threshold is not None:
             (pack,) = self.builder.group.outputs
-            stored, words = self.builder.stored(pack), self.threshold.layout.words
+            words = self.threshold.layout.words
             with body.loop(words, "word") as word:
                 transpose(body, (self.found, word * LANES), 1, LANES, (self.turned, 0), 1)
                 for r in range(blocks.rows):
                     with body.loop(blocks.width, "p") as p:
-                        at = linear_index(pack.shape, (n, y0 + r, x0 + p, word))
-                        body.store(stored, at, tirx.Cast(pack.dtype, body.load(self.turned, r * blocks.width + p)))
+                        self.builder.store_word(pack, (n, y0 + r, x0 + p, word), tirx.Cast(pack.dtype, body.load(self.turned, r * blocks.width + p)))
             return
         from_tile = self._value_of_counts()
         with self.builder.evaluator.loop(blocks.rows, "r") as r, self.builder.evaluator.loop(blocks.width, "p") as p:
