@@ -179,6 +179,7 @@ def emit_library(
                     "tvm_target": v.tvm_target,
                     "entries": _arenas(entries, v.name),
                     "steps": [call.kernel for call in programs[v.name]["main"].calls],
+                    "step_constants": [sum(b.nbytes for b in call.reads if b.kind == "constant") for call in programs[v.name]["main"].calls],
                 }
                 for v in target.variants
             ],

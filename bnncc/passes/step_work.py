@@ -27,11 +27,14 @@ class StepWork:
         Multiply-accumulates of its layer; 0 where it has none.
     moved_bytes : int
         Feature maps that it reads and writes; weights not counted.
+    written_bytes : int
+        Those that it writes alone.
     """
 
     writes: tuple[str, ...]
     macs: int
     moved_bytes: int
+    written_bytes: int
 
 
 def step_work(fused: tvm.IRModule, ctx: PassContext) -> list[StepWork]:
@@ -45,9 +48,10 @@ def step_work(fused: tvm.IRModule, ctx: PassContext) -> list[StepWork]:
     """
     steps = []
     for b, written in kernel_calls(fused):
-        moved = sum(map(_nbytes, [*written, *(a for a in b.value.args if isinstance(a, relax.Var))]))
+        stored = sum(map(_nbytes, written))
+        moved = stored + sum(_nbytes(a) for a in b.value.args if isinstance(a, relax.Var))
         macs = sum(_macs(inner) for inner in Graph(fused, b.value.op.name_hint).bindings)
-        steps.append(StepWork(tuple(ctx.onnx_name(v.name) for v in written), macs, moved))
+        steps.append(StepWork(tuple(ctx.onnx_name(v.name) for v in written), macs, moved, stored))
     return steps
 
 

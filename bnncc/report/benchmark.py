@@ -23,6 +23,7 @@ __all__ = ["BenchmarkReport", "Latency", "benchmark", "duration", "processor", "
 
 SAMPLE_SECONDS = 1e-3  # a sample lasts at least this long, so that the clock's resolution and the loop around the calls do not count
 WARM_UP_SECONDS = 0.1
+CALM_SECONDS = 0.02  # threads of the side before may still wait actively for more work, on processors that the next side's are to have
 MOST_CALLS = 1 << 16  # of a step of the warm-up
 
 
@@ -179,7 +180,7 @@ def benchmark(
     for other in others:
         versions[other.name] = other.version
         calls.append(_calls_here(other.call))
-    samples, counts = _measure(calls, repeat, progress or (lambda step, done, total: None))
+    samples, counts = _measure(calls, repeat, progress or (lambda step, done, total: None), threads > 1)
     ours, *theirs = (Latency.of(seconds, count) for seconds, count in zip(samples, counts, strict=True))
     return BenchmarkReport(
         name=model.metadata["name"],
@@ -268,8 +269,13 @@ def _calls_here(call: Callable) -> Callable[[int], float]:
     return seconds
 
 
-def _measure(timers: Sequence[Callable[[int], float]], repeat: int, progress: Callable[[str, int, int], None]) -> tuple[list[list[float]], list[int]]:
-    """Return the samples of each timer, taken in turns so that a change of the machine's speed meets all, and the calls a sample."""
+def _measure(
+    timers: Sequence[Callable[[int], float]], repeat: int, progress: Callable[[str, int, int], None], calm: bool = False
+) -> tuple[list[list[float]], list[int]]:
+    """Return the samples of each timer, taken in turns so that a change of the machine's speed meets all, and the calls a sample.
+
+    Where several threads run, `calm`, the side before comes to rest first, and an unmeasured call wakes those of the next.
+    """
     counts = []
     for timer in timers:
         spent, count, more = 0.0, 0, 1
@@ -281,6 +287,9 @@ def _measure(timers: Sequence[Callable[[int], float]], repeat: int, progress: Ca
     samples = [[] for _ in timers]
     for turn in range(repeat):
         for timer, count, times in zip(timers, counts, samples, strict=True):
+            if calm:
+                time.sleep(CALM_SECONDS)
+                timer(1)
             times.append(timer(count))
         progress("measure", turn + 1, repeat)
     return samples, counts

@@ -1,9 +1,10 @@
-"""What the machine at hand can do at most: measured rates of each formulation's least instructions, and of copying."""
+"""What the machine at hand can do at most: measured rates of each formulation's least instructions, and of reading and copying."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -13,13 +14,27 @@ from pathlib import Path
 from bnncc.errors import ToolchainError
 from bnncc.toolchain import find_compiler
 
-__all__ = ["Limit", "Meter"]
+__all__ = ["Limit", "Meter", "StepWork"]
 
 # By code variant and formulation (the first word of a kernel's note): the number of the mix in measure.c, and the multiply-accumulates of one step of it.
 _MIXES = {
     "v3": {"float": (0, 8), "popcount": (1, 256), "lookup": (2, 128), "sliced": (3, 512), "pairs": (4, 16)},
     "v4": {"float": (5, 16), "popcount": (6, 512), "sliced": (7, 1024), "pairs": (8, 32)},
 }
+
+
+_PLANES = re.compile(r"(\d+) x (\d+) bit planes, ")
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What a step has to do: multiply-accumulates; bytes of feature maps that it reads and writes, and of them written; of its constants, and of all steps'."""
+
+    macs: int
+    moved_bytes: int
+    written_bytes: int
+    constant_bytes: int
+    all_constants: int
 
 
 @dataclass(frozen=True)
@@ -52,12 +67,12 @@ class Meter:
             if done.returncode:
                 raise ToolchainError(f"The C compiler failed to build the profiler's clock (exit {done.returncode}): {done.stderr.strip()[-500:]}")
             self._library = ctypes.CDLL(str(library))
-        self._library.mix_ns.restype = self._library.copy_ns.restype = ctypes.c_double
-        self._library.mix_ns.argtypes, self._library.copy_ns.argtypes = [ctypes.c_int32], [ctypes.c_uint64]
+        self._library.mix_ns.restype = self._library.stream_ns.restype = ctypes.c_double
+        self._library.mix_ns.argtypes, self._library.stream_ns.argtypes = [ctypes.c_int32], [ctypes.c_uint64, ctypes.c_int32]
         self._library.record.restype = self._library.record_shared.restype = ctypes.c_int32
         self._library.record.argtypes, self._library.record_shared.argtypes = [ctypes.c_void_p] * 5, [ctypes.c_void_p] * 6
         self._mix_ns = functools.cache(self._library.mix_ns)
-        self._copy_ns = functools.cache(self._library.copy_ns)
+        self._stream_ns = functools.cache(self._library.stream_ns)
 
     def record(self, function: Callable, inputs: ctypes.Array, outputs: ctypes.Array, workspace: int, ns: ctypes.Array, threads: int | None = None) -> int:
         """Run a library's ``profile`` function once, or that of the `threads` at an address, and write the nanoseconds of each step into `ns`.
@@ -76,23 +91,41 @@ class Meter:
         spent = self._mix_ns(number)
         return macs / spent if spent else None
 
-    def limit(self, variant: str, note: str, macs: int, moved_bytes: int) -> Limit | None:
-        """Return what bounds a step: arithmetic where it has a layer, else the copying of what it reads and writes.
+    def limit(self, variant: str, note: str, work: StepWork) -> Limit | None:
+        """Return what bounds a step: its arithmetic or its memory, whichever takes longer; None where neither is known.
 
         Parameters
         ----------
         variant : str
         note : str
-            Of its kernel; the first word names the formulation.
-        macs : int
-        moved_bytes : int
+            Of its kernel; it names the formulation.
+        work : StepWork
         """
-        if macs:
-            formulation = note.partition(",")[0].split()[0]
-            rate = self.rate(variant, formulation)
-            return Limit(macs / rate * 1e-9, f"{formulation} {rate:.0f} GMAC/s") if rate else None
-        if moved_bytes < 2:
+        limits = [self._arithmetic(variant, note, work.macs), self._memory(work)]
+        return max(filter(None, limits), key=lambda limit: limit.seconds, default=None)
+
+    def _arithmetic(self, variant: str, note: str, macs: int) -> Limit | None:
+        if not macs:
             return None
-        half = 1 << max(5, (moved_bytes // 2).bit_length() - 1)  # copying reads one half and writes the other; a few sizes are measured
-        rate = 2 * half / self._copy_ns(half)
-        return Limit(moved_bytes / rate * 1e-9, f"memory {rate:.0f} GB/s")
+        pairs = _PLANES.match(note)
+        formulation = note[pairs.end() if pairs else 0 :].partition(",")[0].split()[0]
+        rate = self.rate(variant, formulation)
+        if not rate:
+            return None
+        macs *= int(pairs[1]) * int(pairs[2]) if pairs else 1
+        return Limit(macs / rate * 1e-9, f"{formulation} {rate:.0f} GMAC/s")
+
+    def _memory(self, work: StepWork) -> Limit | None:
+        """Feature maps come from as near as they fit, and are stored while others are read; constants from where all of the network's fit."""
+        read = work.moved_bytes - work.written_bytes
+        copied, rest = 2 * min(read, work.written_bytes), abs(read - work.written_bytes)
+        seconds = 1e-9 * (
+            copied / self._stream_rate(copied // 2, False) + rest / self._stream_rate(rest, True) + work.constant_bytes / self._stream_rate(work.all_constants, True)
+        )
+        moved = work.moved_bytes + work.constant_bytes
+        return Limit(seconds, f"memory {moved / seconds * 1e-9:.0f} GB/s") if moved else None
+
+    def _stream_rate(self, nbytes: int, only_read: bool) -> float:
+        """Return bytes a nanosecond, those of the next smaller of a few sizes."""
+        size = 1 << min(26, max(12, nbytes.bit_length() - 1))
+        return size * (1 if only_read else 2) / self._stream_ns(size, only_read)

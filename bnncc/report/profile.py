@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bnncc.errors import LibraryError, TargetError
 from bnncc.report.benchmark import duration, processor, random_array
-from bnncc.report.limits import Limit, Meter
+from bnncc.report.limits import Limit, Meter, StepWork
 from bnncc.runtime import CompiledModel, load
 from bnncc.toolchain import is_native
 
@@ -53,7 +53,7 @@ class StepTime:
 
     @property
     def share(self) -> float | None:
-        """Share of the limit that is reached, 1 at best; above 1 where a feature map stays in a cache nearer than the copy's."""
+        """Share of the limit that is reached, 1 at best."""
         return self.limit / self.seconds if self.limit and self.seconds else None
 
 
@@ -75,6 +75,8 @@ class ProfileReport:
         The processor.
     threads : int
         That shared each call; limits are those of so many processors.
+    arena_bytes, live_bytes : int
+        Memory for intermediate tensors, and the largest sum of those alive at once, below which no plan can go.
     """
 
     name: str
@@ -84,7 +86,9 @@ class ProfileReport:
     seconds: float
     steps: tuple[StepTime, ...]
     machine: str
-    threads: int = 1
+    threads: int
+    arena_bytes: int
+    live_bytes: int
 
     def to_json(self) -> dict:
         """Return the report as what JSON can hold; times in seconds."""
@@ -107,6 +111,8 @@ class ProfileReport:
         known = sum(step.seconds for step in self.steps if step.limit)
         if bounded:
             console.print(f"Steps with a known limit take {duration(known)}, their limits sum up to {duration(bounded)} ({bounded / known:.0%}).")
+        over = f"{self.arena_bytes / self.live_bytes:.2f} times " if self.live_bytes else ""
+        console.print(f"Arena: {self.arena_bytes:,} bytes, {over}the most that is alive at once ({self.live_bytes:,}).", markup=False)
         console.print(f"Medians of {self.repeat} calls on {self.threads} thread{'s'[: self.threads > 1]}, random inputs; limits measured now; {self.machine}", markup=False)
 
 
@@ -148,20 +154,21 @@ def profile(
         )
     variant = next(row for row in metadata["variants"] if row["name"] == model.variant)
     work, kernels = metadata["model"].get("steps"), variant.get("steps")
-    if work is None or kernels is None or len(work) != len(kernels):
+    if work is None or kernels is None or len(work) != len(kernels) or "step_constants" not in variant:
         raise LibraryError(f"{model.path} says nothing of its steps: another version of bnncc wrote it. Compile the model again.")
     meter = Meter(metadata["triple"])
     times = _measure(model, meter, len(kernels), repeat, progress or (lambda step, done, total: None), np.random.default_rng(seed))
     notes = metadata["model"]["kernel_notes"][model.variant]
-    steps = []
-    for kernel, row, seconds in zip(kernels, work, np.median(times, axis=0), strict=True):
-        limit = meter.limit(model.variant, notes[kernel], row["macs"], row["moved_bytes"])
+    steps, constants = [], variant["step_constants"]
+    for kernel, row, constant, seconds in zip(kernels, work, constants, np.median(times, axis=0), strict=True):
+        limit = meter.limit(model.variant, notes[kernel], StepWork(row["macs"], row["moved_bytes"], row["written_bytes"], constant, sum(constants)))
         if limit and model.threads > 1:
             limit = Limit(limit.seconds / model.threads, f"{limit.reason} x {model.threads}")
         known = (limit.seconds, limit.reason) if limit else (None, "")
         steps.append(StepTime(tuple(row["writes"]), kernel, notes[kernel], float(seconds), row["macs"], row["moved_bytes"], *known))
+    arena = (variant["entries"]["main"][name] for name in ("arena_bytes", "lower_bound_bytes"))
     total = float(np.median(times.sum(axis=1)))
-    return ProfileReport(metadata["name"], metadata["target"], model.variant, repeat, total, tuple(steps), processor(), model.threads)
+    return ProfileReport(metadata["name"], metadata["target"], model.variant, repeat, total, tuple(steps), processor(), model.threads, *arena)
 
 
 def _measure(model: CompiledModel, meter: Meter, steps: int, repeat: int, progress: Callable, rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ from bnncc.compiler import compile
 from bnncc.errors import LibraryError, TargetError, ToolchainError
 from bnncc.report import limits
 from bnncc.report import profile as module
-from bnncc.report.limits import Meter
+from bnncc.report.limits import Meter, StepWork
 from bnncc.report.profile import profile
 from bnncc.runtime.threads import checked_count
 
@@ -60,14 +60,37 @@ def test_steps_that_threads_share_are_measured_as_they_share_them(tmp_path, repo
         assert all(step.limit_reason.endswith(" x 2") for step in shared.steps if step.limit)
 
 
-def test_a_layer_is_bounded_by_its_formulation_and_other_steps_by_copying():
+@pytest.fixture
+def meter():
     meter = Meter("x86_64-linux-gnu")
-    meter.rate = lambda variant, formulation: {"lookup": 500.0}.get(formulation)
-    meter._copy_ns = lambda nbytes: nbytes / 10
-    layer = meter.limit("v3", "lookup, uint64 words", 1000, 8)
-    assert layer.seconds == pytest.approx(2e-9) and layer.reason.startswith("lookup")
-    assert meter.limit("v3", "elementwise", 0, 4000).seconds == pytest.approx(200e-9)  # 20 bytes a nanosecond, read and written
-    assert meter.limit("v3", "of a kind that no mix is known for", 1000, 8) is None
+    meter.rate = lambda variant, formulation: {"lookup": 500.0, "float": 50.0}.get(formulation)
+    meter._stream_ns = lambda nbytes, only_read: nbytes / (10 if only_read else 5)
+    return meter
+
+
+def test_a_layer_is_bounded_by_its_formulation(meter):
+    layer = meter.limit("v3", "lookup, uint64 words", StepWork(1000, 8, 4, 0, 0))
+    assert layer.seconds == pytest.approx(2e-9) and layer.reason == "lookup 500 GMAC/s"
+    planes = meter.limit("v3", "2 x 3 bit planes, lookup, uint64 words", StepWork(1000, 8, 4, 0, 0))
+    assert planes.seconds == pytest.approx(12e-9) and planes.reason == layer.reason
+
+
+def test_memory_bounds_what_is_moved_and_large_weights(meter):
+    """Read at 10 bytes a nanosecond; copied at 5 that are read and 5 that are written."""
+    assert meter.limit("v3", "elementwise", StepWork(0, 4000, 2000, 0, 0)).seconds == pytest.approx(400e-9)
+    assert meter.limit("v3", "average", StepWork(0, 4000, 0, 0, 0)).seconds == pytest.approx(400e-9)
+    dense = meter.limit("v3", "float, tile", StepWork(1000, 80, 40, 4000, 4000))
+    assert dense.seconds == pytest.approx(408e-9) and dense.reason == "memory 10 GB/s"
+    assert meter.limit("v3", "of a kind that no mix is known for", StepWork(1000, 0, 0, 0, 0)) is None
+
+
+def test_the_arena_is_hardly_larger_than_what_is_alive_at_once(report):
+    assert 0 < report.live_bytes <= report.arena_bytes <= 1.1 * report.live_bytes
+
+
+def test_no_step_is_faster_than_its_limit_by_more_than_the_clock(report):
+    """Steps here take microseconds, of which the clock is a part."""
+    assert all(step.limit < 1.5 * step.seconds + 1e-6 for step in report.steps if step.limit)
 
 
 def test_a_library_of_another_version_is_refused(compiled, tmp_path):
