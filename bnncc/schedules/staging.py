@@ -29,6 +29,9 @@ PROLOGUE_OPS = frozenset({"relax.nn.pad", "relax.bnn.pad", "relax.bnn.packed_pad
 _STAGE_BYTES = 24 * 1024
 """What staged rows may take of the L1 cache, which holds the tile and a block of weights too."""
 
+_INTERLEAVED = 4
+"""Channels of an image in NCHW that are brought to NHWC in vectors of several pixels, at most."""
+
 
 def fits_stage(shape: tuple[int, ...], itemsize: int, reach: int) -> bool:
     """Tell whether `reach` rows of an image (N, H, W, C) are few enough bytes to be staged for each row of outputs."""
@@ -97,10 +100,22 @@ class StagedRows:
             write(size // lanes * lanes + at, width)
 
     def _transposed(self, x: Tensor, place: tuple, put: Callable) -> None:
-        evaluator, axes = self.builder.evaluator, [int(a) for a in x.attrs.axes]
-        with evaluator.loop(x.shape[3], "c") as c, evaluator.loop(x.shape[2], "pixel") as pixel:
-            index = dict(zip(axes, (*place, pixel, c), strict=True))
-            put(pixel, c, evaluator.value(x.args[0], tuple(index[a] for a in range(4)), 1), 1)
+        evaluator, axes, lanes = self.builder.evaluator, [int(a) for a in x.attrs.axes], self.builder.lanes
+        width, channels = x.shape[2:]
+
+        def source(pixel, channel, lanes=1):
+            index = dict(zip(axes, (*place, pixel, channel), strict=True))
+            return evaluator.value(x.args[0], tuple(index[a] for a in range(4)), lanes)
+
+        # a few channels, whose pixels are neighbours in memory, are interleaved vector by vector
+        whole = width // lanes if axes[2] == 3 and lanes > 1 and channels <= _INTERLEAVED else 0
+        if whole:
+            order = [c * lanes + i for i in range(lanes) for c in range(channels)]
+            with evaluator.loop(whole, "pixels") as block:
+                put(block * lanes, 0, tirx.Shuffle([source(block * lanes, c, lanes) for c in range(channels)], order), lanes * channels)
+        if width > whole * lanes:
+            with evaluator.loop(channels, "c") as c, evaluator.loop(width - whole * lanes, "pixel", whole * lanes) as pixel:
+                put(pixel, c, source(pixel, c), 1)
 
     def _padded(self, x: Tensor, place: tuple, put: Callable) -> None:
         pad: Padding = padding_of(self.builder, x)
