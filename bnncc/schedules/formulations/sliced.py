@@ -36,6 +36,7 @@ import numpy as np
 from tvm import tirx
 
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
+from bnncc.schedules.formulations.sliced_pairs import CASE_ROWS, PairedCases
 from bnncc.schedules.formulations.sliced_table import LAST_BIT, LAST_PIECES, LAST_ROWS, case_place, queue_words, table, triples
 from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
 from bnncc.schedules.register_tile import Contraction, TileShape, tile_stride
@@ -45,10 +46,7 @@ from bnncc.targets import Variant
 __all__ = ["sliced", "sliced_formulation"]
 
 _CHUNK = 32
-"""Bytes of cases that stand side by side."""
-
-_STRAIGHT = 32
-"""Lookups of straight-line code, at most LAST_ROWS; 64 are no faster where a case is a byte."""
+"""Bytes of cases that stand side by side, and lookups of straight-line code, at most LAST_ROWS; twice as many are no faster on x86."""
 
 _LINE_BYTES = 64
 
@@ -136,15 +134,15 @@ class _Sliced:
         # a case byte reaches 224; rows of 64 bytes double it
         self.shift = min(self.row_bytes, 32).bit_length() - 1
         self.scale = self.row_bytes >> self.shift
-        # where a load cannot add a register and a constant to its base, a case is the offset from the first row of 64, in two bytes
-        self.from_first_row = not variant.indexed_offsets
-        self.straight = 2 * _CHUNK if self.from_first_row else _STRAIGHT
-        self.case_type = "uint16" if self.from_first_row else "uint8"
+        # where a load cannot add a register and a constant to its base, a case has the row in it
+        self.paired = None if variant.indexed_offsets else PairedCases(self.pixels, triples(self.words) + 1)
+        self.straight = _CHUNK if self.paired is None else 2 * _CHUNK
 
     def write(self) -> None:
         """Write everything."""
         body, c = self.body, self.c
-        cases = body.local(self.case_type, 2 * (triples(self.words) + 1) * self.pixels * _CHUNK, "cases")
+        size = 2 * (triples(self.words) + 1) * self.pixels * _CHUNK if self.paired is None else self.paired.size
+        cases = body.local("uint8", size, "cases")
         planes = body.local("uint64", self.pixels * self.counts * self.register_words, "planes")
         once = isinstance(c.planes, int) and c.planes == 1
         with body.loop(c.groups, "g") as g:
@@ -163,60 +161,63 @@ class _Sliced:
             self.body.store(self.tile, at, const(0, c.tile_dtype, lanes), lanes)
 
     def _cases(self, cases, plane, g) -> None:
-        """Write the cases of all pixels: [half of a triple of words][pixel][32]."""
+        """Write the cases of all pixels: [half of a triple of words][pixel][32], or as `PairedCases` has them."""
         body, n = self.body, triples(self.words)
-        with body.loop(self.tile_shape.rows, "row") as row, body.loop(self.tile_shape.row_pixels, "p") as p:
-            pixel = row * self.tile_shape.row_pixels + p
-            queue = self._queue(row, p, plane, g)
-            with body.loop(n, "t") as t:
-                a, b, c = (body.bind(body.load(queue, 3 * t + i), "x") for i in range(3))
-                body.store(queue, self.words + (self.words % 2 == 0) + t, a ^ b ^ c)
-                self._expand((a, b, c), cases, 2 * t, pixel, range(2 * _CHUNK))
-            last = body.bind(body.load(queue, 3 * n), "x")
-            rows = {case_place(bit): bit for bit in range(LAST_ROWS)}
-            self._expand(self._last(last), cases, 2 * n, pixel, [rows.get(place, 0) for place in range(2 * _CHUNK)])
+        side = 1 if self.paired is None else 2  # pixels side by side
+        rows = {case_place(bit): bit for bit in range(LAST_ROWS)}
+        with body.loop(-(-self.pixels // side), "pair") as pair:
+            queue = self._queue([tirx.min(pair * side + i, self.pixels - 1) if i else pair * side for i in range(side)], plane, g)
 
-    def _queue(self, row, p, plane, g):
-        """Read all words of a pixel into the queue."""
-        body, shape = self.body, self.shape
+            def words(first, count, queue=queue):
+                return tuple(body.bind(body.load(queue, side * (first + i), side), "x") for i in range(count))
+
+            with body.loop(n, "t") as t:
+                three = words(3 * t, 3)
+                body.store(queue, side * (self.words + (self.words % 2 == 0) + t), three[0] ^ three[1] ^ three[2], side)
+                self._expand(three, cases, t, pair, list(range(2 * _CHUNK)))
+            self._expand(self._last(*words(3 * n, 1), side), cases, n, pair, [rows.get(place, 0) for place in range(2 * _CHUNK)])
+
+    def _queue(self, pixels: list, plane, g):
+        """Read all words of some pixels into the queue, side by side."""
+        body, shape, side = self.body, self.shape, len(pixels)
         per = 64 // shape.word_bits
-        queue = body.local("uint64", self.words + 1 + triples(self.words), "queue")
-        narrow = queue if per == 1 else body.local(shape.word, self.words * per, "narrow")
         kh, kw = shape.taps
+        queue = body.local("uint64", side * (self.words + 1 + triples(self.words)), "queue")
+        narrow = [body.local(shape.word, self.words * per, "narrow") for _ in pixels] if per > 1 else []
+        places = [(tirx.truncdiv(pixel, self.tile_shape.row_pixels), tirx.truncmod(pixel, self.tile_shape.row_pixels)) for pixel in pixels]
         with body.loop(kh, "kh") as i, body.loop(kw, "kw") as j, body.loop(shape.words, "w") as w:
-            body.store(narrow, (i * kw + j) * shape.words + w, self.load_x(row, p, plane, g, i, j, w))
-        if per > 1:
+            at = (i * kw + j) * shape.words + w
+            for which, place in enumerate(places):
+                target, index = (narrow[which], at) if narrow else (queue, at * side + which)
+                body.store(target, index, self.load_x(*place, plane, g, i, j, w))
+        for which, words in enumerate(narrow):
             for i in range(kh * kw * shape.words, self.words * per):
-                body.store(narrow, i, const(0, shape.word))
+                body.store(words, i, const(0, shape.word))
             with body.loop(self.words, "w") as w:
-                body.store(queue, w, _reinterpret("uint64", body.load(narrow, w * per, per)))
+                body.store(queue, w * side + which, _reinterpret("uint64", body.load(words, w * per, per)))
         if self.words % 2 == 0:
-            body.store(queue, self.words, const(0, "uint64"))
+            body.store(queue, side * self.words, const(0, "uint64", side), side)
         return queue
 
-    def _last(self, word) -> tuple:
-        """Return the three words whose bits are the triples of the last word, see `LAST_PIECES`."""
-        body, thirds = self.body, [const(0, "uint64") for _ in range(3)]
+    def _last(self, word, side: int) -> tuple:
+        """Return the three words whose bits are the triples of the last word, see `LAST_PIECES`; of pixels side by side."""
+        body, thirds = self.body, [const(0, "uint64", side) for _ in range(3)]
         for size, place in LAST_PIECES:
-            mask = const((1 << size) - 1, "uint64")
-            parts = [body.bind(tirx.bitwise_and(tirx.shift_right(word, const(i * size, "uint64")), mask), "x") for i in range(3)]
-            thirds = [t | tirx.shift_left(part, const(place, "uint64")) for t, part in zip(thirds, parts, strict=True)]
+            mask = const((1 << size) - 1, "uint64", side)
+            parts = [body.bind(tirx.bitwise_and(tirx.shift_right(word, const(i * size, "uint64", side)), mask), "x") for i in range(3)]
+            thirds = [t | tirx.shift_left(part, const(place, "uint64", side)) for t, part in zip(thirds, parts, strict=True)]
             word = body.bind(parts[0] ^ parts[1] ^ parts[2], "x")
-        thirds[0] = thirds[0] | tirx.shift_left(word, const(LAST_BIT, "uint64"))
+        thirds[0] = thirds[0] | tirx.shift_left(word, const(LAST_BIT, "uint64", side))
         return tuple(body.bind(third, "x") for third in thirds)
 
-    def _case_at(self, half, pixel, place):
-        """Return where the case of a place in a half of three words stands."""
-        if self.from_first_row:
-            return (half // 2 * self.pixels + pixel) * (2 * _CHUNK) + half % 2 * _CHUNK + place
-        return (half * self.pixels + pixel) * _CHUNK + place
-
-    def _expand(self, words: tuple, cases, first_half, pixel, rows) -> None:
+    def _expand(self, words: tuple, cases, triple, pixel, rows: list[int]) -> None:
         """Store the cases of three words in two halves: byte i of lane k of half h has the bits 8 i + 4 h + k, moved to where an offset has them.
 
-        `rows` are those of the 64 places, where they are part of the offset.
+        `rows` are those of the 64 places, where they are part of the case, and `pixel` is that of a pair then.
         """
-        body = self.body
+        if self.paired is not None:
+            self.paired.store(self.body, words, cases, triple, pixel, rows)
+            return
         for half in range(2):
             total = None
             for m, word in enumerate(words):
@@ -225,11 +226,7 @@ class _Sliced:
                 moved = tirx.shift_left(spread(word, 4), _constants([self.shift + m - k for k in range(4)], "uint64"))
                 part = tirx.bitwise_and(moved, const(0x0101010101010101 << self.shift + m, "uint64", 4))
                 total = part if total is None else total | part
-            total = _reinterpret(f"uint8x{_CHUNK}", total)
-            if self.from_first_row:
-                offsets = [row * self.c.lanes for row in rows[half * _CHUNK : (half + 1) * _CHUNK]]
-                total = tirx.Cast(f"uint16x{_CHUNK}", total) + _constants(offsets, "uint16")
-            body.store(cases, self._case_at(first_half + half, pixel, 0), total, _CHUNK)
+            self.body.store(cases, ((2 * triple + half) * self.pixels + pixel) * _CHUNK, _reinterpret(f"uint8x{_CHUNK}", total), _CHUNK)
 
     def _count(self, cases, planes, base) -> None:
         """Count the differing bits of one vector of channels for all pixels."""
@@ -237,18 +234,24 @@ class _Sliced:
         with body.loop(self.pixels, "pixel") as pixel:
             for plane in range(self.counts):
                 body.store(planes, pixel * size + plane * self.register_words, const(0, "uint64", self.register_words), self.register_words)
-        per, straight = self.straight // _CHUNK, self.straight * c.lanes
-        with body.loop(2 * n // per, "chunk") as chunk:
-            rows = body.part(self.weights, base + chunk * straight, straight, "rows")
+        straight = self.straight * c.lanes
+        with body.loop(64 * n // self.straight, "chunk") as chunk:
+            rows = self._rows(base + chunk * straight, self.straight)
             with body.loop(self.pixels, "pixel") as pixel:
                 self._fetch_next(base + (chunk + 1) * straight, pixel)
-                self._add(cases, [(chunk * per + i // _CHUNK, i % _CHUNK, i) for i in range(self.straight)], rows, planes, pixel)
-        places = [divmod(case_place(bit), _CHUNK) for bit in range(LAST_ROWS)]
-        places = [(2 * n + half, place, bit) for bit, (half, place) in enumerate(places)]
-        rows = body.part(self.weights, base + 64 * n * c.lanes, LAST_ROWS * c.lanes, "rows")
+                self._add(cases, [(chunk, i, i) for i in range(self.straight)], rows, planes, pixel)
+        places = [divmod(case_place(bit), self.straight) for bit in range(LAST_ROWS)]
+        places = [(64 * n // self.straight + chunk, place, bit) for bit, (chunk, place) in enumerate(places)]
+        rows = self._rows(base + 64 * n * c.lanes, LAST_ROWS)
         with body.loop(self.pixels, "pixel") as pixel:
             self._add(cases, places[:LAST_BIT], rows, planes, pixel)
             body.store(planes, pixel * size, self._look(cases, places[LAST_BIT], rows, pixel), self.register_words)
+
+    def _rows(self, start, count: int) -> list:
+        """Return rows of the table as buffers of their own, of as many as a case tells apart."""
+        most = count if self.paired is None else CASE_ROWS
+        sizes = [min(most, count - first) for first in range(0, count, most)]
+        return [self.body.part(self.weights, start + i * most * self.c.lanes, size * self.c.lanes, "rows") for i, size in enumerate(sizes)]
 
     def _fetch_next(self, rows, pixel) -> None:
         """Ask for a share of the next rows: they are read at places that no prefetcher foresees. LAST_ROWS are always left."""
@@ -258,12 +261,16 @@ class _Sliced:
             self.body.prefetch(self.weights, rows + tirx.min(pixel * share + i, lines - 1) * _LINE_BYTES)
 
     def _look(self, cases, place: tuple, rows, pixel):
-        """Return one row of the table by the case of a pixel; `place` is (chunk, byte, row)."""
-        body = self.body
-        half, byte, row = place
-        case = tirx.Cast("int32", body.load(cases, self._case_at(half, pixel, byte)))
-        offset = case if self.from_first_row else row * self.c.lanes + case * self.scale
-        return _reinterpret(f"uint64x{self.register_words}", body.load(rows, offset, self.row_bytes))
+        """Return one row of the table by the case of a pixel; `place` is (chunk, place of the case in it, row of `rows`)."""
+        chunk, at, row = place
+        if self.paired is not None:
+            case = tirx.Cast("int32", self.body.load(cases, self.paired.at(chunk, pixel, at)))
+            return self._row(rows[row // CASE_ROWS], case * self.row_bytes)
+        case = tirx.Cast("int32", self.body.load(cases, (chunk * self.pixels + pixel) * _CHUNK + at))
+        return self._row(rows[0], row * self.c.lanes + case * self.scale)
+
+    def _row(self, rows, offset):
+        return _reinterpret(f"uint64x{self.register_words}", self.body.load(rows, offset, self.row_bytes))
 
     def _add(self, cases, places: list, rows, planes, pixel) -> None:
         """Add rows of weight 2 to the planes of a pixel."""
