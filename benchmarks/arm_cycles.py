@@ -40,7 +40,7 @@ def inner_loop(name: str, channels: int, size: int, target: str) -> tuple[str, i
     blocks = re.split(r"(?m)^\.LBB\w+:|^\tb(?:\.\w+)?\t.*$", text)
     block = max(blocks, key=lambda body: len(re.findall(OPERATIONS[name], body)))
     code = [line for line in block.splitlines() if re.match(r"\t[a-z]", line)]
-    rows = len([line for line in code if re.match(r"\tldr\tq\d+, \[x\d+, x\d+\]", line)])
+    rows = len([line for line in code if re.match(r"\tldr\tq\d+, \[x\d+, x\d+, lsl #4\]", line)])
     return "\n".join(code), rows * 2 if name == "sliced" else len(re.findall(OPERATIONS[name], block))
 
 

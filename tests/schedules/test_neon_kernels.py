@@ -68,9 +68,9 @@ def test_the_inner_loops_of_the_tree_spill_nothing_and_count_bytes(channels, siz
 def test_the_lookups_of_sliced_spill_nothing_and_add_nothing_to_addresses(channels, size, target):
     for body in inner_loops(channels, size, target, sliced_formulation, "b(?:sl|it|if)"):
         assert not STACK.search(body), "the loop uses the stack"
-        # 64 lookups: the case is an offset, which the load of the row adds to the base
-        assert len(re.findall(r"\tldu?rh\t", body)) == 64
-        assert len(re.findall(r"\tldr\tq\d+, \[x\d+, x\d+\]", body)) == 64
+        # 64 lookups: the case has the row in it, and the load adds it to the base, 16 bytes each
+        assert len(re.findall(r"\tldu?rb\t", body)) == 64
+        assert len(re.findall(r"\tldr\tq\d+, \[x\d+, x\d+, lsl #4\]", body)) == 64
         assert len(re.findall(r"\tadd\t", body)) < 8
 
 
