@@ -12,7 +12,7 @@ from bnncc.schedules.builder import Builder
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.neon.float_tile import RUN, neon_tile
+from bnncc.schedules.neon.float_tile import RUN, neon_tile, neon_tiles
 from bnncc.schedules.register_tile import Contraction, arrange_weights, pixel_tiles
 from bnncc.schedules.staging import StagedRows, staged_rows
 from bnncc.schedules.windows import depthwise_conv2d
@@ -52,7 +52,8 @@ def float_tile(builder: Builder, row_pixels: int, group_vectors: int) -> tuple[i
     if row_pixels == 1:
         return 1, next((vectors for vectors in range(8, 3, -1) if group_vectors % vectors == 0), 8)
     if "fmla" in builder.variant.instructions:
-        return neon_tile(builder.variant.core, row_pixels, group_vectors)
+        core = builder.variant.core
+        return builder.choices.choose("tile", neon_tile(core, row_pixels, group_vectors), neon_tiles(core))
 
     def cycles(tile: tuple[int, int]) -> float:
         whole, rest = divmod(group_vectors, tile[1])

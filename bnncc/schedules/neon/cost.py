@@ -40,8 +40,8 @@ def sliced_cost(shape: BinaryShape) -> Cost:
     n = triples(queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits))
     lookups = 64 * n + LAST_ROWS
     vectors = shape.groups * -(-shape.outputs // 128)
-    instructions = vectors * (5.6 * lookups + 390) + shape.groups * (75 * n + 150)
-    return Cost(instructions, vectors * (3.2 * lookups + 240) + shape.groups * (50 * n + 60), vectors * (2.1 * lookups + 60) + shape.groups * (4 * n + 20))
+    instructions = vectors * (5.7 * lookups + 320) + shape.groups * (25 * n + 140)
+    return Cost(instructions, vectors * (3.2 * lookups + 240) + shape.groups * (20 * n + 60), vectors * (2.1 * lookups + 60) + shape.groups * (2 * n + 20))
 
 
 def popcount_cost(shape: BinaryShape) -> Cost:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bnncc.schedules.register_tile import pixel_tiles
 from bnncc.targets.manifest import Core
 
-__all__ = ["RUN", "neon_tile"]
+__all__ = ["RUN", "neon_tile", "neon_tiles"]
 
 RUN = 4
 """Elements of the input in a vector."""
@@ -20,6 +20,11 @@ _LATENCY = 4
 # pixels x vectors; with more, LLVM spills: 6 x 4 and 8 x 3 anywhere, 5 x 4 and 7 x 3 in the order of an in-order processor
 _TILES = ((5, 4), (7, 3), (8, 2), (8, 1))
 _TILES_IN_ORDER = ((4, 4), (8, 2), (8, 1))
+
+
+def neon_tiles(core: Core) -> tuple[tuple[int, int], ...]:
+    """Return the register tiles, pixels x vectors, that a processor's order of instructions leaves without spills."""
+    return _TILES_IN_ORDER if core.in_order else _TILES
 
 
 def neon_tile(core: Core, row_pixels: int, group_vectors: int) -> tuple[int, int]:
@@ -37,4 +42,4 @@ def neon_tile(core: Core, row_pixels: int, group_vectors: int) -> tuple[int, int
                 instructions += count * times * all_of_it
         return cycles, instructions
 
-    return min(_TILES_IN_ORDER if core.in_order else _TILES, key=cost)
+    return min(neon_tiles(core), key=cost)
