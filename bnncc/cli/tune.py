@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import DatabaseFolder, Json, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
+from bnncc.cli.options import DatabaseFolder, Json, Rpc, RpcKey, RpcTimeout, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
 
 __all__ = ["tune"]
 
@@ -20,11 +20,15 @@ def tune(
     database: DatabaseFolder = None,
     shape: Shapes = [],  # noqa: B006  Typer copies it
     sign_zero: SignZeroOption = SignZero.exact,
+    rpc: Rpc = None,
+    key: RpcKey = "",
+    timeout: RpcTimeout = 60.0,
     as_json: Json = False,
 ) -> None:
     """Search the fastest kernel for each distinct layer of a model by measuring; `compile` uses what is recorded.
 
     Ctrl-C keeps what was measured, and a second run goes on. `bnncc tune merge FOLDER... --database INTO` appends records of other databases.
+    With --rpc devices measure: all of the key that a tracker knows, side by side; one that dies is left out, and its trials are measured by another one.
     """
     from bnncc.tuning.database import Database, database_directory, merge
 
@@ -40,9 +44,15 @@ def tune(
     shapes = parse_shapes(shape)
     from bnncc.report.tune import tune_model
 
+    runner = None
+    if rpc is not None:
+        from bnncc.remote import Device
+        from bnncc.tuning.remote import RemoteRunner
+
+        runner = lambda chosen: RemoteRunner(Device(rpc, key, timeout), chosen.variants[-1].tvm_target["mtriple"])  # noqa: E731
     with console.progress() as progress:
         report = tune_model(
-            models[0], target=target, trials=trials, database=Database(folder), shapes=shapes, sign_zero=sign_zero.value, progress=progress
+            models[0], runner=runner, target=target, trials=trials, database=Database(folder), shapes=shapes, sign_zero=sign_zero.value, progress=progress
         )
     if as_json:
         console.print_json(report.to_json())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bnncc.errors import DeviceError
 
-__all__ = ["Device", "Session"]
+__all__ = ["Device", "Session", "count_devices"]
 
 
 @dataclass(frozen=True)
@@ -164,16 +164,39 @@ def _cut(connection: socket.socket) -> None:
     connection.shutdown(socket.SHUT_RDWR)
 
 
+def count_devices(device: Device) -> int:
+    """Return how many devices of the key the tracker at the address knows; 1 where a server is there.
+
+    Raises
+    ------
+    DeviceError
+        Nothing answers, or the tracker knows none.
+    """
+    return _ask_address(device, lambda ask: len(_registered(device, ask)), 1)
+
+
 def _find_server(device: Device) -> tuple[tuple[str, int], str]:
     """Return the place and the key of the server at the address, or of a free device of the tracker there."""
+    return _ask_address(device, lambda ask: _request(device, ask), (device.place, device.key))
+
+
+def _ask_address(device: Device, question: Callable, otherwise):
+    """Return what `question` learns of the tracker at the address, or `otherwise` where a server is there."""
     from tvm.rpc import base
 
     magic = struct.pack("<i", base.RPC_TRACKER_MAGIC)
     try:
         with socket.create_connection(device.place, device.timeout) as connection:
+
+            def ask(*message):
+                base.sendjson(connection, list(message))
+                code, *answer = base.recvjson(connection)
+                if code != base.TrackerCode.SUCCESS:
+                    raise DeviceError(f"The RPC tracker at {device.address} refuses the request for {device.key!r}.")
+                return answer[0]
+
             connection.sendall(magic)
-            # a server hangs up on what it takes for a stranger
-            return _ask_tracker(device, connection) if _answer(connection) == magic else (device.place, device.key)
+            return question(ask) if _answer(connection) == magic else otherwise  # a server hangs up on what it takes for a stranger
     except TimeoutError as error:
         raise DeviceError(
             f"{device} took the connection but said nothing within {device.timeout:g} s. TVM's RPC server serves one session at a time and so may be busy "
@@ -192,26 +215,26 @@ def _answer(connection: socket.socket) -> bytes:
         return b""
 
 
-def _ask_tracker(device: Device, connection: socket.socket) -> tuple[tuple[str, int], str]:
-    """Return the place and the session's own key of a free device of the tracker."""
+def _registered(device: Device, ask: Callable) -> list[str]:
+    """Return the device's key as often as the tracker knows it."""
     from tvm.rpc import base
-
-    def ask(*message):
-        base.sendjson(connection, list(message))
-        code, *answer = base.recvjson(connection)
-        if code != base.TrackerCode.SUCCESS:
-            raise DeviceError(f"The RPC tracker at {device.address} refuses the request for {device.key!r}.")
-        return answer[0]
 
     known = [row["key"].partition(":")[2] for row in ask(base.TrackerCode.SUMMARY)["server_info"]]
     if device.key not in known:
         names = ", ".join(repr(key) for key in sorted(set(known))) or "none at all"
         raise DeviceError(f"The RPC tracker at {device.address} knows no device of the key {device.key!r}; it knows {names}. Give one of them by --key.")
+    return [key for key in known if key == device.key]
+
+
+def _request(device: Device, ask: Callable) -> tuple[tuple[str, int], str]:
+    """Return the place and the session's own key of a free device of the tracker."""
+    from tvm.rpc import base
+
+    count = len(_registered(device, ask))
     try:
         host, port, key = ask(base.TrackerCode.REQUEST, device.key, "", 1)
         return (host, port), key
     except TimeoutError as error:
-        count = known.count(device.key)
         raise DeviceError(
             f"The RPC tracker at {device.address} has no free device of the key {device.key!r} within {device.timeout:g} s: {count} of them "
             f"{'is' if count == 1 else 'are'} registered and busy. --timeout waits longer."

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bnncc.runtime.library import checked_library
+from bnncc.tuning.runner import read_samples
 
 __all__ = ["main"]
 
@@ -70,15 +71,6 @@ class _Kernel:
         return ""
 
 
-def _samples(file: str) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
-    with np.load(file) as arrays:
-        found: dict[int, dict[str, dict[int, np.ndarray]]] = {}
-        for name in arrays.files:
-            number, _, place = name.lstrip("inout").partition("_")
-            found.setdefault(int(number), {"i": {}, "o": {}})[name[0]][int(place)] = _placed(arrays[name])
-    return [tuple([side[place] for place in sorted(side)] for side in (sample["i"], sample["o"])) for _, sample in sorted(found.items())]
-
-
 def _medians(clock, kernels: list[_Kernel], inputs: list[np.ndarray], calls: int) -> list[float]:
     count = len(kernels)
     evicting = np.zeros(_EVICTING_BYTES, np.uint8)
@@ -101,7 +93,7 @@ def _medians(clock, kernels: list[_Kernel], inputs: list[np.ndarray], calls: int
 def main() -> None:
     """Measure the job on stdin."""
     job = json.load(sys.stdin)
-    samples = _samples(job["samples"])
+    samples = [([_placed(a) for a in inputs], expected) for inputs, expected in read_samples(Path(job["samples"]))]
     kernels = [_Kernel(Path(job["candidate"]))]
     for inputs, expected in samples:
         if message := kernels[0].wrong(inputs, expected):

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Job", "Measurement", "Runner", "Sample"]
+__all__ = ["Job", "Measurement", "Runner", "Sample", "read_samples"]
 
 
 @dataclass(frozen=True)
@@ -91,3 +91,13 @@ class Runner(Protocol):
     def close(self) -> None:
         """End what the runner has started."""
         ...
+
+
+def read_samples(file: Path) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """Return inputs and outputs of each sample in a job's file."""
+    with np.load(file) as arrays:
+        found: dict[int, dict[str, dict[int, np.ndarray]]] = {}
+        for name in arrays.files:
+            number, _, place = name.lstrip("inout").partition("_")
+            found.setdefault(int(number), {"i": {}, "o": {}})[name[0]][int(place)] = arrays[name]
+    return [tuple([side[place] for place in sorted(side)] for side in (sample["i"], sample["o"])) for _, sample in sorted(found.items())]

@@ -49,8 +49,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(module: str, folder: Path, python: str, options: list[str], seconds: float) -> Iterator[Program]:
-    port, files, log = free_port(), folder / "files", folder / "log"
+def _running(module: str, folder: Path, python: str, options: list[str], seconds: float, port: int = 0) -> Iterator[Program]:
+    port, files, log = port or free_port(), folder / "files", folder / "log"
     files.mkdir(parents=True)
     command = [python, "-m", module, "--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1), *options]
     with log.open("w") as output:
@@ -71,9 +71,9 @@ def rpc_server(folder: Path, key: str = "board", tracker: str | None = None, pyt
     return _running("tvm.exec.rpc_server", folder, python, ["--key", key, *(["--tracker", tracker] if tracker else [])], seconds)
 
 
-def rpc_tracker(folder: Path, seconds: float = 120):
-    """Start a tracker and wait until it listens."""
-    return _running("tvm.exec.rpc_tracker", folder, sys.executable, [], seconds)
+def rpc_tracker(folder: Path, port: int = 0, seconds: float = 120):
+    """Start a tracker, at this port where one is given, and wait until it listens."""
+    return _running("tvm.exec.rpc_tracker", folder, sys.executable, [], seconds, port)
 
 
 class Relay:
