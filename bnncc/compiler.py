@@ -17,6 +17,7 @@ from bnncc.passes.context import SIGN_ZERO, LayerRow, Options, PassContext, Tens
 from bnncc.passes.lower_groups import lower_groups
 from bnncc.passes.pipeline import run_pipeline
 from bnncc.passes.step_work import step_work
+from bnncc.spec import ByteInput
 from bnncc.targets import OPTIMIZE_FOR, Target, Variant, find_target
 from bnncc.tuning.best import Tuned
 from bnncc.tuning.database import Database, database_directory
@@ -58,6 +59,8 @@ class CompiledArtifact:
         How many may share a call.
     database : Database, optional
         Records of tuned kernels to choose by.
+    byte_inputs : mapping of str to ByteInput
+        As of `compile`.
     """
 
     name: str
@@ -69,6 +72,7 @@ class CompiledArtifact:
     output_format: str = ""
     threads: int = 1
     database: Database | None = None
+    byte_inputs: Mapping[str, ByteInput] = field(default_factory=dict)
 
     @property
     def report(self) -> Report:
@@ -126,6 +130,7 @@ class CompiledArtifact:
         metadata = {
             "layers": [asdict(row) for row in self.context.layers],
             "warnings": self.warnings,
+            "byte_inputs": {name: asdict(meaning) for name, meaning in self.byte_inputs.items()},
             "sign_zero": self.context.options.sign_zero,
             "optimize_for": self.target.variants[0].optimize_for,
             "kernel_notes": notes,
@@ -160,10 +165,12 @@ def prepare(
     model: str | Path | onnx.ModelProto,
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    byte_inputs: Mapping[str, ByteInput] | None = None,
     sign_zero: str = "exact",
     word_bits: int = 64,
     stage_images: bool = True,
     pool_words: bool = False,
+    has_float_unit: bool = True,
     dump_ir: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[ImportedModel, tvm.IRModule, PassContext]:
@@ -174,9 +181,9 @@ def prepare(
     ModelError
         The model is unsound or holds something that is not supported.
     """
-    imported = import_onnx(model, dict(shapes or {}))
+    imported = import_onnx(model, dict(shapes or {}), byte_inputs)
     views = {var: TensorView(name) for var, name in imported.tensors.items()}
-    ctx = PassContext(Options(sign_zero, word_bits, stage_images, pool_words), views, imported.nodes)
+    ctx = PassContext(Options(sign_zero, word_bits, stage_images, pool_words, has_float_unit), views, imported.nodes)
     fused = run_pipeline(imported.mod, ctx, dump_ir, progress)
     return imported, fused, ctx
 
@@ -186,6 +193,7 @@ def compile(
     *,
     target: str = "x86-64",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    byte_inputs: Mapping[str, ByteInput] | None = None,
     name: str | None = None,
     sign_zero: str = "exact",
     output_format: str | None = None,
@@ -204,6 +212,8 @@ def compile(
         A name that ``bnncc targets`` lists.
     shapes : mapping of str to tuple of int, optional
         Input name to shape, where the model leaves dimensions open.
+    byte_inputs : mapping of str to ByteInput, optional
+        Inputs, float32 in the model, that are to take bytes: what these stand for. The name ``""`` is the only input.
     name : str, optional
         Of the library; by default the file's.
     sign_zero : {"exact", "plus", "minus"}
@@ -231,7 +241,7 @@ def compile(
     ------
     ModelError, TargetError
     InputError
-        `sign_zero`, `optimize_for` or `threads` is none of these.
+        `sign_zero`, `optimize_for` or `threads` is none of these, or `byte_inputs` names no input of float32.
     """
     if sign_zero not in SIGN_ZERO:
         raise InputError(f"sign_zero is {sign_zero!r}; it is one of {', '.join(SIGN_ZERO)}.")
@@ -253,11 +263,14 @@ def compile(
     imported, fused, ctx = prepare(
         model,
         shapes=shapes,
+        byte_inputs=byte_inputs,
         sign_zero=sign_zero,
         word_bits=chosen.variants[0].word_bits,
         stage_images=not chosen.variants[0].is_scalar,  # sliced kernels read planes of pixels out of a padded image
         pool_words=chosen.variants[0].is_scalar,  # one thread, and little memory
+        has_float_unit=chosen.variants[0].has_float_unit,
         dump_ir=None if dump_ir is None else Path(dump_ir),
         progress=progress,
     )
-    return CompiledArtifact(c_identifier(name or stem), chosen, imported, fused, ctx, progress, output_format or chosen.formats[0], threads, records)
+    written = output_format or chosen.formats[0]
+    return CompiledArtifact(c_identifier(name or stem), chosen, imported, fused, ctx, progress, written, threads, records, dict(byte_inputs or {}))

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["NodeInfo", "TensorSpec"]
+from bnncc.errors import InputError
+
+__all__ = ["ByteInput", "NodeInfo", "TensorSpec"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,19 @@ class TensorSpec:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class ByteInput:
+    """What the bytes of an input stand for: ``scale * (byte - zero)``, in float32."""
+
+    scale: float = 1.0
+    zero: float = 0.0
+
+    def __post_init__(self):
+        for what, number in (("scale", self.scale), ("zero", self.zero)):
+            if not math.isfinite(np.float32(number)) or (what == "scale" and np.float32(number) == 0):
+                raise InputError(f"The {what} of an input of bytes is {number}; it is a finite number{', not 0' if what == 'scale' else ''}.")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
+from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
 from bnncc.cli.options import (
     DatabaseFolder,
     FormatOption,
@@ -34,6 +35,9 @@ def compile_model(
     ] = Path("out"),
     target: TargetName = "x86-64",
     shape: Shapes = [],  # noqa: B006  Typer copies it
+    input_type: InputTypes = [],  # noqa: B006
+    input_scale: InputScales = [],  # noqa: B006
+    input_zero: InputZeros = [],  # noqa: B006
     name: Name = None,
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
@@ -48,6 +52,7 @@ def compile_model(
 ) -> None:
     """Compile a model into a shared library, or into C for a microcontroller, with a C header."""
     shapes, name = parse_shapes(shape), parse_name(name)
+    byte_inputs = parse_byte_inputs(input_type, input_scale, input_zero)
     import bnncc.compiler
 
     with console.progress() as report:
@@ -55,6 +60,7 @@ def compile_model(
             model,
             target=target,
             shapes=shapes,
+            byte_inputs=byte_inputs,
             name=name,
             sign_zero=sign_zero.value,
             optimize_for=optimize_for.value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bnncc.cli import console
+from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
 from bnncc.cli.options import BoardName, DatabaseFolder, Json, Model, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
 
 __all__ = ["inspect"]
@@ -13,32 +14,27 @@ def inspect(
     target: TargetName = "x86-64",
     board: BoardName = None,
     shape: Shapes = [],  # noqa: B006  Typer copies it
+    input_type: InputTypes = [],  # noqa: B006
+    input_scale: InputScales = [],  # noqa: B006
+    input_zero: InputZeros = [],  # noqa: B006
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
     database: DatabaseFolder = None,
     as_json: Json = False,
 ) -> None:
     """Show layer by layer what runs on bits and why the rest does not, with sizes, MACs and memory; for a board its flash, RAM, stack and cycles as well."""
-    shapes = parse_shapes(shape)
+    source = {"shapes": parse_shapes(shape), "byte_inputs": parse_byte_inputs(input_type, input_scale, input_zero), "sign_zero": sign_zero.value}
     on_board = None
     if board is not None:
         from bnncc.boards import find_board
         from bnncc.report.board import inspect_board
 
         target = find_board(board).target
-        on_board = inspect_board(model, board, shapes=shapes, sign_zero=sign_zero.value, optimize_for=optimize_for.value)
+        on_board = inspect_board(model, board, **source, optimize_for=optimize_for.value)
     from bnncc.report.inspect import inspect_model
 
     with console.progress() as progress:
-        report = inspect_model(
-            model,
-            target=target,
-            shapes=shapes,
-            sign_zero=sign_zero.value,
-            optimize_for=optimize_for.value,
-            database=database or True,
-            progress=progress,
-        )
+        report = inspect_model(model, target=target, **source, optimize_for=optimize_for.value, database=database or True, progress=progress)
     if as_json:
         console.print_json({**report.to_json(), **({"board": on_board.to_json()} if on_board else {})})
         return

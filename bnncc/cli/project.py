@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
+from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
 from bnncc.cli.options import Json, Model, Name, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, parse_name, parse_shapes
 
 __all__ = ["project"]
@@ -18,6 +19,9 @@ def project(
     board: Annotated[str, typer.Option("--board", help="Board to write firmware for; `bnncc targets` lists them.", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the project goes.")] = Path("proj"),
     shape: Shapes = [],  # noqa: B006  Typer copies it
+    input_type: InputTypes = [],  # noqa: B006
+    input_scale: InputScales = [],  # noqa: B006
+    input_zero: InputZeros = [],  # noqa: B006
     name: Name = None,
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
@@ -25,13 +29,14 @@ def project(
 ) -> None:
     """Compile a model into a firmware project for a microcontroller board."""
     shapes, name = parse_shapes(shape), parse_name(name)
+    byte_inputs = parse_byte_inputs(input_type, input_scale, input_zero)
     from bnncc.boards import find_board
 
     chosen = find_board(board)
     from bnncc.report.board import write_firmware
 
     with console.progress() as report:
-        options = {"shapes": shapes, "name": name, "sign_zero": sign_zero.value, "progress": report}
+        options = {"shapes": shapes, "byte_inputs": byte_inputs, "name": name, "sign_zero": sign_zero.value, "progress": report}
         metadata, warnings = write_firmware(model, chosen, output, optimize_for=optimize_for.value, **options)
     console.warn(warnings)
     if as_json:

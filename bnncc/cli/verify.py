@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
+from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
 from bnncc.cli.options import (
     BoardName,
     Json,
@@ -36,6 +37,9 @@ def verify(
     target: TargetName = "x86-64",
     board: BoardName = None,
     shape: Shapes = [],  # noqa: B006  Typer copies it
+    input_type: InputTypes = [],  # noqa: B006
+    input_scale: InputScales = [],  # noqa: B006
+    input_zero: InputZeros = [],  # noqa: B006
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Check the first N samples only.", show_default=False)] = None,
@@ -50,27 +54,20 @@ def verify(
 
     With a board its firmware runs the samples in QEMU as well, and its outputs are compared with those of this machine's library.
     """
-    shapes = parse_shapes(shape)
+    source = {"shapes": parse_shapes(shape), "byte_inputs": parse_byte_inputs(input_type, input_scale, input_zero), "sign_zero": sign_zero.value}
     from bnncc.cli.arrays import read_inputs
     from bnncc.report.verify import verify_model
 
     arrays = read_inputs(inputs)
     with console.progress() as progress:
         report = verify_model(
-            model,
-            target=target,
-            inputs=arrays,
-            shapes=shapes,
-            sign_zero=sign_zero.value,
-            limit=limit,
-            progress=progress,
-            opener=opener_of(rpc, key, timeout),
+            model, target=target, inputs=arrays, **source, limit=limit, progress=progress, opener=opener_of(rpc, key, timeout)
         )
     firmware = []
     if board is not None:
         from bnncc.report.board import verify_firmware
 
-        firmware = verify_firmware(model, board, arrays, shapes=shapes, sign_zero=sign_zero.value, optimize_for=optimize_for.value, limit=limit)
+        firmware = verify_firmware(model, board, arrays, **source, optimize_for=optimize_for.value, limit=limit)
     if as_json:
         console.print_json({**report.to_json(), **({"firmware": [row.to_json() for row in firmware]} if board else {})})
     else:

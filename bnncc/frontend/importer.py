@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,14 @@ from bnncc.frontend.onnx_graph import opset, title
 from bnncc.frontend.prepare import Prepared, prepare
 from bnncc.frontend.spec import ImportedModel, NodeInfo, TensorSpec, info_of
 from bnncc.frontend.stock import convert_by_stock_importer
+from bnncc.spec import ByteInput
 
 __all__ = ["import_onnx"]
 
 
-def import_onnx(source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[int, ...]] | None = None) -> ImportedModel:
+def import_onnx(
+    source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[int, ...]] | None = None, byte_inputs: Mapping[str, ByteInput] | None = None
+) -> ImportedModel:
     """Import an ONNX model.
 
     Parameters
@@ -42,6 +46,8 @@ def import_onnx(source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[in
         An .onnx file, or a model in memory.
     shapes
         Input name to shape, for inputs with open dimensions or another batch size.
+    byte_inputs
+        Input name to what its bytes stand for, for float32 inputs that are to take uint8; the name ``""`` is the model's only input.
 
     Returns
     -------
@@ -52,9 +58,11 @@ def import_onnx(source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[in
     ------
     ModelError
         One of its kinds: the file is unsound, a shape is open or absurd, a weight not finite, an operator not supported.
+    InputError
+        `byte_inputs` names what is no input of float32.
     """
     warnings: list[str] = []
-    prepared = prepare(source, shapes or {}, warnings)
+    prepared = prepare(source, shapes or {}, warnings, byte_inputs or {})
     reference, folded = prepared.reference, prepared.folded
     importer = _Importer(prepared)
     mod = importer.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 
 from bnncc.errors import ModelShapeError, UnsupportedOperator
+from bnncc.frontend.byte_inputs import take_bytes
 from bnncc.frontend.evaluate import exact_session
 from bnncc.frontend.fold import fold
 from bnncc.frontend.loader import load_model
@@ -19,6 +21,7 @@ from bnncc.frontend.spec import NodeInfo
 from bnncc.frontend.standardize import standardize
 from bnncc.frontend.structure import check_structure
 from bnncc.frontend.values import check_size, check_values
+from bnncc.spec import ByteInput
 
 __all__ = ["Prepared", "prepare"]
 
@@ -48,18 +51,19 @@ class Prepared:
     types: dict[str, TensorType]
 
 
-def prepare(source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[int, ...]], warnings: list[str]) -> Prepared:
+def prepare(source: str | Path | onnx.ModelProto, shapes: dict[str, tuple[int, ...]], warnings: list[str], byte_inputs: Mapping[str, ByteInput]) -> Prepared:
     """Load, check, fix shapes, standardize and fold.
 
     Raises
     ------
-    ModelError
+    ModelError, InputError
         See import_onnx.
     """
     model = load_model(source, warnings)
     check_structure(model.graph)
     check_values(model)
     to_single_precision(model, warnings)
+    take_bytes(model, byte_inputs)
     rebatched = fix_input_shapes(model.graph, shapes, warnings)
     model.ir_version = _REFERENCE_IR
     origins = standardize(model)

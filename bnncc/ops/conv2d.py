@@ -10,7 +10,7 @@ from tvm_ffi.dataclasses import py_class
 from bnncc.ops.geometry import output_size, windows
 from bnncc.ops.registry import define_op, dtype_of, require, static_shape
 
-__all__ = ["Conv2dAttrs", "conv2d_reference", "dense_reference"]
+__all__ = ["ACTIVATIONS", "Conv2dAttrs", "conv2d_reference", "dense_reference"]
 
 
 ACTIVATIONS = ("int8", "uint8", "int16")

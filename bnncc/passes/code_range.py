@@ -13,7 +13,9 @@ from bnncc.ops import dtype_of, is_bnn, static_shape
 from bnncc.passes.chains import ELEMENTWISE
 from bnncc.passes.rewrite import constant, op_name, used_vars
 
-__all__ = ["LARGEST_SUM", "CodeRange", "code_range", "accumulator_bounds", "runs_on_bits"]
+__all__ = ["CODE_TYPES", "LARGEST_SUM", "CodeRange", "code_range", "accumulator_bounds", "runs_on_bits"]
+
+CODE_TYPES = ("int8", "uint8", "int16")
 
 LARGEST_SUM = (1 << 31) - 1
 """What an integer accumulator holds."""
@@ -53,7 +55,7 @@ def code_range(code: relax.Expr, value_of: Callable[[relax.Expr], relax.Expr | N
     Parameters
     ----------
     code : Expr
-        An int8 or uint8 tensor; one that comes from outside holds -1 and +1.
+        An int8, uint8 or int16 tensor; bytes from outside are 0 to 255, int8 from outside -1 and +1.
     value_of : callable
         What a variable is bound to, None for a parameter: `Graph.value`, or `Builder.values.get`.
     """
@@ -77,8 +79,12 @@ def code_range(code: relax.Expr, value_of: Callable[[relax.Expr], relax.Expr | N
             if op_name(made) == "relax.astype" and op_name(real) == "relax.clip":
                 low, high = (int(round(bound.value)) for bound in real.args[1:])
                 return CodeRange(max(low, int(limits.min)), min(high, int(limits.max)), 1)
-            return CodeRange(int(limits.min), int(limits.max), 1)
-        sources = [visit(v) for v in used_vars(made) if dtype_of(v) in ("int8", "uint8")] if made is not None else []
+            return centred(made) or CodeRange(int(limits.min), int(limits.max), 1)
+        if made is None and dtype_of(each) == "uint8":
+            return CodeRange(0, 255, 1)
+        if op_name(made) == "relax.take" and (table := constant(made.args[0])) is not None:
+            return CodeRange(int(table.min()), int(table.max()), 1)
+        sources = [visit(v) for v in used_vars(made) if dtype_of(v) in CODE_TYPES] if made is not None else []
         if not sources:
             return CodeRange(-1, 1, 2)
         found = sources[0]
@@ -87,6 +93,19 @@ def code_range(code: relax.Expr, value_of: Callable[[relax.Expr], relax.Expr | N
         if is_bnn(made, "pad") and made.attrs.mode == "constant":
             found = found.union(CodeRange(int(made.attrs.code), int(made.attrs.code), 0))
         return found
+
+    def centred(made):
+        """Return the range of codes widened, multiplied or shifted by constants; None where it is none of these."""
+        if op_name(made) == "relax.astype" and dtype_of(made.args[0]) in CODE_TYPES:
+            return visit(made.args[0])
+        by = constant(made.args[1]) if op_name(made) in ("relax.multiply", "relax.subtract") else None
+        if by is None or dtype_of(made.args[0]) not in CODE_TYPES:
+            return None
+        before, least, largest = visit(made.args[0]), int(by.min()), int(by.max())
+        if op_name(made) == "relax.subtract":
+            return CodeRange(before.lo - largest, before.hi - least, before.step if least == largest else 1)
+        ends = [end * factor for end in (before.lo, before.hi) for factor in (least, largest)]
+        return CodeRange(min(ends), max(ends), before.step * abs(least) if least == largest else 1)
 
     return visit(code)
 

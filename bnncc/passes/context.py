@@ -29,12 +29,15 @@ class Options:
         Whether contractions of the target pad their input themselves, some rows at a time.
     pool_words : bool
         Whether kernels of the target join the words of a maximum's windows as they make them.
+    has_float_unit : bool
+        Whether the target computes float32 without a library.
     """
 
     sign_zero: str = "exact"
     word_bits: int = 64
     stage_images: bool = True
     pool_words: bool = False
+    has_float_unit: bool = True
 
     def __post_init__(self):
         if self.sign_zero not in SIGN_ZERO:

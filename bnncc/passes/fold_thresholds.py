@@ -9,16 +9,19 @@ becomes two-valued here::
     f = astype(n, "float32")                  ->    q = bnn.quantize(n, integer thresholds, flip)
     y = multiply(f, gamma)
     q = bnn.quantize(y, thresholds, flip)
+
+Codes of another quantizer, and bytes, take few values as well: what is made of these is folded alike.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import tvm
+from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.passes.chains import Chains
-from bnncc.passes.code_range import CodeRange, accumulator_bounds, code_range, runs_on_bits
+from bnncc.passes.code_range import CODE_TYPES, CodeRange, accumulator_bounds, code_range, runs_on_bits
 from bnncc.passes.context import PassContext
 from bnncc.passes.integer_steps import IntegerSteps, bisect_integers, integer_thresholds
 from bnncc.passes.rewrite import Builder, Rewriter, const
@@ -57,12 +60,17 @@ class _Fold(Rewriter):
     def _fold(self, var, builder):
         root = self.chains.root[var]
         source = self.graph.value(root)
-        if root.same_as(var) or source is None or not (is_bnn(source, "conv2d") or is_bnn(source, "dense")):
+        if root.same_as(var):
             return None
         quantizer = self.graph.value(var)
         if dtype_of(quantizer.args[0]) == "int32":
             return None  # done already
-        steps = self._steps(var, root, source, builder)
+        if dtype_of(root) in CODE_TYPES:
+            steps = self._steps_of_codes(var, root, builder)
+        elif is_bnn(source, "conv2d") or is_bnn(source, "dense"):
+            steps = self._steps(var, root, source, builder)
+        else:
+            return None
         if steps is None:
             self.ctx.warn(
                 f"{self.ctx.onnx_name(var.name)}: the accumulator takes too many values to prove thresholds for the chain behind it; it stays in float."
@@ -76,7 +84,22 @@ class _Fold(Rewriter):
             self.ctx.warn(f"{self.ctx.onnx_name(var.name)}: the chain from the accumulator is not monotone in every channel; it stays in float.")
             return None
         thresholds, flip = found
-        return bnn.quantize(self.mapping[root], const(thresholds), const(flip), lo, step, step == 1 and quantizer.attrs.sign)
+        whole = self.mapping.get(root, root)
+        if dtype_of(root) != "int32":
+            whole = builder.emit(op.astype(whole, "int32"), f"{var.name}_whole")
+        return bnn.quantize(whole, const(thresholds), const(flip), lo, step, step == 1 and quantizer.attrs.sign)
+
+    def _steps_of_codes(self, var, root, builder) -> IntegerSteps:
+        """Return the codes as a function of those of another quantizer, or of an input of bytes."""
+        values = code_range(self.mapping.get(root, root), builder.values.get).codes
+        return self._tried(var, root, values, self.chains.constant_shape(var, root))
+
+    def _tried(self, var, root, values: np.ndarray, shape: tuple[int, ...]) -> IntegerSteps:
+        """Return the codes as a function of the root, each of its values tried."""
+        points = values.reshape(-1, *(1,) * len(shape)).astype(dtype_of(root))
+        made = np.broadcast_to(self.chains.evaluate(var, {root: points}), (len(values), *shape))
+        points = points.astype(np.int32)
+        return IntegerSteps(points, points, made.astype(np.int32))
 
     def _steps(self, var, root, source, builder) -> IntegerSteps | None:
         """Return the codes as a function of the accumulator, proven on all that it can be."""
@@ -90,9 +113,7 @@ class _Fold(Rewriter):
         values = accumulator_values(source, codes)
         if len(values) * int(np.prod(shape)) > _LARGEST_TABLE:
             return None
-        points = values.reshape(-1, *(1,) * len(shape))
-        made = np.broadcast_to(self.chains.evaluate(var, {root: points}), (len(values), *shape))
-        return IntegerSteps(points, points, made.astype(np.int32))
+        return self._tried(var, root, values, shape)
 
 
 def fold_thresholds(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:

@@ -27,9 +27,11 @@ from bnncc.passes.materialize_padding import materialize_padding
 from bnncc.passes.pack_bits import pack_bits
 from bnncc.passes.pack_signs import pack_signs
 from bnncc.passes.recognise_binary import recognise_binary
+from bnncc.passes.recognise_bytes import recognise_bytes
 from bnncc.passes.recognise_logic import recognise_logic
 from bnncc.passes.recognise_quantize import recognise_quantize
 from bnncc.passes.sink_dequantize import sink_dequantize
+from bnncc.passes.tabulate_outputs import tabulate_outputs
 from bnncc.passes.verify import verify_phase
 
 __all__ = ["PIPELINE", "run_pipeline"]
@@ -43,6 +45,7 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
         (
             canonicalize_layout,  # first: channels are the last axis for everything after
             canonicalize_arithmetic,  # before quantizers are looked for: a residue hides the sign in front of it
+            recognise_bytes,
             recognise_quantize,
             sink_dequantize,
             recognise_logic,
@@ -64,6 +67,7 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
             decide_sign_zero,  # after thresholds: these prove many zeros impossible
             fold_logic,  # after all that rules zeros out
             fold_slices,  # before concatenations are joined into longer ones, of which the slices are only parts
+            tabulate_outputs,
             fold_concat,  # last: zeros are decided of whole tensors, and pools keep one quantizer in front
         ),
     ),

@@ -109,7 +109,7 @@ class _Recognise(Rewriter):
         made = self._integers(codes, signs, filters)
         if isinstance(codes, str):
             return self._report(var, value, False, self._why(codes, made), weight.nbytes, detail)
-        padding, pad_code = tuple(int(p) for p in value.attrs.padding), (0.0 - codes.offset) / codes.scale
+        padding, pad_code = tuple(int(p) for p in value.attrs.padding), codes.zero
         held = not any(padding) or codes.holds(pad_code)
         if isinstance(made, str) or not held:
             planes = self._planes(var, value, [codes], filters, detail, builder)
@@ -119,7 +119,8 @@ class _Recognise(Rewriter):
             return self._report(var, value, False, self._why(codes, made), weight.nbytes, detail)
         if not held:
             held = "bits do" if codes.range.fits_bits else "they do"
-            reason = f"padding with 0 is {pad_code:g} on the scale of the codes, which {held} not hold"
+            where = "another code in each channel" if np.isnan(pad_code) else f"{pad_code:g} on the scale of the codes, which {held} not hold"
+            reason = f"padding with 0 is {where}"
             return self._report(var, value, False, reason, weight.nbytes, detail)
         attrs = value.attrs
         if isinstance(made, IntegerFilters):
@@ -224,12 +225,12 @@ class _Recognise(Rewriter):
             levels = self.ctx.levels.get(x.name) if isinstance(x, relax.Var) else None
             return f"the input takes {levels} levels, more than bits hold" if levels else "the input is real-valued"
         scale, offset = constant(made.args[1]), constant(made.args[2])
-        if scale.size != 1 or offset.size != 1:
-            return "the input's two values differ from channel to channel"
+        held = code_range(made.args[0], builder.values.get)
+        if scale.size != 1 or offset.size != 1 and held.fits_bits:
+            return f"the input's {'two values differ' if held.fits_bits else 'scale differs'} from channel to channel"
         if scale == 0:
             return "the input is constant"
-        held = code_range(made.args[0], builder.values.get)
-        return _Codes(made.args[0], float(scale.reshape(())), float(offset.reshape(())), held)
+        return _Codes(made.args[0], float(scale.reshape(())), float(offset.reshape(())) if offset.size == 1 else offset.astype(np.float64), held)
 
     @staticmethod
     def _integers(codes, signs, filters) -> _Signs | IntegerFilters | str:
@@ -243,7 +244,9 @@ class _Recognise(Rewriter):
             uneven = filter_planes(filters)
             if uneven is not None and len(uneven.signs) < len(weight_planes(found.integers).scales):
                 return signs  # -1 and 3 are one plane and an offset, as integers two
-        largest = max(abs(int(end)) for end in (np.iinfo(dtype_of(codes.var)).min, np.iinfo(dtype_of(codes.var)).max))
+        limits = np.iinfo(dtype_of(codes.var))
+        ends = (codes.range.lo, codes.range.hi) if limits.bits > 8 else (limits.min, limits.max)
+        largest = max(abs(int(end)) for end in ends)
         if largest * int(np.abs(found.integers.reshape(len(filters), -1).astype(np.int64)).sum(1).max()) > LARGEST_SUM:
             return "sums of the codes by the weights as integers could leave 32 bits"
         return found
@@ -259,9 +262,11 @@ class _Recognise(Rewriter):
         acc = builder.emit(acc, f"{var.name}_acc")
         self.ctx.sums[acc.name] = len(self.ctx.layers) - 1
         real = builder.emit(op.astype(acc, "float32"), f"{var.name}_acc_f32")
-        if codes.offset:
-            window = signs.signs.reshape(len(signs.signs), -1).sum(1, dtype=np.int64)
-            real = builder.emit(op.add(real, const((window * (codes.offset / codes.scale)).astype(np.float32))), f"{var.name}_window")
+        if np.any(codes.offset):
+            inputs = signs.signs.reshape(len(signs.signs), -1, signs.signs.shape[-1]).sum(1, dtype=np.int64)
+            offsets = np.reshape(codes.offset, (-1, inputs.shape[1] if np.ndim(codes.offset) else 1))  # one row a group, and its filters are consecutive
+            window = (inputs * (np.repeat(offsets, len(inputs) // len(offsets), axis=0) / codes.scale)).sum(1)
+            real = builder.emit(op.add(real, const(window.astype(np.float32))), f"{var.name}_window")
         return op.multiply(real, const(_uniform(signs.scale * np.float32(codes.scale))))
 
     @staticmethod
@@ -294,8 +299,16 @@ class _Recognise(Rewriter):
 class _Codes:
     var: relax.Var
     scale: float
-    offset: float
+    offset: float | np.ndarray
     range: CodeRange
+
+    @property
+    def zero(self) -> float:
+        """The code of 0, whole where float32 left it off by its own rounding only; no number where channels have codes of 0 of their own."""
+        if np.ndim(self.offset):
+            return np.nan
+        found = (0.0 - self.offset) / self.scale
+        return float(round(found)) if abs(found - round(found)) <= 2.0**-22 * abs(found) else found
 
     def holds(self, code: float) -> bool:
         """Tell whether `code` is one that the layer's arithmetic takes."""

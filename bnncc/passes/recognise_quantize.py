@@ -36,7 +36,7 @@ from bnncc.passes.planes import LevelPlanes, level_planes
 from bnncc.passes.rewrite import REAL_LAYERS, Builder, Graph, Rewriter, const, op_name
 from bnncc.passes.steps import StepAnalysis, Steps, previous_float
 
-__all__ = ["recognise_quantize", "Quantizer", "quantizer_of", "code_quantizer"]
+__all__ = ["recognise_quantize", "Quantizer", "channel_form", "code_quantizer", "feeds_layer", "level_quantizer", "pads", "quantizer_of"]
 
 
 _MOST_THRESHOLDS = 7
@@ -119,7 +119,7 @@ def code_quantizer(steps: Steps, lo: int, step: int, thresholds: int) -> Quantiz
     """Return the quantizer whose codes a step function takes, with the thresholds by channel; None where a channel is not monotone."""
     index = (steps.values.astype(np.int64) - lo) // step
     q = _by_direction(steps, index, thresholds + 1, lo, step, np.float32(1), np.float32(0))
-    return q and replace(q, thresholds=np.stack([_channel_form(t) for t in q.thresholds]), flip=_channel_form(q.flip))
+    return q and replace(q, thresholds=np.stack([channel_form(t) for t in q.thresholds]), flip=channel_form(q.flip))
 
 
 def _nearly_even(graph: Graph, var: relax.Var, steps: Steps) -> Quantizer | None:
@@ -185,7 +185,7 @@ def _by_direction(steps, index, count, lo, step, scale, offset) -> Quantizer | N
     return Quantizer(np.stack(thresholds), flip, lo, step, scale.astype(np.float32), offset.astype(np.float32))
 
 
-def _channel_form(array: np.ndarray) -> np.ndarray:
+def channel_form(array: np.ndarray) -> np.ndarray:
     """Drop leading axes of size 1, and everything where only one value is left."""
     if array.size == 1:
         return array.reshape(())
@@ -194,11 +194,23 @@ def _channel_form(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _feeds_layer(graph: Graph, var: relax.Var) -> bool:
+def feeds_layer(graph: Graph, var: relax.Var) -> bool:
     """Tell whether a tensor reaches a convolution or matrix product through data movement and pools."""
     for user in graph.users(var):
         name = op_name(graph.value(user))
-        if name in REAL_LAYERS or name in _MOVEMENT and _feeds_layer(graph, user):
+        if name in REAL_LAYERS or name in _MOVEMENT and feeds_layer(graph, user):
+            return True
+    return False
+
+
+def pads(graph: Graph, var: relax.Var) -> bool:
+    """Tell whether a tensor is padded with a constant, by a convolution or in front of one."""
+    for user in graph.users(var):
+        call = graph.value(user)
+        name = op_name(call)
+        if name == "relax.nn.conv2d" and any(int(p) for p in call.attrs.padding) or name == "relax.nn.pad" and call.attrs.pad_mode == "constant":
+            return True
+        if name in _MOVEMENT and pads(graph, user):
             return True
     return False
 
@@ -234,7 +246,7 @@ def _quantizer(chains: Chains, var: relax.Var, root: relax.Var, found: Steps, st
             return middle, quantizer
     if dtype_of(var) != "float32":
         return None
-    levels = even_levels(found.values) if _feeds_layer(graph, var) or _joins_codes(chains, var, steps) else None
+    levels = even_levels(found.values) if feeds_layer(graph, var) or _joins_codes(chains, var, steps) else None
     if levels is not None:
         few = level_quantizer(found, levels) if len(levels.values) <= _MOST_THRESHOLDS + 1 else None
         return root, few or levels
@@ -255,7 +267,7 @@ def _find(chains: Chains, ctx: PassContext) -> dict[relax.Var, _Found]:
         found = analyses.setdefault(root, StepAnalysis(chains, root)).steps_of(b.var)
         if found is not None:
             steps[b.var] = found
-        elif dtype_of(b.var) == "float32" and not is_bnn(b.value, "dequantize") and _feeds_layer(graph, b.var):
+        elif dtype_of(b.var) == "float32" and not is_bnn(b.value, "dequantize") and feeds_layer(graph, b.var):
             # what the root's function is is not known, as behind a hard swish; that of something nearer may be
             made = (_quantizer(chains, b.var, middle, nearer, steps) for middle, nearer in _nearer_steps(chains, b.var))
             if (first := next(filter(None, made), None)) is not None:
@@ -290,12 +302,12 @@ class _Recognise(Rewriter):
             return self._rounded(var, value, q, builder)
         if isinstance(q, _UnevenPlanes):
             return self._sum_of_signs(var, root, q, builder)
-        thresholds = np.stack([_channel_form(t) for t in q.thresholds])
+        thresholds = np.stack([channel_form(t) for t in q.thresholds])
         code = bnn.quantize(
-            self.mapping.get(root, root), const(thresholds), const(_channel_form(q.flip)), q.lo, q.step, q.step == 1 and self._is_sign(var, root)
+            self.mapping.get(root, root), const(thresholds), const(channel_form(q.flip)), q.lo, q.step, q.step == 1 and self._is_sign(var, root)
         )
         code = builder.emit(code, f"{var.name}_code")
-        scale, offset = _channel_form(q.scale), _channel_form(q.offset)
+        scale, offset = channel_form(q.scale), channel_form(q.offset)
         view = self.ctx.tensors.get(var.name)
         if view is not None and scale.ndim == 0 and offset.ndim == 0:
             self.ctx.tensors[code.name] = view.rescaled(float(scale), float(offset))
@@ -305,8 +317,8 @@ class _Recognise(Rewriter):
 
     def _sum_of_signs(self, var, root, q: _UnevenPlanes, builder):
         """Build each sign from the comparisons with all thresholds, and the levels as their sum."""
-        x, flip = self.mapping.get(root, root), const(_channel_form(q.thresholds.flip))
-        tests = [builder.emit(bnn.quantize(x, const(_channel_form(t)[None]), flip), f"{var.name}_test") for t in q.thresholds.thresholds]
+        x, flip = self.mapping.get(root, root), const(channel_form(q.thresholds.flip))
+        tests = [builder.emit(bnn.quantize(x, const(channel_form(t)[None]), flip), f"{var.name}_test") for t in q.thresholds.thresholds]
         rows = np.arange(1 << len(tests))
         level = len(tests) - sum(rows >> i & 1 for i in range(len(tests)))  # bit i of a row is set where test i fails
         terms = []

@@ -58,6 +58,8 @@ class _Sink(Rewriter):
         if moved is None:
             return None
         code = builder.emit(moved, f"{var.name}_code")
+        if dtype_of(code) == "uint8":
+            self.ctx.unsigned_codes.add(code.name)
         view = self.ctx.tensors.get(var.name)
         if view is not None:
             self.ctx.tensors[code.name] = view.rescaled(float(scale), float(offset))

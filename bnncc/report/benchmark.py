@@ -18,6 +18,7 @@ from bnncc.errors import BnnccError, InputError, ModelFormatError
 from bnncc.remote import Machine, RemoteModel
 from bnncc.report.peers import open_peer
 from bnncc.runtime import CompiledModel, TensorSpec, load
+from bnncc.spec import ByteInput
 
 __all__ = ["BenchmarkReport", "Latency", "benchmark", "duration", "processor", "random_array"]
 
@@ -222,8 +223,12 @@ def _open_session(path: Path, model: CompiledModel, threads: int):
     if not path.is_file():
         raise ModelFormatError(f"The model {path} to compare with does not exist.")
     providers = ["CPUExecutionProvider"]
+    taken = {name: ByteInput(**meaning) for name, meaning in model.metadata["model"].get("byte_inputs", {}).items()}
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        given = _reference(path, model, taken) if taken else path
+        session = onnxruntime.InferenceSession(given, options, providers=providers)
+    except BnnccError:
+        raise
     except Exception as error:  # onnxruntime's own classes share no base
         standard = _in_standard_operators(path, model)
         if standard is None:
@@ -241,12 +246,17 @@ def _open_session(path: Path, model: CompiledModel, threads: int):
 
 def _in_standard_operators(path: Path, model: CompiledModel) -> bytes | None:
     """Return a model of quantizer domains (QONNX, FINN, Brevitas) spelled in standard operators, or None where that is not what ails it."""
-    from bnncc.frontend import import_onnx
-
     try:
-        return import_onnx(path, {spec.name: spec.shape for spec in model.inputs}).reference.SerializeToString()
+        return _reference(path, model, {})
     except BnnccError:
         return None
+
+
+def _reference(path: Path, model: CompiledModel, byte_inputs: Mapping[str, ByteInput]) -> bytes:
+    """Return a model in standard operators, with inputs of bytes where the compiled one takes them."""
+    from bnncc.frontend import import_onnx
+
+    return import_onnx(path, {spec.name: spec.shape for spec in model.inputs}, byte_inputs).reference.SerializeToString()
 
 
 def _differences(model: CompiledModel, ours: np.ndarray | dict, theirs: list[np.ndarray]) -> dict[str, float]:

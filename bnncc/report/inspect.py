@@ -22,6 +22,7 @@ from bnncc.compiler import CompiledArtifact, compile
 from bnncc.passes.context import LayerRow
 from bnncc.report.inspect_text import print_report
 from bnncc.report.steps import FeatureMap, PackedMap, Step, feature_maps, packed_maps, steps_of
+from bnncc.spec import ByteInput
 from bnncc.targets import Variant
 
 __all__ = ["InspectReport", "LayerEntry", "Memory", "inspect_model"]
@@ -172,6 +173,7 @@ def inspect_model(
     *,
     target: str = "x86-64",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    byte_inputs: Mapping[str, ByteInput] | None = None,
     sign_zero: str = "exact",
     optimize_for: str = "speed",
     database: str | Path | bool = True,
@@ -186,6 +188,8 @@ def inspect_model(
         A name that ``bnncc targets`` lists.
     shapes : mapping of str to tuple of int, optional
         Input name to shape, where the model leaves dimensions open.
+    byte_inputs : mapping of str to ByteInput, optional
+        As of `compile`.
     sign_zero : {"exact", "plus", "minus"}
     optimize_for : {"speed", "flash", "ram"}
     database : path or bool
@@ -197,7 +201,7 @@ def inspect_model(
     ------
     ModelError, TargetError
     """
-    options = {"shapes": shapes, "sign_zero": sign_zero, "optimize_for": optimize_for, "database": database, "progress": progress}
+    options = {"shapes": shapes, "byte_inputs": byte_inputs, "sign_zero": sign_zero, "optimize_for": optimize_for, "database": database, "progress": progress}
     artifact = compile(model, target=target, **options)
     # the best variant alone is enough: all of them have the same groups
     chosen: Variant = artifact.target.variants[-1]

@@ -21,6 +21,7 @@ from bnncc.report.reference import Reference, decide_zeros
 from bnncc.report.samples import samples_of
 from bnncc.report.sections import Boundary, Section, cut_sections
 from bnncc.runtime import CompiledModel, load
+from bnncc.spec import ByteInput
 
 __all__ = ["VerifyReport", "verify_artifact", "verify_model"]
 
@@ -39,6 +40,7 @@ def verify_model(
     inputs: np.ndarray | Mapping[str, np.ndarray],
     target: str = "native",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    byte_inputs: Mapping[str, ByteInput] | None = None,
     sign_zero: str = "exact",
     limit: int | None = None,
     progress: Progress | None = None,
@@ -55,6 +57,8 @@ def verify_model(
         A name that ``bnncc targets`` lists; what `opener` gives has to run it.
     shapes : mapping of str to tuple of int, optional
         Input name to shape, where the model leaves dimensions open.
+    byte_inputs : mapping of str to ByteInput, optional
+        As of `compile`.
     sign_zero : {"exact", "plus", "minus"}
     limit : int, optional
         Check the first so many samples only.
@@ -70,7 +74,7 @@ def verify_model(
     InputError
         The samples do not fit the model's inputs.
     """
-    artifact = compile(model, target=target, shapes=shapes, sign_zero=sign_zero, progress=progress)
+    artifact = compile(model, target=target, shapes=shapes, byte_inputs=byte_inputs, sign_zero=sign_zero, progress=progress)
     return verify_artifact(artifact, inputs, limit=limit, opener=opener)
 
 

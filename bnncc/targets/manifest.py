@@ -114,6 +114,11 @@ class Variant:
         """Whether the output is C for a compiler that the user runs, and not machine code."""
         return self.tvm_target["kind"] == "c"
 
+    @property
+    def has_float_unit(self) -> bool:
+        """Whether it computes float32 without a library; of C it is the compiler's options that say so."""
+        return not self.is_source or "-mfloat-abi=hard" in self.c_options
+
     def lanes(self, dtype_bits: int) -> int:
         """Return how many elements of `dtype_bits` bits a vector register holds."""
         return self.vector_bits // dtype_bits

@@ -298,3 +298,14 @@ def test_eight_bits_by_eight_bits_have_integer_thresholds():
     x = np.repeat(np.linspace(0, 255, 60, dtype=f32)[:, None], 4096, 1)
     after = rewritten(fold_thresholds, module(build, ((60, 4096), "float32")), None, x)
     assert bindings(after, "bnn.quantize")[0].args[1].value.numpy().dtype == np.int32
+
+
+def test_thresholds_fold_behind_bytes():
+    def build(x):
+        real = bnn.dequantize(x, const(np.float32(0.5)), const(np.float32(-3)))
+        return bnn.quantize(op.multiply(real, const(np.array([1, -2], np.float32))), const(np.array([[1, 5]], np.float32)), const(np.array([1, -1], np.int8)))
+
+    mod = module(build, ((256, 2), "uint8"))
+    every = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 2, axis=1)
+    after = rewritten(fold_thresholds, mod, None, every)
+    assert operators(after) == ["astype", "bnn.quantize"]

@@ -77,7 +77,8 @@ def test_one_file_is_dumped_after_each_pass_in_order(imported, tmp_path):
     assert sorted(p.name for p in (tmp_path / "ir").iterdir()) == names
     texts = [(tmp_path / "ir" / name).read_text() for name in names]
     assert all("def main(" in text for text in texts)
-    assert "R.bnn." not in texts[0] and "R.bnn.quantize" in texts[3] and "R.bnn.packed_conv2d" in texts[PASSES.index("pack_bits") + 1]
+    quantized, packed = (texts[PASSES.index(name) + 1] for name in ("recognise_quantize", "pack_bits"))
+    assert "R.bnn." not in texts[0] and "R.bnn.quantize" in quantized and "R.bnn.packed_conv2d" in packed
     assert "group_1" in texts[-1] and not any("\x1b" in text for text in texts)
 
 
