@@ -15,6 +15,7 @@ from bnncc.passes.fold_concat import fold_concat
 from bnncc.passes.fold_logic import fold_logic
 from bnncc.passes.fold_padding import fold_padding
 from bnncc.passes.fold_pool import fold_pool
+from bnncc.passes.fold_reshape import fold_reshape
 from bnncc.passes.fold_slices import fold_slices
 from bnncc.passes.fold_sums import fold_sums
 from bnncc.passes.fold_take import fold_take
@@ -60,7 +61,8 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
         "fold",
         (
             fold_take,  # before pools and thresholds: a selection between accumulator and quantizer would end the chain
-            fold_pool,  # before thresholds, likewise
+            fold_reshape,  # before thresholds, likewise
+            fold_pool,
             fold_padding,
             fold_thresholds,
             fold_sums,

@@ -14,7 +14,7 @@ import numpy as np
 import tvm
 from tvm.relax import op
 
-from bnncc.ops import dtype_of, is_bnn, static_shape
+from bnncc.ops import dtype_of, is_bnn
 from bnncc.passes.chains import Chains
 from bnncc.passes.code_range import accumulator_bounds, code_range
 from bnncc.passes.context import PassContext
