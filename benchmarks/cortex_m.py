@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bnncc import compile
 from bnncc.boards import count_project, find_board, write_project
+from bnncc.passes.context import SIGN_ZERO
 from bnncc.targets import OPTIMIZE_FOR
 
 __all__ = ["BOARDS", "LAYERS", "Layer", "instructions_a_word"]
@@ -130,11 +131,11 @@ LAYERS = (
 )
 
 
-def instructions_a_word(layer: Layer, core: str, optimize_for: str = "speed", keep: Path | None = None) -> tuple[float, str]:
+def instructions_a_word(layer: Layer, core: str, optimize_for: str = "speed", sign_zero: str = "plus", keep: Path | None = None) -> tuple[float, str]:
     """Return instructions per 32 multiply-accumulates and what kernel was taken; the project is left in `keep`, where given."""
     with tempfile.TemporaryDirectory(prefix="bnncc-") as temporary:
         place = Path(temporary)
-        metadata = compile(layer.model(), target=core, name="layer", sign_zero="plus", optimize_for=optimize_for).save(place / "c")
+        metadata = compile(layer.model(), target=core, name="layer", sign_zero=sign_zero, optimize_for=optimize_for).save(place / "c")
         project = place / "project" if keep is None else keep
         write_project(dataclasses.replace(find_board(BOARDS[core]), target=core), place / "c", project)
         rows = count_project(project)  # in the order of the layers
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--core", action="append", choices=BOARDS)
     parser.add_argument("--layer", action="append", default=[], help="only those whose names hold this, and the plain layers that they are compared with")
     parser.add_argument("--optimize-for", choices=OPTIMIZE_FOR, default="speed")
+    parser.add_argument("--sign-zero", choices=SIGN_ZERO, default="plus", help="exact: the input may hold zeros, in a second plane, though here it holds none")
     parser.add_argument("--keep", type=Path, help="folder for the projects")
     options = parser.parse_args()
     chosen = [i for i, layer in enumerate(LAYERS) if not options.layer or any(part in layer.name for part in options.layer)]
@@ -160,7 +162,7 @@ def main() -> None:
         for i in chosen:
             layer = LAYERS[i]
             keep = None if options.keep is None else options.keep / core / layer.name.replace(" ", "_")
-            found[i], note = instructions_a_word(layer, core, options.optimize_for, keep)
+            found[i], note = instructions_a_word(layer, core, options.optimize_for, options.sign_zero, keep)
             asked = f"{ASKED[core][i]:.1f}" if i < PLAIN else "1.3x"
             ratio = "" if i < PLAIN else f"{found[i] / found[layer.like]:.2f}"
             print(f"| {layer.name} | {found[i]:.2f} | {asked} | {ratio} | {note} |", flush=True)

@@ -11,7 +11,7 @@ from tvm import tirx
 
 from bnncc.schedules.statements import Statements, const
 
-__all__ = ["Counter", "WORD", "add_rows", "chunk_of", "full_adder", "mask"]
+__all__ = ["Counter", "WORD", "add_planes", "add_rows", "chunk_of", "full_adder", "mask"]
 
 WORD = "uint32"
 
@@ -152,3 +152,33 @@ def add_rows(counter: Counter, rows: int, look: Callable, chunk: int, slot: Call
         return lambda place: body.load(part, place)
 
     add_rows(counter, whole, carries, chunk, None, inner.stop)
+
+
+def add_planes(counter: Counter, chunks: int, look: Callable, chunk: int, planes, carried) -> None:
+    """Add rows of weight 1 from as many planes as are found to be needed: whole chunks of each, one word carried out of each.
+
+    Parameters
+    ----------
+    look : callable
+        ``look(plane, chunk)``, else as of `add_rows`.
+    planes : PrimExpr
+        1 or 2.
+    carried : Buffer
+        Of two words for each chunk, 0 where the second plane is not counted.
+    """
+    body, levels = counter.body, range(chunk.bit_length() - 1)
+    kept = {i: body.local(WORD, 1, "plane") for i in levels}
+    for i, buffer in kept.items():
+        (*waiting,) = counter.levels.pop(i, [])
+        body.store(buffer, 0, waiting.pop() if waiting else const(0, WORD))
+        counter.levels[i] = waiting
+    with body.loop(planes, "plane") as plane, body.loop(chunks, "chunk") as at:
+        turn, word = Counter(body, {i: [body.load(buffer, 0)] for i, buffer in kept.items()}, counter.two_operands), look(plane, at)
+        for place in range(chunk):
+            turn.add(body.bind(word(place), "w"))
+        for i, buffer in kept.items():
+            body.store(buffer, 0, turn.levels[i][0])
+        body.store(carried, plane * chunks + at, turn.levels[levels.stop][0])
+    for i, buffer in kept.items():
+        counter.add(body.load(buffer, 0), i)
+    add_rows(counter, 2 * chunks, lambda at: lambda place: body.load(carried, at * chunk + place), chunk, None, levels.stop)

@@ -15,7 +15,7 @@ from bnncc.schedules.scalar.counters import WORD, chunk_of
 from bnncc.schedules.scalar.majority import CASES, reduce_triples, row_count, store_row
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
 from bnncc.schedules.scalar.words import transpose
-from bnncc.schedules.statements import simplify
+from bnncc.schedules.statements import const, simplify
 
 __all__ = ["PixelTable"]
 
@@ -49,19 +49,33 @@ class PixelTable:
         self.kh, self.kw = shape.taps
         self.rows = row_count(self.kh * self.kw) * shape.inputs + row_count(shape.inputs)
         self.chunk = chunk_of(self.rows, builder.variant.vector_registers)
+        self.two_planes = int(anchor.attrs.planes) == 2
+        self.chunks = -(-self.rows // self.chunk)  # with two planes of the input, each has whole chunks, filled up with rows of zeros
+        self.plane_words = self.x.shape[-1] // int(anchor.attrs.planes)
         self.slots = "scaled-index" in builder.variant.instructions
         self.phases = sorted({j * self.dx % self.sx for j in range(self.kw)})
         self.reach = max(j * self.dx // self.sx for j in range(self.kw))
         self.span = (blocks.rows - 1) * self.sy + (self.kh - 1) * self.dy + 1
         self.planes = self.x.shape[-1] * LANES
         self.apart = int(anchor.attrs.in_groups) == shape.groups
-        self.buffer = self.body.local(WORD, self.place(self.rows) + 1, "table")
+        self.buffer = self.body.local(WORD, 2 * self.region if self.two_planes else self.place(self.rows) + 1, "table")
         self.left = self.body.local(WORD, shape.inputs, "left")
         self.ring = self.body.local(WORD, self.span * len(self.phases) * self.planes, "ring")
 
     def place(self, row):
         """Return where a row of the table stands."""
         return row * CASES + row // self.chunk if self.slots else row * CASES
+
+    @property
+    def region(self) -> int:
+        """Words of the table of one plane of two."""
+        return self.place(self.chunks * self.chunk)
+
+    def clear(self) -> None:
+        """Write the rows of zeros that fill up chunks."""
+        first = self.place(self.rows)
+        with self.body.loop(2, "plane") as plane, self.body.loop(self.region - first, "i") as i:
+            self.body.store(self.buffer, plane * self.region + first + i, const(0, WORD))
 
     def slot(self, chunk) -> tuple:
         """Return where the word carried out of a chunk is kept."""
@@ -78,7 +92,7 @@ class PixelTable:
             for number, phase in enumerate(self.phases):
                 # lanes beyond the image are in no tap of a stored pixel
                 lanes = min(blocks.width + self.reach, -(-(breadth - phase) // self.sx)) if blocks.across == 1 else blocks.width + self.reach
-                with body.loop(words, "word") as word:
+                with body.loop(self.plane_words * self.shape.planes if self.two_planes else words, "word") as word:
                     at = linear_index(self.x.shape, (n, row, x0 * self.sx + phase, word))
                     to = ((row % self.span) * len(self.phases) + number) * self.planes + word * LANES
                     source, step = (self.builder.buffers[self.x], at), self.sx * words
@@ -89,15 +103,17 @@ class PixelTable:
                         source, step = (wide, 0), 1
                     transpose(body, source, step, lanes, (self.ring, to), 1)
 
-    def make(self, g, y0):
-        """Write the table of a block; return the bit that is left."""
+    def make(self, g, y0, input_plane=0):
+        """Write the table of a block, or of one of the planes of its input; return the bit that is left."""
         body, shape, blocks = self.body, self.shape, self.blocks
+        self.first = input_plane * self.region if self.two_planes else 0
         offsets = sorted({r * self.sy + i * self.dy for r in range(blocks.rows) for i in range(self.kh)})
         base = {o: self._kept((y0 * self.sy + o) % self.span * (len(self.phases) * self.planes)) for o in offsets}
         per_channel = row_count(self.kh * self.kw)
         with body.loop(shape.inputs, "c") as c:
             # groups start a word each in the input, or their channels stand in a row
             channel = g * (shape.words * shape.word_bits if self.apart else shape.inputs) + c
+            channel = input_plane * (self.plane_words * shape.word_bits) + channel
             plane = channel if shape.word_bits == LANES else channel // shape.word_bits * LANES + channel % shape.word_bits
             read = functools.cache(lambda o, p, plane=plane: body.bind(body.load(self.ring, base[o] + p * self.planes + plane), "in"))
             # a tap is made where its row is: all at once they would not fit the registers
@@ -129,7 +145,7 @@ class PixelTable:
         return index if isinstance(index, int) else self.body.bind(index, "at")
 
     def _row(self, row, group):
-        return self.body.bind(store_row(self.body, self.buffer, simplify(self.place(row)), group), "sum")
+        return self.body.bind(store_row(self.body, self.buffer, simplify(self.first + self.place(row)), group), "sum")
 
     def _tap(self, read: Callable, i: int, j: int):
         """Return the input of a tap for the pixels of all rows of a block."""

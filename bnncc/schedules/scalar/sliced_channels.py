@@ -93,7 +93,7 @@ class _SlicedChannels:
 
     def _starts(self, start: np.ndarray) -> np.ndarray:
         # a lane without a channel starts from 0 and carries nothing out
-        return self._lanes(start[0, :, None] >> np.arange(self.threshold.planes) & 1)
+        return self._lanes(start[0, 0, :, None] >> np.arange(self.threshold.planes) & 1)
 
     # one pixel
 
@@ -169,7 +169,7 @@ class _SlicedChannels:
         levels = self.chunk.bit_length() - 1
         start = self._start(vector)
         counter = Counter(body, two_operands=self.two_operands)
-        self.threshold.prepare(counter, start, parity, levels)
+        self.threshold.prepare(counter, start, [parity], levels)
         self._add(counter, base)
         self._store(place, vector, body.bind(self.threshold.answer(counter, start, levels), "answer"))
 

@@ -25,7 +25,7 @@ from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.scalar.counters import WORD, Counter, add_rows, mask
+from bnncc.schedules.scalar.counters import WORD, Counter, add_planes, add_rows, mask
 from bnncc.schedules.scalar.majority import CASES, cases_of
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
 from bnncc.schedules.scalar.pixel_table import PixelTable
@@ -62,7 +62,8 @@ class SlicedPixels:
         self.rows, self.chunk = self.table.rows, self.table.chunk
         # a case with its row's place in a window: what one byte holds, scaled to bytes where the processor cannot scale
         self.window = self.chunk if self.scaled else 8
-        self.stride = self.rows + 1 if not nibbles else -(-(self.rows + 1) // 8)
+        self.cases_of_channel = self.table.chunks * self.chunk if self.table.two_planes else self.rows
+        self.stride = self.cases_of_channel + 1 if not nibbles else -(-(self.cases_of_channel + 1) // 8)
 
     def write(self) -> Kernel:
         """Write everything."""
@@ -73,7 +74,7 @@ class SlicedPixels:
             self.cases = self.builder.replace(self.w, size, dtype, self._arrange)
         else:
             self.cases = self.threshold.complement(self.builder, self.w, size, dtype, self._arrange)
-            self.starts = self.threshold.starts(self.builder, self.threshold.classes * self.w.shape[0], lambda starts: starts)
+            self.starts = self.threshold.starts(self.builder, self.threshold.count * self.threshold.classes * self.w.shape[0], lambda x: x)
         self._outputs()
         with body.loop(self.anchor.shape[0], "n") as n, body.loop(blocks.across, "bx") as bx:
             x0 = first_of(bx, blocks.width, blocks.breadth)
@@ -96,12 +97,13 @@ class SlicedPixels:
         octets = np.ascontiguousarray(words).view(np.uint8).reshape(outputs, self.shape.taps[0] * self.shape.taps[1], -1)
         bits = np.unpackbits(octets, axis=-1, bitorder="little")[..., : self.shape.inputs].swapaxes(1, 2)
         cases, parity = cases_of(bits)
+        cases = np.pad(cases, ((0, 0), (0, self.cases_of_channel - self.rows)))
         if not self.nibbles:
-            places = np.arange(self.rows) % self.window * CASES
+            places = np.arange(self.cases_of_channel) % self.window * CASES
             cases = (cases.astype(np.int64) + places) << (0 if self.scaled else 2)
             return np.concatenate([cases, parity[:, None]], axis=1).astype(np.uint8).reshape(-1)
         nibbles = np.zeros((outputs, self.stride * 8), np.uint32)
-        nibbles[:, : self.rows], nibbles[:, self.rows] = cases, parity
+        nibbles[:, : self.cases_of_channel], nibbles[:, self.cases_of_channel] = cases, parity
         return (nibbles.reshape(outputs, -1, 8) << np.arange(0, 32, 4, dtype=np.uint32)).sum(axis=-1, dtype=np.uint32).reshape(-1)
 
     @property
@@ -112,37 +114,84 @@ class SlicedPixels:
     def _channels(self, g, y0) -> None:
         """Make the table of one group of channels and count for all its outputs."""
         body, shape = self.body, self.shape
-        parity = self.table.make(g, y0)
+        if self.table.two_planes:
+            body.store(self.parities, 1, const(0, WORD))
+            with body.loop(shape.planes, "plane") as plane:
+                body.store(self.parities, plane, self.table.make(g, y0, plane))
+            parities = [body.load(self.parities, i) for i in range(2)]
+        else:
+            parities = [self.table.make(g, y0)]
         with body.loop(shape.outputs, "o") as o:
-            self._output(g * shape.outputs + o, parity)
+            self._output(g * shape.outputs + o, parities)
 
     # one output channel
 
-    def _output(self, o, parity) -> None:
+    def _output(self, o, parities: list) -> None:
         body = self.body
         first = body.bind(o * self.stride, "first")
         if self.nibbles:
-            own = tirx.shift_right(body.load(self.cases, first + self.rows // 8), tirx.const(self.rows % 8 * 4, WORD))
+            at = self.cases_of_channel
+            own = tirx.shift_right(body.load(self.cases, first + at // 8), tirx.const(at % 8 * 4, WORD))
         else:
-            own = tirx.Cast(WORD, body.load(self.cases, first + self.rows))
-        parity = body.bind(tirx.bitwise_xor(parity, mask(own, 0)), "parity")
+            own = tirx.Cast(WORD, body.load(self.cases, first + self.cases_of_channel))
+        own = body.bind(mask(own, 0), "own")
+        parities = [body.bind(tirx.bitwise_xor(parity, own), "parity") for parity in parities]
+        if len(parities) == 2:  # that of the second plane only where it is counted
+            counted = tirx.Select(tirx.EQ(self.shape.planes, 2), const(0xFFFFFFFF, WORD), const(0, WORD))
+            parities[1] = body.bind(tirx.bitwise_and(parities[1], counted), "parity")
         if self.threshold is None:
-            counter = Counter(body, two_operands=self.two_operands)
-            add_rows(counter, self.rows, self._look(first), self.chunk, self.table.slot if self.table.slots else None)
-            return self._store_counts(o, [parity, *counter.planes(self.length.bit_length() - 1)])
-        start, levels = self._start(o), self.chunk.bit_length() - 1
+            return self._count_output(o, first, parities)
+        count, word_bit = self.threshold.count, self.threshold.layout.locate(o)
+        if count == 1:
+            return self._answer(o, 0, first, parities, word_bit)
+        with body.loop(count, "limit") as number:
+            # where both limits are one, as they are where no sum is the 0 of a sign, so are both answers
+            with body.when(tirx.Or(tirx.EQ(number, 0), self._differs(o))):
+                self._answer(o, number, first, parities, word_bit)
+        with body.when(tirx.Not(self._differs(o))):
+            word, bit = word_bit
+            words = self.threshold.layout.words
+            body.store(self.found, (words + word) * LANES + bit, body.load(self.found, word * LANES + bit))
+
+    def _differs(self, o):
+        """Tell whether the limits of a channel differ, in any class of places."""
+        starts, classes, channels = self.starts, self.threshold.classes, self.w.shape[0]
+        pairs = ((k * channels + o, (classes + k) * channels + o) for k in range(classes))
+        return functools.reduce(tirx.Or, (tirx.NE(self.body.load(starts, a), self.body.load(starts, b)) for a, b in pairs))
+
+    def _answer(self, o, number, first, parities: list, word_bit: tuple) -> None:
+        """Find the bits of one limit of a channel."""
+        body, (word, bit) = self.body, word_bit
+        start, levels = self._start(number, o), self.chunk.bit_length() - 1
         counter = Counter(body, two_operands=self.two_operands)
-        self.threshold.prepare(counter, start, parity, levels)
-        add_rows(counter, self.rows, self._look(first), self.chunk, self.table.slot if self.table.slots else None)
-        word, bit = self.threshold.layout.locate(o)
-        body.store(self.found, word * LANES + bit, self.threshold.answer(counter, start, levels))
+        self.threshold.prepare(counter, start, parities, levels)
+        self._add(counter, first)
+        body.store(self.found, (number * self.threshold.layout.words + word) * LANES + bit, self.threshold.answer(counter, start, levels))
+
+    def _count_output(self, o, first, parities: list) -> None:
+        """Count for an epilogue of another kind."""
+        body, counter = self.body, Counter(self.body, two_operands=self.two_operands)
+        planes = self.length.bit_length() - 1 + self.table.two_planes
+        if len(parities) == 2:
+            counter.add(body.bind(tirx.bitwise_and(*parities), "m"), 0)
+            parities = [body.bind(tirx.bitwise_xor(*parities), "parity")]
+        self._add(counter, first)
+        self._store_counts(o, [*parities, *counter.planes(planes)])
+
+    def _add(self, counter: Counter, first) -> None:
+        table, look = self.table, self._look(first)
+        if table.two_planes:
+            add_planes(counter, table.chunks, lambda plane, chunk: look(chunk, plane), self.chunk, self.shape.planes, self.carried)
+        else:
+            add_rows(counter, self.rows, look, self.chunk, table.slot if table.slots else None)
 
     def _look(self, first):
         """Return ``look(chunk)(place)``: a word of the table."""
         body = self.body
 
-        def look(chunk):
-            rows = body.part(self.table.buffer, self.table.place(chunk * self.chunk), self.chunk * CASES, "rows")
+        def look(chunk, plane=0):
+            start = self.table.place(chunk * self.chunk) + (plane * self.table.region if self.table.two_planes else 0)
+            rows = body.part(self.table.buffer, start, self.chunk * CASES, "rows")
             size = self.chunk // 8 if self.nibbles else self.chunk
             own = body.part(self.cases, first + chunk * size, size, "own")
             words = {}
@@ -160,13 +209,15 @@ class SlicedPixels:
 
         return look
 
-    def _start(self, o) -> list[Callable]:
-        planes = range(self.threshold.planes)
+    def _start(self, number, o) -> list[Callable]:
+        """Return what makes the planes that the counters of a limit of a channel start from."""
+        threshold, planes = self.threshold, range(self.threshold.planes)
         if self.border:
-            return self._start_with_border(o)
-        if isinstance(self.starts, int):
+            return self._start_with_border(number, o)
+        if isinstance(self.starts, int) and threshold.input_planes == 1:
             return [functools.partial(const, 0xFFFFFFFF if self.starts >> bit & 1 else 0, WORD) for bit in planes]
-        word = self.body.bind(self.body.load(self.starts, o), "start")
+        word = const(self.starts, WORD) if isinstance(self.starts, int) else self.body.load(self.starts, number * self.w.shape[0] + o)
+        word = self.body.bind(threshold.start_word(word, self.shape.planes), "start")
         return [functools.partial(mask, word, bit) for bit in planes]
 
     # a border: what it adds depends on the pixel
@@ -184,7 +235,7 @@ class SlicedPixels:
             lane = tirx.shift_left(tirx.const(1, WORD), tirx.Cast(WORD, r * blocks.width + p))
             body.store(self.class_lanes, at, tirx.bitwise_or(body.load(self.class_lanes, at), lane))
 
-    def _start_with_border(self, o) -> list[Callable]:
+    def _start_with_border(self, number, o) -> list[Callable]:
         body = self.body
         start = [body.local(WORD, 1, "start") for _ in range(self.threshold.planes)]
         for plane in start:
@@ -192,7 +243,8 @@ class SlicedPixels:
         with body.loop(self.threshold.classes, "k") as k:
             lanes = body.bind(body.load(self.class_lanes, k), "lanes")
             with body.when(tirx.NE(lanes, const(0, WORD))):
-                word = body.bind(body.load(self.starts, k * self.w.shape[0] + o), "start")
+                word = body.load(self.starts, (number * self.threshold.classes + k) * self.w.shape[0] + o)
+                word = body.bind(self.threshold.start_word(body.bind(word, "start"), self.shape.planes), "start")
                 for bit, plane in enumerate(start):
                     body.store(plane, 0, tirx.bitwise_or(body.load(plane, 0), tirx.bitwise_and(mask(word, bit), lanes)))
         return [functools.partial(body.load, plane, 0) for plane in start]
@@ -202,11 +254,17 @@ class SlicedPixels:
     def _outputs(self) -> None:
         """Allocate what a block's results are gathered in."""
         body = self.body
+        if self.table.two_planes:
+            self.table.clear()
+            self.parities = body.local(WORD, 2, "parities")
+            self.carried = body.local(WORD, 2 * self.table.chunks, "carried")
+            with body.loop(2 * self.table.chunks, "i") as i:
+                body.store(self.carried, i, const(0, WORD))
         if self.border:
             self.class_lanes = body.local(WORD, self.border[0].shape[0] * self.border[0].shape[1], "lanes")
         if self.threshold is not None:
             self.turned = body.local(WORD, LANES, "turned")
-            words = self.threshold.layout.words
+            words = self.threshold.layout.words * self.threshold.count
             self.found = body.local(WORD, words * LANES, "found")
             with body.loop(words * LANES, "i") as i:
                 body.store(self.found, i, const(0, WORD))
@@ -230,7 +288,7 @@ class SlicedPixels:
         body, blocks = self.body, self.blocks
         if self.threshold is not None:
             (pack,) = self.builder.group.outputs
-            words = self.threshold.layout.words
+            words = self.threshold.layout.words * self.threshold.count
             with body.loop(words, "word") as word:
                 transpose(body, (self.found, word * LANES), 1, LANES, (self.turned, 0), 1)
                 for r in range(blocks.rows):
@@ -247,7 +305,8 @@ class SlicedPixels:
             channel = index[-1]
             pair = self.body.load(self.counts, lane * self.pairs + channel // 2)
             count = tirx.bitwise_and(tirx.shift_right(pair, tirx.Cast(WORD, channel % 2 * 16)), tirx.const(0xFFFF, WORD))
-            result = tirx.const(self.length, "int32") - tirx.Cast("int32", count) * 2
+            times = 3 - self.shape.planes if self.table.two_planes else 2  # the sum of both planes, or twice that of one
+            result = tirx.const(self.length, "int32") - tirx.Cast("int32", count) * times
             if self.border:
                 table, rows, columns = self.border
                 at = [self.builder.evaluator.value(classes, (place,), 1) for classes, place in ((rows, index[1]), (columns, index[2]))]
