@@ -24,11 +24,12 @@ from bnncc.schedules import packed
 from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced_formulation
 from bnncc.schedules.x86.lookup import lookup
+from bnncc.schedules.x86.lookup_pixels import pixel_formulation
 from bnncc.targets.x86 import native_variant
 
 __all__ = ["measure_kernels"]
 
-FORMULATIONS = {"popcount": popcount, "lookup": lookup, "sliced": sliced_formulation}
+FORMULATIONS = {"popcount": popcount, "lookup": lookup, "pixels": pixel_formulation, "sliced": sliced_formulation}
 
 
 def _compiled(layer: Layer, formulation: str | None, folder: Path):

@@ -50,10 +50,10 @@ def measure_network(path: Path, repeat: int) -> dict:
 def kernel_table(rows: list[dict]) -> str:
     """Return what layers reach alone."""
     rates = {row["layer"]: {name: row["macs"] / seconds * 1e-9 for name, seconds in row["seconds"].items()} for row in rows}
-    lines = ["| layer | popcount | lookup | sliced | chosen | of its limit | of the like 3x3 | onnxruntime float32 | faster |", "|---" * 9 + "|"]
+    lines = ["| layer | popcount | lookup | lookup, lanes = pixels | sliced | chosen | of its limit | of the like 3x3 | onnxruntime float32 | faster |", "|---" * 10 + "|"]
     for row in rows:
         found, kind = rates[row["layer"]], row["note"].split(",")[0].split()[0]
-        cells = [f"{found[name]:.0f}" if name in found else "" for name in ("popcount", "lookup", "sliced")]
+        cells = [f"{found[name]:.0f}" if name in found else "" for name in ("popcount", "lookup", "pixels", "sliced")]
         limit = row["limits_gmacs"].get(kind)
         like = "" if row["like"] == row["layer"] else f"{found['chosen'] / rates[row['like']]['chosen']:.0%}"
         cells += [f"{found['chosen']:.0f} {kind}", f"{found['chosen'] / limit:.0%}" if limit else "", like]

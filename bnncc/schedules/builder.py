@@ -64,8 +64,21 @@ class Builder:
             (stored,) = self._stored.values()
             self._pooled = PooledWords(self.body, self.pool, stored, self._words_of(self.pool.args[1]))
             self._pooled.clear()
+        self._evaluate(self.lanes * self.variant.epilogue_registers)
+
+    def _evaluate(self, lanes: int) -> None:
+        """Plan the epilogue for so many elements at once."""
         join = join_masks if "addp" in self.variant.instructions else None
-        self.outputs = Outputs(self.group, self._stored, self.lanes * self.variant.epilogue_registers, self.store_word, join)
+        self.outputs = Outputs(self.group, self._stored, lanes, self.store_word, join)
+
+    def use_narrow_lanes(self, anchor: Tensor) -> None:
+        """Evaluate as many elements at once as bytes fill a vector, where what the group makes of its anchor is bits and bytes.
+
+        Twice as many 16-bit counts are compared and joined to one vector of bytes then, whose highest bits are gathered by one instruction.
+        """
+        narrow = all(node is anchor or np.dtype(node.dtype).itemsize == 1 or node.op == "relax.bnn.pack" for node in self.group.nodes)
+        if narrow and not self.variant.is_scalar and self.variant.epilogue_registers == 1:
+            self._evaluate(self.variant.lanes(8))
 
     @property
     def lanes(self) -> int:

@@ -37,6 +37,7 @@ def write_contraction(
     tile_bytes: int = _L1_BYTES // 2,
     planes: tuple[int, int] = (1, 1),
     stage: StagedRows | None = None,
+    pixel_lanes: int = 0,
 ) -> None:
     """Write a whole kernel around a contraction.
 
@@ -61,6 +62,8 @@ def write_contraction(
         Where there is more than one in all, `read` gets a list, the planes of the weights within each of the input.
     stage : StagedRows, optional
         Of an input that the group computes.
+    pixel_lanes : int
+        Where lanes of a vector are pixels, how many; `widest` is then the most pixels of a tile.
 
     Raises
     ------
@@ -79,7 +82,11 @@ def write_contraction(
     elif stage is not None or not _weights_stay(c):
         tile_bytes = builder.choices.choose("tile bytes", tile_bytes, _TILE_BYTES)
     rows = anchor.shape[-3] if len(anchor.shape) > 2 else 1
-    tiles = _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes, None if stage is None else stage.most_rows)
+    staged = None if stage is None else stage.most_rows
+    if pixel_lanes:
+        tiles = _filled_tiles(rows, anchor.shape[-2], widest, pixel_lanes, inputs, rows if staged is None else staged)
+    else:
+        tiles = _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes, staged)
     split = _split(builder, anchor, c, rows, tiles, planes)
     for shape, starts in tiles:
         extents = math.prod(anchor.shape[:-3]), rows // shape.rows, starts[1]
@@ -135,6 +142,25 @@ def _split(builder: Builder, anchor: Tensor, c: Contraction, rows: int, tiles: l
 def _weights_stay(c: Contraction) -> bool:
     """Tell whether all weights stay in the L1 cache while pixels pass."""
     return c.tap_count * tile_stride(c) * np.dtype(c.weight_dtype).itemsize <= _L1_BYTES // 2
+
+
+def _filled_tiles(rows: int, pixels: int, most: int, lanes: int, inputs: int, staged: int) -> list[tuple[TileShape, tuple[int, int]]]:
+    """Cut an image into tiles of whole rows that fill vectors of `lanes` pixels best, of at most `most` pixels; `inputs` planes of them stand side by side.
+
+    Returns
+    -------
+    list
+        As `_tiles`.
+    """
+
+    def filled(width: int) -> float:
+        return inputs * width / (-(-inputs * width // lanes) * lanes)
+
+    high = [n for n in range(1, min(rows, staged) + 1) if rows % n == 0 and inputs * n * pixels <= most]
+    if high:
+        best = max(high, key=lambda n: (filled(n * pixels), n))
+        return [(TileShape(best, ((0, 1, pixels),)), (0, 1))]
+    return [(TileShape(1, ((0, 1, width),)), (start, count)) for start, count, width in pixel_tiles(pixels, max(1, most // inputs))]
 
 
 def _tiles(

@@ -21,12 +21,19 @@ from bnncc.schedules.staging import StagedRows, count_planes, staged_rows
 from bnncc.schedules.statements import const, simplify, spread
 from bnncc.schedules.windows import packed_depthwise_conv2d
 from bnncc.schedules.x86.lookup import lookup, lookup_formulation
+from bnncc.schedules.x86.lookup_pixels import lookup_pixels, pixel_formulation
 from bnncc.targets import Variant
 
 __all__ = ["border_of", "choose_formulation", "packed_conv2d", "packed_dense"]
 
 
-_FORMULATIONS = {"sliced": sliced_formulation, "lookup": lookup_formulation, "popcount tree": popcount_tree, "popcount": popcount}
+_FORMULATIONS = {
+    "sliced": sliced_formulation,
+    "lookup": lookup_formulation,
+    "lookup by pixels": pixel_formulation,
+    "popcount tree": popcount_tree,
+    "popcount": popcount,
+}
 
 
 def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
@@ -41,7 +48,7 @@ def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
 def _best_formulation(variant: Variant, shape: BinaryShape) -> Formulation:
     if variant.core:
         return fastest_on_neon(shape, variant)
-    return next(found for choose in (sliced, lookup, popcount) if (found := choose(shape, variant)))
+    return next(found for choose in (sliced, lookup_pixels, lookup, popcount) if (found := choose(shape, variant)))
 
 
 def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border, stage: StagedRows | None = None) -> Kernel:
@@ -74,7 +81,9 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
 
     if limits is not None:
         use_limits(builder, anchor, limits, length, c.tile_dtype)
-    write_contraction(builder, anchor, c, weights, chosen.widest, word_at, read, chosen.fill, chosen.tile_bytes, stage=stage)
+        if c.tile_dtype == "uint16":
+            builder.use_narrow_lanes(anchor)
+    write_contraction(builder, anchor, c, weights, chosen.widest, word_at, read, chosen.fill, chosen.tile_bytes, stage=stage, pixel_lanes=chosen.pixel_lanes)
     return builder.kernel(chosen.name)
 
 

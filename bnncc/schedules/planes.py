@@ -52,7 +52,7 @@ def _write(builder: Builder, anchor: Tensor, groups: int, inputs: int, pixels: i
         value = tirx.shift_right(total, const(1, "int32", lanes)) if lanes > 1 else tirx.truncdiv(total, const(2, "int32"))
         return value if border is None else value + border(index, lanes)
 
-    write_contraction(builder, anchor, c, weights, chosen.widest, load_x, read, chosen.fill, chosen.tile_bytes, planes, stage)
+    write_contraction(builder, anchor, c, weights, chosen.widest, load_x, read, chosen.fill, chosen.tile_bytes, planes, stage, chosen.pixel_lanes)
     return builder.kernel(f"{planes[0]} x {planes[1]} bit planes, {chosen.name}")
 
 

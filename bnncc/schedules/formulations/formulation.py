@@ -60,7 +60,7 @@ class Formulation:
     ----------
     contraction : Contraction
     widest : int
-        Pixels of a register tile at most.
+        Pixels of a register tile at most; of a tile where `pixel_lanes` is set.
     arrange : callable
         Packed weights of shape (outputs of all groups, KH, KW, words) to the one-dimensional array that the kernel reads.
     fill : callable
@@ -68,6 +68,8 @@ class Formulation:
     tile_bytes : int
         How large the tile may become.
     name : str
+    pixel_lanes : int
+        Where lanes of a vector are pixels, how many: tiles are chosen to fill them, from whole rows of the image.
     """
 
     contraction: Contraction
@@ -76,6 +78,7 @@ class Formulation:
     fill: Callable
     tile_bytes: int
     name: str
+    pixel_lanes: int = 0
 
 
 def register_tiled(shape: BinaryShape, c: Contraction, widest: int, name: str) -> Formulation:

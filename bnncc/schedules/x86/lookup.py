@@ -35,9 +35,9 @@ from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weight
 from bnncc.schedules.statements import Statements, const
 from bnncc.targets import Variant
 
-__all__ = ["lookup", "lookup_formulation"]
+__all__ = ["LOOKUPS", "lookup", "lookup_formulation", "nibbles", "shuffle", "write_table"]
 
-_LOOKUPS = 63
+LOOKUPS = 63
 """Lookups of at most 4 that an 8-bit lane holds."""
 
 _STRAIGHT = 4
@@ -117,7 +117,7 @@ def nibbles(words: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _fill(body: Statements, c: Contraction, shape: BinaryShape, tile_shape: TileShape, weights, tile, load_x: Callable) -> None:
-    table = _table(body)
+    table = write_table(body)
     stride, vector_size = tile_stride(c), c.tap_count * c.lanes
     for g, first, vectors in blocks(body, c, tile_shape):
         base = (g * c.group_vectors + first) * vector_size
@@ -132,7 +132,7 @@ def _fill(body: Statements, c: Contraction, shape: BinaryShape, tile_shape: Tile
                         _register_tile(body, c, tile_shape, (row, pixel, width, vectors), (plane, g, first), inner, chunk, table, weights, base, tile, load_x)
 
 
-def _table(body: Statements):
+def write_table(body: Statements):
     """Write the table of popcount(a ^ w), 16 rows of 16 bytes."""
     table = body.local("uint8", 256, "table")
     for row in range(16):
@@ -177,13 +177,13 @@ def _chunks(body: Statements, c: Contraction, shape: BinaryShape) -> Iterator[tu
         return inner
 
     parts = ([words_of(0, whole, word_lookups)] if whole else []) + ([words_of(whole, 1, rest)] if rest else [])
-    if kw * c.depth <= _LOOKUPS:
+    if kw * c.depth <= LOOKUPS:
         yield around_rows(), parts
         return
-    if c.depth <= _LOOKUPS:
+    if c.depth <= LOOKUPS:
         yield around_taps(), parts
         return
-    per_chunk = max(n for n in range(1, whole + 1) if whole % n == 0 and n * word_lookups <= _LOOKUPS)
+    per_chunk = max(n for n in range(1, whole + 1) if whole % n == 0 and n * word_lookups <= LOOKUPS)
 
     @contextmanager
     def around_words():
@@ -239,7 +239,7 @@ def _lookups(body, c, tile_part, tap, lookups, acc, table, weights, base, load_x
                 line = tirx.Shuffle([line] * (c.lanes // 16), list(range(c.lanes))) if c.lanes > 16 else line
                 for j in range(vectors):
                     slot = (i * vectors + j) * c.lanes
-                    counts = _shuffle(line, body.load(weights, at + (start + n) * (vectors * c.lanes) + j * c.lanes, c.lanes), c.lanes)
+                    counts = shuffle(line, body.load(weights, at + (start + n) * (vectors * c.lanes) + j * c.lanes, c.lanes), c.lanes)
                     body.store(acc, slot, body.load(acc, slot, c.lanes) + counts, c.lanes)
 
     whole, rest = divmod(lookups, _STRAIGHT)
@@ -252,6 +252,7 @@ def _lookups(body, c, tile_part, tap, lookups, acc, table, weights, base, load_x
         few(whole * _STRAIGHT, rest)
 
 
-def _shuffle(line, index, lanes: int):
+def shuffle(line, index, lanes: int):
+    """Look up the bytes of `index` in 16-byte tables, one for each 128 bits."""
     name = {16: "llvm.x86.ssse3.pshuf.b.128", 32: "llvm.x86.avx2.pshuf.b"}[lanes]
     return tirx.call_llvm_pure_intrin(f"uint8x{lanes}", name, line, index)
