@@ -3,6 +3,17 @@
 Measured on AVX2 (Zen 3, 3.2 GHz, one thread), where two fused operations of eight lanes a cycle bound it at 51 GMAC/s: 7x7 with stride 2, 3 to 64 channels at
 224 x 224, 44.7 (87 %); 3x3, 64 channels at 54 x 54, 48.5 (94 %); 1x1, 64 to 128 channels at 28 x 28 with shortcut, thresholds and packing, 37 (72 %).
 
+Where a block of weights is beyond the L2 cache's reach it is taken part by part for all pixels of a tile, GMAC/s beside onnxruntime, the least of many runs in
+turns (`benchmarks/float_layers.py`):
+
+===========  ==========  ===========  =============  ===============  ===============
+layer        128@28 3x3  256@14 3x3   512@7 3x3      1x1 512 at 14    1x1 1024 at 7
+===========  ==========  ===========  =============  ===============  ===============
+whole block  42.6        44.1         12.9           44.0             28.9
+in parts     47.0        44.9         37.9           45.3             38.0
+onnxruntime  40.4        42.9         38.5           38.7             37.6
+===========  ==========  ===========  =============  ===============  ===============
+
 32 channels at 16 x 16 reach 44 in tiles of 6 pixels x 2 vectors and 37 in 4 x 3, which leave a lone vector; 3 to 32 at 32 x 32 reach 32 and 25.
 """
 
@@ -13,7 +24,7 @@ from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.neon.float_tile import RUN, neon_tile, neon_tiles
-from bnncc.schedules.register_tile import Contraction, arrange_weights, pixel_tiles
+from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile_in_parts, parts_tile_bytes, pixel_tiles
 from bnncc.schedules.staging import StagedRows, staged_rows
 from bnncc.schedules.windows import depthwise_conv2d
 
@@ -76,7 +87,9 @@ def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order,
     def load_x(place, _plane, g, kh, kw, k, count=1):
         return builder.evaluator.value(x, at(place, g, kh, kw, k), count)
 
-    write_contraction(builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value, stage=stage)
+    write_contraction(
+        builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value, fill_tile_in_parts, parts_tile_bytes(c), stage=stage
+    )
     return builder.kernel(f"float, tile {widest} pixels x {c.vectors} vectors of {c.lanes} channels")
 
 

@@ -79,7 +79,7 @@ def write_contraction(
     tile_bytes = tile_bytes // inputs
     if builder.variant.is_scalar:
         tile_bytes = 0  # no cache that a larger tile would serve, and RAM is short
-    elif stage is not None or not _weights_stay(c):
+    elif not pixel_lanes and (stage is not None or not _weights_stay(c)):
         tile_bytes = builder.choices.choose("tile bytes", tile_bytes, _TILE_BYTES)
     rows = anchor.shape[-3] if len(anchor.shape) > 2 else 1
     staged = None if stage is None else stage.most_rows

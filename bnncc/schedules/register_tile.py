@@ -10,14 +10,26 @@ Weights lie in the order in which they are read: [group][block][kh][kw][k][vecto
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import tirx
 
 from bnncc.schedules.statements import Statements, const, spread
 
-__all__ = ["Contraction", "TileShape", "arrange_weights", "blocks", "fill_block", "fill_tile", "pixel_tiles", "tile_stride"]
+__all__ = ["Contraction", "TileShape", "arrange_weights", "blocks", "fill_block", "fill_tile", "fill_tile_in_parts", "parts_tile_bytes", "pixel_tiles", "tile_stride"]
+
+_PART_BYTES = 12 * 1024
+"""Weights that stay in the L1 cache beside the input and the tile."""
+
+_NEAR_BYTES = 64 * 1024
+"""A block of so many bytes comes from the L2 cache as fast as it is needed."""
+
+_FAR_BYTES = 2 * 1024 * 1024
+_FAR_TILE_BYTES, _NEAR_TILE_BYTES = 128 * 1024, 16 * 1024
+
+_LEAST_DEPTH = 32
+"""Steps of a part that are worth the way of its sums through the tile."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +159,42 @@ def fill_tile(body: Statements, c: Contraction, shape: TileShape, weights, tile,
         base = (g * c.group_vectors + first) * vector_size
         for row, pixel, width in shape.each(body):
             fill_block(body, c, shape, row, pixel, width, vectors, weights, base, tile, g, first, load_x)
+
+
+def fill_tile_in_parts(body: Statements, c: Contraction, shape: TileShape, weights, tile, load_x: Callable) -> None:
+    """Compute what `fill_tile` does, the weights of a block of channels part by part, each for all pixels of the tile while it is in the L1 cache.
+
+    The sums of a register tile then go through the tile once a part. Where a block is small enough, or cannot be cut, this is `fill_tile`.
+    """
+    size = np.dtype(c.weight_dtype).itemsize * c.lanes * min(c.vectors, c.group_vectors)
+    depth = max((n for n in range(c.run, c.depth + 1, c.run) if c.depth % n == 0 and n * size <= _PART_BYTES), default=0)
+    alone = shape.rows * sum(count for _, count, _ in shape.runs) == 1
+    overlaps = c.groups > 1 and c.group_outputs % c.lanes  # lanes beyond a group's channels would add to the next group
+    if alone or c.tap_count * size <= _NEAR_BYTES or depth < _LEAST_DEPTH or overlaps or c.planes != 1 or c.acc_dtype != c.tile_dtype:
+        fill_tile(body, c, shape, weights, tile, load_x)
+        return
+    part = replace(c, taps=(1, 1), depth=depth)
+    for g, first, vectors in blocks(body, c, shape):
+        base = (g * c.group_vectors + first) * c.tap_count * c.lanes
+        for row, pixel, width in shape.each(body):
+            for i in range(width):
+                for j in range(vectors):
+                    at = (row * shape.row_pixels + pixel + i) * tile_stride(c) + g * c.group_outputs + (first + j) * c.lanes
+                    body.store(tile, at, const(0, c.tile_dtype, c.lanes), c.lanes)
+        with body.loop(c.taps[0], "kh") as kh, body.loop(c.taps[1], "kw") as kw, body.loop(c.depth // depth, "part") as number:
+            at = base + ((kh * c.taps[1] + kw) * c.depth + number * depth) * (vectors * c.lanes)
+
+            def load(row, pixel, plane, g, _kh, _kw, k, *count, here=(kh, kw, number * depth)):
+                return load_x(row, pixel, plane, g, here[0], here[1], here[2] + k, *count)
+
+            for row, pixel, width in shape.each(body):
+                fill_block(body, part, shape, row, pixel, width, vectors, weights, at, tile, g, first, load, adds=True)
+
+
+def parts_tile_bytes(c: Contraction) -> int:
+    """Return how large a tile for `fill_tile_in_parts` may become: weights beyond the L2 cache are fetched once for all its pixels."""
+    size = np.dtype(c.weight_dtype).itemsize * c.tap_count * c.lanes * c.group_vectors * c.groups
+    return _FAR_TILE_BYTES if size > _FAR_BYTES else _NEAR_TILE_BYTES
 
 
 def blocks(body: Statements, c: Contraction, shape: TileShape):

@@ -24,6 +24,7 @@ from bnncc.targets.x86 import V2, V3, V4, runs_here
         (10, 4, 7, 2, 1, 2, 2),
         (64, 32, 5, 1, 1, 1, 1),
         (2, 1, 5, 1, 1, 1, 1),
+        (512, 40, 6, 3, 1, 1, 1),  # a block of weights is taken in parts
     ],
 )
 @pytest.mark.parametrize("variant", [V2, V3, V4], ids=lambda v: v.name)

@@ -40,6 +40,8 @@ def check_close(function, arrays, folder, tolerance=1e-5, variant=None):
         (12, 18, 7, 3, 2, 1, 3),
         (1, 1, 5, 3, 1, 1, 1),
         (8, 32, 6, 2, 1, 1, 8),
+        (512, 40, 6, 3, 1, 1, 1),  # a block of weights is taken in parts
+        (1024, 48, 5, 3, 1, 2, 2),
     ],
 )
 def test_float_convolution_with_bias_relu(ci, co, size, kernel, stride, dilation, groups, tmp_path):
@@ -50,7 +52,7 @@ def test_float_convolution_with_bias_relu(ci, co, size, kernel, stride, dilation
         y = b.emit(R.nn.conv2d(x, w, strides=stride, dilation=dilation, groups=groups, data_layout="NHWC", kernel_layout="HWIO"))
         return R.nn.relu(b.emit(R.add(y, bias)))
 
-    check_close(group(emit, *((a.shape, "float32") for a in arrays), constants=(1, 2)), arrays, tmp_path, 1e-4)
+    check_close(group(emit, *((a.shape, "float32") for a in arrays), constants=(1, 2)), arrays, tmp_path, 1e-4 if ci < 512 else 1e-3)
 
 
 def test_scheduled_convolution_equals_the_unscheduled_one(tmp_path):
