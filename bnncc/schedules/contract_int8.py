@@ -62,7 +62,8 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
     lanes = builder.lanes
     one_instruction = "pmaddwd" in builder.variant.instructions
     pixels, group_vectors = anchor.shape[-2], -(-w.shape[0] // groups // lanes)
-    widest, vectors = float_tile(builder, pixels, group_vectors) if one_instruction or pixels == 1 else (8, 3)
+    plain = (8, 3) if builder.variant.vector_registers >= 32 else (4, 3)
+    widest, vectors = float_tile(builder, pixels, group_vectors) if one_instruction or pixels == 1 else plain
     c = Contraction(
         groups=groups,
         group_outputs=w.shape[0] // groups,
