@@ -4,6 +4,8 @@ The channel table is turned into runs at compile time, none across a word of its
 channels one run a bit. The words of 8 pixels stand side by side in vectors, so a run costs four vector operations for all of them::
 
     word[pixels] |= ((source[pixels] >> shift) & mask) << target
+
+Processors with BMI2 have a better way (x86/bit_chains.py).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.statements import const, spread
+from bnncc.schedules.x86.bit_chains import PIXELS, chain_table, gather_by_chains, row_words
 
 __all__ = ["gather_channels"]
 
@@ -75,17 +78,26 @@ def gather_channels(builder: Builder, anchor: Tensor) -> Kernel:
     bits = int(attrs.word_bits)
     layouts = [PackedLayout(int(c), int(g), bits) for c, g in zip(attrs.in_channels, attrs.in_groups, strict=True)]
     out = PackedLayout(int(attrs.out_channels), int(attrs.out_groups), bits)
-    table = builder.replace(index_param, out.words * (1 + _RUN * bits), "int32", lambda array: _runs(array, layouts, out))
+    by_chains = "pdep" in builder.variant.instructions
+    if by_chains:
+        table = builder.replace(index_param, out.words * row_words(bits), "uint64", lambda array: chain_table(array, layouts, out))
+    else:
+        table = builder.replace(index_param, out.words * (1 + _RUN * bits), "int32", lambda array: _runs(array, layouts, out))
+    at_once = PIXELS if by_chains else _PIXELS
     pixels = anchor.size // anchor.shape[-1]
-    parallel = not builder.variant.is_scalar and pixels > _PIXELS and anchor.size >= PARALLEL_ELEMENTS // 4
+    parallel = not builder.variant.is_scalar and pixels > at_once and anchor.size >= PARALLEL_ELEMENTS // 4
     first = 0
-    for lanes in (1,) if builder.variant.is_scalar else (_PIXELS, 1):
+    for lanes in (1,) if builder.variant.is_scalar else (at_once, 1):
         count = (pixels - first) // lanes
         if count:
             with builder.body.loop(count, "pixel", parallel=parallel) as block:
-                _pixels(builder, anchor, list(zip(inputs, layouts, strict=True)), out, table, block * lanes + first, lanes)
+                if by_chains:
+                    sources = [(builder.buffers[x], layout) for x, layout in zip(inputs, layouts, strict=True)]
+                    gather_by_chains(builder, sources, out, anchor.dtype, table, builder.stored(anchor), block * lanes + first, lanes)
+                else:
+                    _pixels(builder, anchor, list(zip(inputs, layouts, strict=True)), out, table, block * lanes + first, lanes)
         first += count * lanes
-    return builder.kernel(f"channel gather, {anchor.dtype} words, {_PIXELS} pixels at a time")
+    return builder.kernel(f"channel gather, {anchor.dtype} words, {'chains of bits, ' * by_chains}{at_once} pixels at a time")
 
 
 def _pixels(builder: Builder, anchor: Tensor, inputs: list, out: PackedLayout, table, first, lanes: int) -> None:

@@ -15,8 +15,10 @@ from tvm.script import relax as R
 from bnncc.ops import bnn
 from bnncc.ops.pack import PackAttrs, pack_reference
 from bnncc.schedules.choices import Choices
+from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.contract_float import float_tile
-from bnncc.targets.x86 import V3, V4
+from bnncc.schedules.x86.bit_chains import PIXELS, chain_table
+from bnncc.targets.x86 import V2, V3, V4, native_variant
 
 EDGES = (1, 3, 31, 33, 64, 65, 129)
 
@@ -183,8 +185,9 @@ def test_packed_logic_makes_several_planes(channels, tmp_path):
 
 
 @pytest.mark.parametrize("bits", [8, 32, 64])
-@pytest.mark.parametrize("kind", ["concatenate", "slice", "shuffle", "regroup"])
-def test_channel_gathers(kind, bits, tmp_path):
+@pytest.mark.parametrize("kind", ["concatenate", "slice", "shuffle", "regroup", "turned around", "at random"])
+@pytest.mark.parametrize("variant", [V2, native_variant()], ids=lambda variant: variant.name)
+def test_channel_gathers(kind, bits, variant, tmp_path):
     rng = np.random.default_rng(11)
     in_channels, in_groups, out_groups = (70, 64), (1, 1), 1
     index = {
@@ -192,6 +195,8 @@ def test_channel_gathers(kind, bits, tmp_path):
         "slice": [(0, c) for c in range(5, 69)],
         "shuffle": [(i, c) for c in range(64) for i in (0, 1)],
         "regroup": [(1, c) for c in range(64)] + [(0, c) for c in range(64)],
+        "turned around": [(0, c) for c in reversed(range(70))],
+        "at random": [(0, int(c)) for c in rng.integers(0, 70, 100)],
     }[kind]
     if kind == "regroup":
         in_groups, out_groups = (2, 2), 4
@@ -201,7 +206,18 @@ def test_channel_gathers(kind, bits, tmp_path):
         return bnn.gather_channels(i, *xs, in_channels=in_channels, in_groups=in_groups, out_channels=len(index), out_groups=out_groups, word_bits=bits)
 
     params = [(a.shape, str(a.dtype)) for a in arrays]
-    check_exact(group(emit, *params, constants=(0,)), arrays, tmp_path)
+    check_exact(group(emit, *params, constants=(0,)), arrays, tmp_path, variant)
+
+
+def test_a_shuffle_moves_all_bits_between_two_words_at_once():
+    layout = PackedLayout(64, 1, 64)
+    rows = chain_table(np.array([(i, c) for c in range(32) for i in (0, 1)], np.int32), [layout, layout], layout)
+    low = (1 << 32) - 1
+    assert [int(n) for n in rows[:7]] == [2, 0, low, 0x5555555555555555, 1, low, 0xAAAAAAAAAAAAAAAA]
+    params = [((64, 2), "int32"), *[((1, 8, 8, 1), "uint64")] * 2]
+    attrs = {"in_channels": (64, 64), "in_groups": (1, 1), "out_channels": 64, "out_groups": 1, "word_bits": 64}
+    code = assembly(group(lambda b, i, *xs: bnn.gather_channels(i, *xs, **attrs), *params, constants=(0,)), V3)
+    assert code.count("pextq") >= PIXELS and code.count("pdepq") >= PIXELS
 
 
 @pytest.mark.parametrize("channels", EDGES)
