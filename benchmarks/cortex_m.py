@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bnncc import compile
 from bnncc.boards import count_project, find_board, write_project
+from bnncc.errors import BudgetError
 from bnncc.passes.context import SIGN_ZERO
 from bnncc.targets import OPTIMIZE_FOR
 
@@ -162,9 +163,13 @@ def main() -> None:
         for i in chosen:
             layer = LAYERS[i]
             keep = None if options.keep is None else options.keep / core / layer.name.replace(" ", "_")
-            found[i], note = instructions_a_word(layer, core, options.optimize_for, options.sign_zero, keep)
+            try:
+                found[i], note = instructions_a_word(layer, core, options.optimize_for, options.sign_zero, keep)
+            except BudgetError as error:
+                print(f"| {layer.name} | - | | | {error} |", flush=True)
+                continue
             asked = f"{ASKED[core][i]:.1f}" if i < PLAIN else "1.3x"
-            ratio = "" if i < PLAIN else f"{found[i] / found[layer.like]:.2f}"
+            ratio = "" if i < PLAIN or layer.like not in found else f"{found[i] / found[layer.like]:.2f}"
             print(f"| {layer.name} | {found[i]:.2f} | {asked} | {ratio} | {note} |", flush=True)
 
 

@@ -24,6 +24,9 @@ C_TYPES = {
     "float64": "double",
 }
 
+_VECTORS = {"uint32x4": "uint32x4_t"}
+"""Inside of kernels only."""
+
 # Of C11 and C++20, lower case only; what has an underscore in front cannot come out of `c_identifier`.
 _KEYWORDS = frozenset(
     """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class co_await co_return
@@ -44,6 +47,8 @@ def c_type(dtype: str) -> str:
     InternalError
         No C type stands for it.
     """
+    if dtype in _VECTORS:
+        return _VECTORS[dtype]
     if dtype not in C_TYPES:
         raise InternalError(f"element type {dtype} has no C type; tensors at the border and between kernels may be {', '.join(C_TYPES)}")
     return C_TYPES[dtype]

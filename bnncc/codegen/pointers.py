@@ -30,14 +30,14 @@ def walking_pointers(loop: tirx.For) -> tuple[object, list[tuple]]:
     for s in statements:
         if isinstance(s, tirx.Bind) and not isinstance(s.var.ty, tvm.ir.PointerType):
             known[s.var] = _substitute(s.value, known)
-        elif isinstance(s, tirx.AllocBuffer):
+        elif isinstance(s, tirx.AllocBuffer | tirx.DeclBuffer):
             inside.add(s.buffer)
         elif isinstance(s, tirx.Bind) and isinstance(s.value, tvm.ir.Call) and s.value.op.name == "tirx.address_of":
             (element,) = s.value.args
             index = _substitute(element.indices[0], known)
             moved = [_substitute(index, {loop.loop_var: value}) for value in (loop.loop_var + 1, loop.min)]
             step = _analyzer.simplify(moved[0] - index)
-            if isinstance(step, tirx.IntImm) and element.source not in inside and not _loads(index):
+            if isinstance(step, tirx.IntImm) and int(step) and element.source not in inside and not _loads(index):
                 found.append((s.var, tirx.BufferLoad(element.source, [_analyzer.simplify(moved[1])]), int(step)))
                 continue
         kept.append(s)

@@ -20,7 +20,7 @@ from bnncc.errors import InternalError, UnsupportedOperator
 
 __all__ = ["PREAMBLE", "print_function"]
 
-PREAMBLE = ("full_adder", "popcount32", "popcount64", "peek_uint8", "peek_uint32", "transpose32")
+PREAMBLE = ("full_adder", "popcount32", "popcount64", "peek_uint8", "peek_uint32", "transpose32", "gather4", "load4", "spread4", "store4")
 """Functions that a printed kernel may call; the template of the file defines those that are."""
 
 _BINARY = {
@@ -168,6 +168,10 @@ class _Printer:
             return f"{self.name(e.source)}[{self.bare(e.indices[0])}]"
         if isinstance(e, tirx.LShift) and dtype == "int32":  # shifting a negative number is undefined in C
             return f"((int32_t)((uint32_t){self.expr(e.a)} << {self.expr(e.b)}))"
+        if isinstance(e, tirx.Broadcast):
+            return f"spread4({self.bare(e.value)})"
+        if isinstance(e, tirx.LShift | tirx.RShift) and isinstance(e.b, tirx.Broadcast):  # by one number in all words
+            return f"({self.expr(e.a)} {_BINARY[type(e)]} {self.expr(e.b.value)})"
         for kind, sign in _BINARY.items():
             if isinstance(e, kind):
                 return self._narrow(f"({self.expr(e.a)} {sign} {self.expr(e.b)})", dtype)

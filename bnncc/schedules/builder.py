@@ -47,11 +47,12 @@ class Builder:
     variant: Variant
     choices: Choices = field(default_factory=Choices)
     pool: Tensor | None = None
-    body: Statements = field(default_factory=Statements)
+    body: Statements = field(init=False)
     relayout: dict[Tensor, tuple[Callable, tuple[Tensor, ...]]] = field(default_factory=dict)
     buffers: dict = field(default_factory=dict)
 
     def __post_init__(self):
+        self.body = Statements(whole_vectors=self.variant.is_source)
         flips = self._mask_flips()
         for param in self.group.params:
             self.buffers[param] = declare(param, dtype=flips.get(param))

@@ -31,13 +31,19 @@ def spread(value, lanes: int):
 class Statements:
     """Collects statements; all buffers are one-dimensional.
 
+    Parameters
+    ----------
+    whole_vectors : bool
+        Whether values of vector type are kept in buffers of that type, as C wants them, and not in buffers of their elements.
+
     Notes
     -----
     TVM's simplifier substitutes `Bind` values into their uses, which grows exponentially in chains of values used twice. `keep` stores a
     value in a buffer of one vector instead; LLVM turns it into a register.
     """
 
-    def __init__(self):
+    def __init__(self, whole_vectors: bool = False):
+        self._whole_vectors = whole_vectors
         self._blocks: list[list[tirx.Stmt]] = [[]]
         self._serial = itertools.count()
 
@@ -65,6 +71,8 @@ class Statements:
 
     def bind(self, value, name: str):
         """Compute `value` once, here, as `keep` does, whatever its type is."""
+        if self._whole_vectors:
+            return self.keep(value, str(value.ty.dtype), 1, name)
         dtype, _, lanes = str(value.ty.dtype).partition("x")
         return self.keep(value, dtype, int(lanes or 1), name)
 

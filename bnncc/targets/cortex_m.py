@@ -11,11 +11,14 @@ __all__ = ["TARGETS"]
 # became 4.0).
 _SCHEDULING = ("-fno-schedule-insns", "-fno-tree-reassoc")
 
+_HELIUM = ("cortex-m55",)
 _ARMV6_M = ("cortex-m0", "cortex-m0plus")
 
 
 def _core(name: str, triple: str, description: str, *options: str) -> Target:
     instructions = frozenset(() if not triple.startswith("arm") else {"two-operands"} if name in _ARMV6_M else {"scaled-index"})
+    if name in _HELIUM:
+        instructions |= {"mve"}
     tvm_target = {"kind": "c", "mtriple": triple}
     model = "" if not triple.startswith("arm") else "m0" if name in _ARMV6_M else "m4"
     variant = Variant(
@@ -42,6 +45,7 @@ TARGETS = (
     _arm("cortex-m4", "ARMv7E-M with single-precision floating point", "-mcpu=cortex-m4", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
     _arm("cortex-m7", "ARMv7E-M with single-precision floating point", "-mcpu=cortex-m7", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"),
     _arm("cortex-m33", "ARMv8-M mainline with single-precision floating point", "-mcpu=cortex-m33", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"),
-    _arm("cortex-m55", "ARMv8.1-M; scalar code, Helium is not used", "-mcpu=cortex-m55", "-mfloat-abi=hard"),
+    _arm("cortex-m55", "ARMv8.1-M with Helium, vectors of 128 bits", "-mcpu=cortex-m55", "-mfloat-abi=hard"),
+    _arm("cortex-m55-nomve", "ARMv8.1-M with floating point, without Helium", "-mcpu=cortex-m55+nomve", "-mfloat-abi=hard"),
     _core("riscv32imc", "riscv32-unknown-elf", "RISC-V 32 with multiplication and compressed code, no floating point", "-march=rv32imc", "-mabi=ilp32"),
 )

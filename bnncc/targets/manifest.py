@@ -63,7 +63,7 @@ class Variant:
     instructions : frozenset of str
         Those that a schedule is chosen by and LLVM does not find by itself: ``pshufb`` and ``pmaddwd`` of x86, its ``vpopcnt`` and ``vpternlog`` on
         512 bits; ``cnt`` (popcount of bytes), ``addp`` (sums of neighbours), ``bsl`` (bitwise select) and ``fmla`` (multiply-add by one lane) of NEON;
-        ``scaled-index``, loads from an index times 4; ``two-operands``, arithmetic that overwrites an operand.
+        ``scaled-index``, loads from an index times 4; ``two-operands``, arithmetic that overwrites an operand; ``mve``, Helium.
     c_options : tuple of str
         Options of GCC for this processor; only where the output is C, the TVM target's kind is ``c`` then.
     core : Core, optional

@@ -106,3 +106,8 @@ def test_one_threshold_for_all_channels_is_exact(flip, tmp_path):
 
 def test_ram_is_saved_by_trees(tmp_path):
     assert "tree" in check_c(*answers(64, 64, 10), tmp_path, scalar("scaled-index", optimize_for="ram")).note
+
+
+@pytest.mark.parametrize("options", [{}, {"border": True}, {"stride": 2}, {"groups": 2}, {"kernel": 1}], ids=str)
+def test_convolutions_in_vectors_of_words_are_exact(options, tmp_path):
+    assert check_c(*answers(66, 34, 22, **dict(options)), tmp_path, scalar("scaled-index", "mve")).note.count(" x ") == 2

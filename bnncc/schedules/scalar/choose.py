@@ -23,6 +23,7 @@ from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks
 from bnncc.schedules.scalar.sliced_channels import sliced_channels
 from bnncc.schedules.scalar.sliced_pixels import sliced_pixels
 from bnncc.schedules.scalar.threshold import find_threshold
+from bnncc.schedules.scalar.words import VECTOR_WORDS
 
 __all__ = ["sliced_kernel"]
 
@@ -95,5 +96,7 @@ def _with_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, nibbles: 
     reading = blocks.rows * int(anchor.attrs.strides[0]) * phases * shape.groups * shape.words * _TRANSPOSITION
     writing = -(-channels // LANES) * _TRANSPOSITION if threshold else channels * (_TRANSPOSITION / 2 + LANES * _TREE_OUTPUT)
     block = reading + table + channels * (rows * (_NIBBLE_ROW if nibbles else _ROW) + _OUTPUT) + writing
+    if threshold is not None and "mve" in builder.variant.instructions and not nibbles:
+        blocks = blocks.in_vectors(VECTOR_WORDS)
     cost = anchor.shape[0] * blocks.down * blocks.across * block
     return [(cost, lambda: sliced_pixels(builder, anchor, shape, blocks, threshold, nibbles))]

@@ -11,7 +11,7 @@ from tvm import tirx
 
 from bnncc.schedules.statements import Statements, const
 
-__all__ = ["Counter", "WORD", "add_planes", "add_rows", "chunk_of", "full_adder", "mask"]
+__all__ = ["Counter", "WORD", "add_planes", "add_rows", "chunk_of", "full_adder", "mask", "zero_of"]
 
 WORD = "uint32"
 
@@ -39,6 +39,12 @@ def mask(word, bit: int):
     return tirx.Cast(WORD, tirx.shift_right(top, tirx.const(31, "int32")))
 
 
+def zero_of(word: str):
+    """Return a word of no bits, of type ``uint32`` or a vector of them."""
+    element, _, lanes = word.partition("x")
+    return const(0, element, int(lanes or 1))
+
+
 class Counter:
     """Words waiting to be added, at most two a level.
 
@@ -49,11 +55,22 @@ class Counter:
         What waits already.
     two_operands : bool
         Whether the processor's instructions overwrite an operand.
+    word : str
+        Type of what is added, ``uint32`` or a vector of them.
     """
 
-    def __init__(self, body: Statements, levels: dict[int, list] | None = None, two_operands: bool = False):
-        self.body, self.two_operands = body, two_operands
+    def __init__(self, body: Statements, levels: dict[int, list] | None = None, two_operands: bool = False, word: str = WORD):
+        self.body, self.two_operands, self.word = body, two_operands, word
         self.levels = {level: list(words) for level, words in (levels or {}).items()}
+
+    @property
+    def zero(self):
+        """A word of no bits."""
+        return zero_of(self.word)
+
+    def like(self, levels: dict[int, list]) -> Counter:
+        """Return a counter of the same kind."""
+        return Counter(self.body, levels, self.two_operands, self.word)
 
     def add(self, word, level: int = 0) -> None:
         """Add a word of weight ``2 ** level``."""
@@ -70,7 +87,7 @@ class Counter:
             words = self.levels.pop(level, [])
             if len(words) == 2:
                 self.add(self.body.bind(tirx.bitwise_and(*words), "m"), level + 1)
-        (first, *rest) = self.levels.get(top, [const(0, WORD)])
+        (first, *rest) = self.levels.get(top, [self.zero])
         for word in rest:
             first = tirx.bitwise_or(first, word)
         return first
@@ -85,7 +102,7 @@ class Counter:
                 words = [self.body.bind(tirx.bitwise_xor(a, b), "s")]
                 if level + 1 < count:
                     self.add(self.body.bind(tirx.bitwise_and(a, b), "m"), level + 1)
-            planes.append(words[0] if words else const(0, WORD))
+            planes.append(words[0] if words else self.zero)
         return planes
 
 
@@ -122,17 +139,17 @@ def add_rows(counter: Counter, rows: int, look: Callable, chunk: int, slot: Call
                 counter.add(body.bind(word(place), "w"), level)
         return
     inner = range(level, level + chunk.bit_length() - 1)
-    kept = {i: body.local(WORD, 1, "plane") for i in inner}
+    kept = {i: body.local(counter.word, 1, "plane") for i in inner}
     slotted = slot is not None
     if not slotted:
-        carried = body.local(WORD, whole, "carried")
+        carried = body.local(counter.word, whole, "carried")
         slot = lambda at: (body.part(carried, at, 1, "carry"), 0)  # noqa: E731
     for i, buffer in kept.items():
         (*waiting,) = counter.levels.pop(i, [])
-        body.store(buffer, 0, waiting.pop() if waiting else const(0, WORD))
+        body.store(buffer, 0, waiting.pop() if waiting else counter.zero)
         counter.levels[i] = waiting
     with body.loop(whole, "chunk") as at:
-        turn, word = Counter(body, {i: [body.load(buffer, 0)] for i, buffer in kept.items()}, counter.two_operands), look(at)
+        turn, word = counter.like({i: [body.load(buffer, 0)] for i, buffer in kept.items()}), look(at)
         for place in range(chunk):
             turn.add(body.bind(word(place), "w"), level)
         for i, buffer in kept.items():
@@ -167,13 +184,13 @@ def add_planes(counter: Counter, chunks: int, look: Callable, chunk: int, planes
         Of two words for each chunk, 0 where the second plane is not counted.
     """
     body, levels = counter.body, range(chunk.bit_length() - 1)
-    kept = {i: body.local(WORD, 1, "plane") for i in levels}
+    kept = {i: body.local(counter.word, 1, "plane") for i in levels}
     for i, buffer in kept.items():
         (*waiting,) = counter.levels.pop(i, [])
-        body.store(buffer, 0, waiting.pop() if waiting else const(0, WORD))
+        body.store(buffer, 0, waiting.pop() if waiting else counter.zero)
         counter.levels[i] = waiting
     with body.loop(planes, "plane") as plane, body.loop(chunks, "chunk") as at:
-        turn, word = Counter(body, {i: [body.load(buffer, 0)] for i, buffer in kept.items()}, counter.two_operands), look(plane, at)
+        turn, word = counter.like({i: [body.load(buffer, 0)] for i, buffer in kept.items()}), look(plane, at)
         for place in range(chunk):
             turn.add(body.bind(word(place), "w"))
         for i, buffer in kept.items():

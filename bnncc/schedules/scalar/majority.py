@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from tvm import tirx
 
-from bnncc.schedules.scalar.counters import WORD
-from bnncc.schedules.statements import Statements, const
+from bnncc.schedules.scalar.counters import zero_of
+from bnncc.schedules.statements import Statements
 
 __all__ = ["CASES", "cases_of", "reduce_triples", "row_count", "row_words", "store_row"]
 
@@ -78,7 +78,7 @@ def row_words(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 def store_row(body: Statements, table, at, group: Sequence):
     """Write the row of two or three words of activations and return their exclusive or; cases that differ in all three bits are complements."""
-    a, b, c = (*group, const(0, WORD)) if len(group) == 2 else group
+    a, b, c = (*group, zero_of(str(group[0].ty.dtype))) if len(group) == 2 else group
     u, v = body.bind(tirx.bitwise_xor(a, b), "u"), body.bind(tirx.bitwise_xor(b, c), "v")
     # stored in order, so that two stores can be one instruction
     halves = (

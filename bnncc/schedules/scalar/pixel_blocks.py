@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 
@@ -20,17 +20,30 @@ class PixelBlocks:
     height, breadth : int
         Of the output.
     rows, width : int
+    stacked : int
+        Blocks one above the other, each in a word of a vector.
     """
 
     height: int
     breadth: int
     rows: int
     width: int
+    stacked: int = 1
+
+    @property
+    def covered(self) -> int:
+        """Rows of all blocks that are computed at once."""
+        return self.rows * self.stacked
 
     @property
     def down(self) -> int:
-        """Blocks from top to bottom."""
-        return -(-self.height // self.rows)
+        """Blocks, or stacks of them, from top to bottom."""
+        return -(-self.height // self.covered)
+
+    def in_vectors(self, words: int) -> PixelBlocks:
+        """Return the same blocks stacked for vectors of some words, where fewest stacks do."""
+        choices = [replace(self, stacked=stacked) for stacked in range(1, min(words, self.height // self.rows) + 1)]
+        return min(choices, key=lambda blocks: (blocks.down, blocks.stacked))
 
     @property
     def across(self) -> int:

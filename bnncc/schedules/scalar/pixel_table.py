@@ -11,10 +11,10 @@ from bnncc.errors import InternalError
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.group import Tensor, linear_index
-from bnncc.schedules.scalar.counters import WORD, chunk_of
+from bnncc.schedules.scalar.counters import WORD, chunk_of, zero_of
 from bnncc.schedules.scalar.majority import CASES, reduce_triples, row_count, store_row
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
-from bnncc.schedules.scalar.words import transpose
+from bnncc.schedules.scalar.words import VECTOR_REGISTERS, VECTOR_WORDS, gather_vector, load_vector, transpose
 from bnncc.schedules.statements import const, simplify
 
 __all__ = ["PixelTable"]
@@ -30,6 +30,8 @@ class PixelTable:
         ``bnn.packed_conv2d``.
     shape : BinaryShape
     blocks : PixelBlocks
+    word : str
+        What lanes are bits of: ``uint32``, or ``uint32x4`` for stacked blocks.
 
     Attributes
     ----------
@@ -38,28 +40,29 @@ class PixelTable:
     chunk : int
         Rows that are added in a turn.
     slots : bool
-        Whether behind a chunk stands a word for what is carried out: where a store reaches that far.
+        Whether behind a chunk stands a word for what is carried out: where loads and stores reach that far.
     buffer : Buffer
     """
 
-    def __init__(self, builder: Builder, anchor: Tensor, shape: BinaryShape, blocks: PixelBlocks):
+    def __init__(self, builder: Builder, anchor: Tensor, shape: BinaryShape, blocks: PixelBlocks, word: str = WORD):
         self.builder, self.body, self.shape, self.blocks = builder, builder.body, shape, blocks
         self.x = anchor.args[0]
         (self.sy, self.sx), (self.dy, self.dx) = (tuple(int(v) for v in pair) for pair in (anchor.attrs.strides, anchor.attrs.dilation))
         self.kh, self.kw = shape.taps
         self.rows = row_count(self.kh * self.kw) * shape.inputs + row_count(shape.inputs)
-        self.chunk = chunk_of(self.rows, builder.variant.vector_registers)
+        self.chunk = chunk_of(self.rows, builder.variant.vector_registers if word == WORD else VECTOR_REGISTERS)
         self.two_planes = int(anchor.attrs.planes) == 2
         self.chunks = -(-self.rows // self.chunk)  # with two planes of the input, each has whole chunks, filled up with rows of zeros
         self.plane_words = self.x.shape[-1] // int(anchor.attrs.planes)
-        self.slots = "scaled-index" in builder.variant.instructions
+        self.slots = "scaled-index" in builder.variant.instructions and word == WORD
         self.phases = sorted({j * self.dx % self.sx for j in range(self.kw)})
         self.reach = max(j * self.dx // self.sx for j in range(self.kw))
-        self.span = (blocks.rows - 1) * self.sy + (self.kh - 1) * self.dy + 1
+        self.word = word
+        self.span = (blocks.covered - 1) * self.sy + (self.kh - 1) * self.dy + 1
         self.planes = self.x.shape[-1] * LANES
         self.apart = int(anchor.attrs.in_groups) == shape.groups
-        self.buffer = self.body.local(WORD, 2 * self.region if self.two_planes else self.place(self.rows) + 1, "table")
-        self.left = self.body.local(WORD, shape.inputs, "left")
+        self.buffer = self.body.local(word, 2 * self.region if self.two_planes else self.place(self.rows) + 1, "table")
+        self.left = self.body.local(word, shape.inputs, "left")
         self.ring = self.body.local(WORD, self.span * len(self.phases) * self.planes, "ring")
 
     def place(self, row):
@@ -75,7 +78,7 @@ class PixelTable:
         """Write the rows of zeros that fill up chunks."""
         first = self.place(self.rows)
         with self.body.loop(2, "plane") as plane, self.body.loop(self.region - first, "i") as i:
-            self.body.store(self.buffer, plane * self.region + first + i, const(0, WORD))
+            self.body.store(self.buffer, plane * self.region + first + i, zero_of(self.word))
 
     def slot(self, chunk) -> tuple:
         """Return where the word carried out of a chunk is kept."""
@@ -85,7 +88,7 @@ class PixelTable:
         """Bring the rows of the input that a block needs, and the block above did not, into the ring of bit planes."""
         body, blocks = self.body, self.blocks
         end = y0 * self.sy + self.span
-        done = tirx.Select(by > 0, first_of(by - 1, blocks.rows, blocks.height) * self.sy + self.span, 0) if blocks.down > 1 else 0
+        done = tirx.Select(by > 0, first_of(by - 1, blocks.covered, blocks.height) * self.sy + self.span, 0) if blocks.down > 1 else 0
         _, height, breadth, words = self.x.shape
         bits = self.shape.word_bits
         with body.loop(end - done, "row", start=done) as row:
@@ -108,14 +111,14 @@ class PixelTable:
         body, shape, blocks = self.body, self.shape, self.blocks
         self.first = input_plane * self.region if self.two_planes else 0
         offsets = sorted({r * self.sy + i * self.dy for r in range(blocks.rows) for i in range(self.kh)})
-        base = {o: self._kept((y0 * self.sy + o) % self.span * (len(self.phases) * self.planes)) for o in offsets}
+        base = {o: self._base(y0, o) for o in offsets}
         per_channel = row_count(self.kh * self.kw)
         with body.loop(shape.inputs, "c") as c:
             # groups start a word each in the input, or their channels stand in a row
             channel = g * (shape.words * shape.word_bits if self.apart else shape.inputs) + c
             channel = input_plane * (self.plane_words * shape.word_bits) + channel
             plane = channel if shape.word_bits == LANES else channel // shape.word_bits * LANES + channel % shape.word_bits
-            read = functools.cache(lambda o, p, plane=plane: body.bind(body.load(self.ring, base[o] + p * self.planes + plane), "in"))
+            read = functools.cache(lambda o, p, plane=plane: body.bind(self._read(base[o], p * self.planes + plane), "in"))
             # a tap is made where its row is: all at once they would not fit the registers
             taps = [functools.partial(self._tap, read, i, j) for i in range(self.kh) for j in range(self.kw)]
             number = iter(range(per_channel))
@@ -140,12 +143,29 @@ class PixelTable:
             raise InternalError(f"a table of {self.rows} rows was written to row {at}")
         return body.bind(body.load(self.left, 0), "parity")
 
-    def _kept(self, index):
-        """Return an index, computed here where it is not known."""
-        return index if isinstance(index, int) else self.body.bind(index, "at")
+    def _base(self, y0, offset: int):
+        """Return where a row of the ring begins, or, for stacked blocks, where those of all of them do, in bytes; computed here where it is not known."""
+        row_words = len(self.phases) * self.planes
+        if self.word == WORD:
+            index = (y0 * self.sy + offset) % self.span * row_words
+            return index if isinstance(index, int) else self.body.bind(index, "at")
+        places = self.body.local(WORD, VECTOR_WORDS, "places")
+        for lane in range(VECTOR_WORDS):
+            row = (y0 + min(lane, self.blocks.stacked - 1) * self.blocks.rows) * self.sy + offset
+            self.body.store(places, lane, tirx.Cast(WORD, row % self.span * (4 * row_words)))
+        return self.body.bind(load_vector(self.body, places, 0), "at")
+
+    def _read(self, base, index):
+        """Return a word of a row of the ring, or that of each stacked block."""
+        if self.word == WORD:
+            return self.body.load(self.ring, base + index)
+        return gather_vector(self.body, self.ring, index, base)
 
     def _row(self, row, group):
         return self.body.bind(store_row(self.body, self.buffer, simplify(self.first + self.place(row)), group), "sum")
+
+    def _number(self, value: int):
+        return const(value, WORD, 1 if self.word == WORD else VECTOR_WORDS)
 
     def _tap(self, read: Callable, i: int, j: int):
         """Return the input of a tap for the pixels of all rows of a block."""
@@ -154,9 +174,9 @@ class PixelTable:
         total = None
         for r in range(blocks.rows):
             word = read(r * self.sy + i * self.dy, phase)
-            word = tirx.shift_right(word, tirx.const(shift, WORD)) if shift else word
+            word = tirx.shift_right(word, self._number(shift)) if shift else word
             if r < blocks.rows - 1 and shift < self.reach:  # behind the last lanes that are read stand zeros
-                word = tirx.bitwise_and(word, tirx.const((1 << blocks.width) - 1, WORD))
-            word = tirx.shift_left(word, tirx.const(r * blocks.width, WORD)) if r else word
+                word = tirx.bitwise_and(word, self._number((1 << blocks.width) - 1))
+            word = tirx.shift_left(word, self._number(r * blocks.width)) if r else word
             total = word if total is None else tirx.bitwise_or(total, word)
         return self.body.bind(total, "tap")

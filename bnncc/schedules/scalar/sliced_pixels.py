@@ -25,13 +25,13 @@ from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.scalar.counters import WORD, Counter, add_planes, add_rows, mask
+from bnncc.schedules.scalar.counters import WORD, Counter, add_planes, add_rows, mask, zero_of
 from bnncc.schedules.scalar.majority import CASES, cases_of
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
 from bnncc.schedules.scalar.pixel_table import PixelTable
 from bnncc.schedules.scalar.threshold import Threshold
-from bnncc.schedules.scalar.words import peek, transpose
-from bnncc.schedules.statements import const
+from bnncc.schedules.scalar.words import VECTOR, VECTOR_WORDS, load_vector, peek, store_vector, transpose
+from bnncc.schedules.statements import const, spread
 
 __all__ = ["SlicedPixels", "sliced_pixels"]
 
@@ -58,7 +58,9 @@ class SlicedPixels:
         self.scaled, self.two_operands = ("scaled-index" in builder.variant.instructions), ("two-operands" in builder.variant.instructions)
         self.x, self.w = anchor.args[:2]
         self.length = shape.inputs * shape.taps[0] * shape.taps[1]
-        self.table = PixelTable(builder, anchor, shape, blocks)
+        self.word = VECTOR if blocks.stacked > 1 else WORD
+        self.words = VECTOR_WORDS if blocks.stacked > 1 else 1
+        self.table = PixelTable(builder, anchor, shape, blocks, self.word)
         self.rows, self.chunk = self.table.rows, self.table.chunk
         # a case with its row's place in a window: what one byte holds, scaled to bytes where the processor cannot scale
         self.window = self.chunk if self.scaled else 8
@@ -79,7 +81,7 @@ class SlicedPixels:
         with body.loop(self.anchor.shape[0], "n") as n, body.loop(blocks.across, "bx") as bx:
             x0 = first_of(bx, blocks.width, blocks.breadth)
             with body.loop(blocks.down, "by") as by:
-                y0 = first_of(by, blocks.rows, blocks.height)
+                y0 = first_of(by, blocks.covered, blocks.height)
                 self.table.read_rows(n, by, y0, x0)
                 if self.border:
                     self._lanes_of_classes(y0, x0)
@@ -87,7 +89,8 @@ class SlicedPixels:
                     self._channels(g, y0)
                 self._write_block(n, y0, x0)
         kind = "nibbles" if self.nibbles else "bytes"
-        return self.builder.kernel(f"sliced, lanes are {blocks.rows} x {blocks.width} pixels, cases in {kind}")
+        times = f"{blocks.stacked} x " if blocks.stacked > 1 else ""
+        return self.builder.kernel(f"sliced, lanes are {times}{blocks.rows} x {blocks.width} pixels, cases in {kind}")
 
     # compile time
 
@@ -115,7 +118,7 @@ class SlicedPixels:
         """Make the table of one group of channels and count for all its outputs."""
         body, shape = self.body, self.shape
         if self.table.two_planes:
-            body.store(self.parities, 1, const(0, WORD))
+            body.store(self.parities, 1, zero_of(self.word))
             with body.loop(shape.planes, "plane") as plane:
                 body.store(self.parities, plane, self.table.make(g, y0, plane))
             parities = [body.load(self.parities, i) for i in range(2)]
@@ -134,11 +137,11 @@ class SlicedPixels:
             own = tirx.shift_right(body.load(self.cases, first + at // 8), tirx.const(at % 8 * 4, WORD))
         else:
             own = tirx.Cast(WORD, body.load(self.cases, first + self.cases_of_channel))
-        own = body.bind(mask(own, 0), "own")
+        own = body.bind(spread(mask(own, 0), self.words), "own")
         parities = [body.bind(tirx.bitwise_xor(parity, own), "parity") for parity in parities]
         if len(parities) == 2:  # that of the second plane only where it is counted
             counted = tirx.Select(tirx.EQ(self.shape.planes, 2), const(0xFFFFFFFF, WORD), const(0, WORD))
-            parities[1] = body.bind(tirx.bitwise_and(parities[1], counted), "parity")
+            parities[1] = body.bind(tirx.bitwise_and(parities[1], spread(counted, self.words)), "parity")
         if self.threshold is None:
             return self._count_output(o, first, parities)
         count, word_bit = self.threshold.count, self.threshold.layout.locate(o)
@@ -151,7 +154,9 @@ class SlicedPixels:
         with body.when(tirx.Not(self._differs(o))):
             word, bit = word_bit
             words = self.threshold.layout.words
-            body.store(self.found, (words + word) * LANES + bit, body.load(self.found, word * LANES + bit))
+            for i in range(self.words):
+                to, source = ((at * LANES + bit) * self.words + i for at in (words + word, word))
+                body.store(self.found, to, body.load(self.found, source))
 
     def _differs(self, o):
         """Tell whether the limits of a channel differ, in any class of places."""
@@ -163,10 +168,14 @@ class SlicedPixels:
         """Find the bits of one limit of a channel."""
         body, (word, bit) = self.body, word_bit
         start, levels = self._start(number, o), self.chunk.bit_length() - 1
-        counter = Counter(body, two_operands=self.two_operands)
+        counter = Counter(body, two_operands=self.two_operands, word=self.word)
         self.threshold.prepare(counter, start, parities, levels)
         self._add(counter, first)
-        body.store(self.found, (number * self.threshold.layout.words + word) * LANES + bit, self.threshold.answer(counter, start, levels))
+        at, answer = (number * self.threshold.layout.words + word) * LANES + bit, self.threshold.answer(counter, start, levels)
+        if self.words == 1:
+            body.store(self.found, at, answer)
+        else:
+            store_vector(body, self.found, at * self.words, answer)
 
     def _count_output(self, o, first, parities: list) -> None:
         """Count for an epilogue of another kind."""
@@ -215,10 +224,10 @@ class SlicedPixels:
         if self.border:
             return self._start_with_border(number, o)
         if isinstance(self.starts, int) and threshold.input_planes == 1:
-            return [functools.partial(const, 0xFFFFFFFF if self.starts >> bit & 1 else 0, WORD) for bit in planes]
+            return [functools.partial(const, 0xFFFFFFFF if self.starts >> bit & 1 else 0, WORD, self.words) for bit in planes]
         word = const(self.starts, WORD) if isinstance(self.starts, int) else self.body.load(self.starts, number * self.w.shape[0] + o)
         word = self.body.bind(threshold.start_word(word, self.shape.planes), "start")
-        return [functools.partial(mask, word, bit) for bit in planes]
+        return [lambda bit=bit: spread(mask(word, bit), self.words) for bit in planes]
 
     # a border: what it adds depends on the pixel
 
@@ -227,26 +236,28 @@ class SlicedPixels:
         body, blocks = self.body, self.blocks
         table, rows, columns = self.border
         many = table.shape[0] * table.shape[1]
-        with body.loop(many, "k") as k:
+        with body.loop(many * self.words, "k") as k:
             body.store(self.class_lanes, k, const(0, WORD))
-        with body.loop(blocks.rows, "r") as r, body.loop(blocks.width, "p") as p:
-            row, column = body.load(self.builder.buffers[rows], y0 + r), body.load(self.builder.buffers[columns], x0 + p)
-            at = body.bind(row * table.shape[1] + column, "k")
+        with body.loop(blocks.stacked, "i") as i, body.loop(blocks.rows, "r") as r, body.loop(blocks.width, "p") as p:
+            row, column = body.load(self.builder.buffers[rows], y0 + i * blocks.rows + r), body.load(self.builder.buffers[columns], x0 + p)
+            at = body.bind((row * table.shape[1] + column) * self.words + i, "k")
             lane = tirx.shift_left(tirx.const(1, WORD), tirx.Cast(WORD, r * blocks.width + p))
             body.store(self.class_lanes, at, tirx.bitwise_or(body.load(self.class_lanes, at), lane))
 
     def _start_with_border(self, number, o) -> list[Callable]:
         body = self.body
-        start = [body.local(WORD, 1, "start") for _ in range(self.threshold.planes)]
+        start = [body.local(self.word, 1, "start") for _ in range(self.threshold.planes)]
         for plane in start:
-            body.store(plane, 0, const(0, WORD))
+            body.store(plane, 0, zero_of(self.word))
         with body.loop(self.threshold.classes, "k") as k:
-            lanes = body.bind(body.load(self.class_lanes, k), "lanes")
-            with body.when(tirx.NE(lanes, const(0, WORD))):
+            words = [body.load(self.class_lanes, k * self.words + i) for i in range(self.words)]
+            with body.when(tirx.NE(functools.reduce(tirx.bitwise_or, words), const(0, WORD))):
+                lanes = body.bind(words[0] if self.words == 1 else load_vector(body, self.class_lanes, k * self.words), "lanes")
                 word = body.load(self.starts, (number * self.threshold.classes + k) * self.w.shape[0] + o)
                 word = body.bind(self.threshold.start_word(body.bind(word, "start"), self.shape.planes), "start")
                 for bit, plane in enumerate(start):
-                    body.store(plane, 0, tirx.bitwise_or(body.load(plane, 0), tirx.bitwise_and(mask(word, bit), lanes)))
+                    chosen = tirx.bitwise_and(spread(mask(word, bit), self.words), lanes)
+                    body.store(plane, 0, tirx.bitwise_or(body.load(plane, 0), chosen))
         return [functools.partial(body.load, plane, 0) for plane in start]
 
     # results
@@ -256,17 +267,17 @@ class SlicedPixels:
         body = self.body
         if self.table.two_planes:
             self.table.clear()
-            self.parities = body.local(WORD, 2, "parities")
-            self.carried = body.local(WORD, 2 * self.table.chunks, "carried")
+            self.parities = body.local(self.word, 2, "parities")
+            self.carried = body.local(self.word, 2 * self.table.chunks, "carried")
             with body.loop(2 * self.table.chunks, "i") as i:
-                body.store(self.carried, i, const(0, WORD))
+                body.store(self.carried, i, zero_of(self.word))
         if self.border:
-            self.class_lanes = body.local(WORD, self.border[0].shape[0] * self.border[0].shape[1], "lanes")
+            self.class_lanes = body.local(WORD, self.border[0].shape[0] * self.border[0].shape[1] * self.words, "lanes")
         if self.threshold is not None:
             self.turned = body.local(WORD, LANES, "turned")
             words = self.threshold.layout.words * self.threshold.count
-            self.found = body.local(WORD, words * LANES, "found")
-            with body.loop(words * LANES, "i") as i:
+            self.found = body.local(WORD, words * LANES * self.words, "found")
+            with body.loop(words * LANES * self.words, "i") as i:
                 body.store(self.found, i, const(0, WORD))
             return
         self.pairs = -(-self.w.shape[0] // 2)
@@ -289,11 +300,12 @@ class SlicedPixels:
         if self.threshold is not None:
             (pack,) = self.builder.group.outputs
             words = self.threshold.layout.words * self.threshold.count
-            with body.loop(words, "word") as word:
-                transpose(body, (self.found, word * LANES), 1, LANES, (self.turned, 0), 1)
+            with body.loop(blocks.stacked, "i") as i, body.loop(words, "word") as word:
+                transpose(body, (self.found, word * (LANES * self.words) + i), self.words, LANES, (self.turned, 0), 1)
                 for r in range(blocks.rows):
                     with body.loop(blocks.width, "p") as p:
-                        self.builder.store_word(pack, (n, y0 + r, x0 + p, word), tirx.Cast(pack.dtype, body.load(self.turned, r * blocks.width + p)))
+                        place = (n, y0 + i * blocks.rows + r, x0 + p, word)
+                        self.builder.store_word(pack, place, tirx.Cast(pack.dtype, body.load(self.turned, r * blocks.width + p)))
             return
         from_tile = self._value_of_counts()
         with self.builder.evaluator.loop(blocks.rows, "r") as r, self.builder.evaluator.loop(blocks.width, "p") as p:

@@ -6,7 +6,13 @@ from tvm import tirx
 
 from bnncc.schedules.statements import Statements
 
-__all__ = ["peek", "transpose"]
+__all__ = ["VECTOR", "VECTOR_REGISTERS", "VECTOR_WORDS", "gather_vector", "load_vector", "peek", "store_vector", "transpose"]
+
+VECTOR_WORDS = 4
+VECTOR_REGISTERS = 8
+
+VECTOR = f"uint32x{VECTOR_WORDS}"
+"""Of Helium: 128 bits, for which C has a type and functions."""
 
 
 def peek(body: Statements, buffer, index, dtype: str, offset):
@@ -26,3 +32,18 @@ def transpose(body: Statements, source: tuple, step, count: int, target: tuple, 
     """
     pointers = [tirx.address_of(body.load(*place)) for place in (source, target)]
     body.run(tirx.call_extern("int32", "transpose32", pointers[0], step, count, pointers[1], target_step))
+
+
+def load_vector(body: Statements, buffer, index):
+    """Return the vector of the words of `buffer` from `index` on."""
+    return tirx.call_extern(VECTOR, "load4", tirx.address_of(body.load(buffer, index)))
+
+
+def gather_vector(body: Statements, buffer, index, offsets):
+    """Return the vector of words that stand `offsets` bytes behind a word of `buffer`."""
+    return tirx.call_extern(VECTOR, "gather4", tirx.address_of(body.load(buffer, index)), offsets)
+
+
+def store_vector(body: Statements, buffer, index, value) -> None:
+    """Store a vector as words of `buffer` from `index` on."""
+    body.run(tirx.call_extern("int32", "store4", tirx.address_of(body.load(buffer, index)), value))
