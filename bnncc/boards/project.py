@@ -85,6 +85,7 @@ def write_project(board: Board, compiled: Path, out: Path) -> dict:
         "prefix": board.tool_prefix,
         "inputs": [_spec(t).nbytes for t in metadata["inputs"]],
         "outputs": [_spec(t).nbytes for t in metadata["outputs"]],
+        "kinds": [t["dtype"] for t in metadata["inputs"]],
     }
     result = {
         **metadata,

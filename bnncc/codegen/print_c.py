@@ -118,7 +118,7 @@ class _Variable:
             const = "const " if len(self.values) == 1 else ""
             lines[self.first] = f"{' ' * (len(lines[self.first]) - len(text))}{const}{self.kind} {text}"
         else:
-            lines[self.place] += f"{self.kind} {self.name};"
+            lines[self.place] += f"{self.kind} {self.name} = 0;"  # compilers warn of what is first assigned in some turn of a loop
 
 
 class _Printer:
