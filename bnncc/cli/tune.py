@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import DatabaseFolder, Json, Rpc, RpcKey, RpcTimeout, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
+from bnncc.cli.options import (
+    BoardName,
+    DatabaseFolder,
+    Json,
+    OptimizeFor,
+    OptimizeForOption,
+    Rpc,
+    RpcKey,
+    RpcTimeout,
+    Shapes,
+    SignZero,
+    SignZeroOption,
+    TargetName,
+    parse_shapes,
+)
 
 __all__ = ["tune"]
 
@@ -16,6 +30,8 @@ __all__ = ["tune"]
 def tune(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL.onnx | merge FOLDER...", help="The ONNX model; or `merge` and folders of records.")],
     target: TargetName = "native",
+    board: BoardName = None,
+    optimize_for: OptimizeForOption = OptimizeFor.speed,
     trials: Annotated[int, typer.Option(min=1, metavar="N", help="Kernels to measure for each distinct layer, those of earlier runs counted.")] = 64,
     database: DatabaseFolder = None,
     shape: Shapes = [],  # noqa: B006  Typer copies it
@@ -52,7 +68,16 @@ def tune(
         runner = lambda chosen: RemoteRunner(Device(rpc, key, timeout), chosen.variants[-1].tvm_target["mtriple"])  # noqa: E731
     with console.progress() as progress:
         report = tune_model(
-            models[0], runner=runner, target=target, trials=trials, database=Database(folder), shapes=shapes, sign_zero=sign_zero.value, progress=progress
+            models[0],
+            runner=runner,
+            target=target,
+            board=board,
+            optimize_for=optimize_for.value,
+            trials=trials,
+            database=Database(folder),
+            shapes=shapes,
+            sign_zero=sign_zero.value,
+            progress=progress,
         )
     if as_json:
         console.print_json(report.to_json())

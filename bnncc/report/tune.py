@@ -12,17 +12,19 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
+from bnncc.boards import find_board
 from bnncc.compiler import prepare
 from bnncc.errors import TargetError
 from bnncc.ops.interpreter import run_module
 from bnncc.passes.step_work import step_work
 from bnncc.report.benchmark import duration, processor, random_array
 from bnncc.runtime import load
-from bnncc.targets import Target, find_target
+from bnncc.targets import Target, Variant, find_target
 from bnncc.toolchain import is_native
 from bnncc.tuning.best import Tuned
 from bnncc.tuning.candidate import build_model
 from bnncc.tuning.database import Database
+from bnncc.tuning.firmware import FirmwareRunner
 from bnncc.tuning.local import LocalRunner
 from bnncc.tuning.runner import Runner, Sample
 from bnncc.tuning.session import Observer, TuningSession
@@ -111,6 +113,8 @@ def tune_model(
     model: str | Path | onnx.ModelProto,
     *,
     target: str = "native",
+    board: str | None = None,
+    optimize_for: str = "speed",
     trials: int = 64,
     database: Database,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -127,6 +131,10 @@ def tune_model(
     model : path or ModelProto
     target : str
         One instruction set: of a target with several variants the best that this machine runs is tuned.
+    board : str, optional
+        Of a microcontroller, instead of a target: instructions are counted under QEMU.
+    optimize_for : {"speed", "flash", "ram"}
+        As of `compile`.
     trials : int
         A distinct kernel, those of earlier runs counted.
     database : Database
@@ -149,7 +157,11 @@ def tune_model(
         This machine does not run the target and no runner was given.
     """
     chosen = find_target(target)
-    if runner is None:
+    if board is not None:
+        described = find_board(board)
+        chosen, runner = find_target(described.target), lambda _: FirmwareRunner(described)
+        chosen = replace(chosen, variants=tuple(replace(variant, optimize_for=optimize_for) for variant in chosen.variants))
+    elif runner is None:
         chosen = _native_part(chosen)
     variant = chosen.variants[-1]
     imported, fused, ctx = prepare(
@@ -159,9 +171,11 @@ def tune_model(
     rng = np.random.default_rng(seed)
     inputs = [[random_array(spec, rng) for spec in imported.inputs] for _ in range(_SAMPLES)]
     inputs[-1] = [np.rint(array).astype(array.dtype) for array in inputs[-1]]  # zeros among them, where a Sign has its second plane
-    samples = _samples(fused, tasks, chosen, inputs)
     measuring = LocalRunner(processor(), variant.tvm_target["mtriple"]) if runner is None else runner(chosen)
     try:
+        samples = _samples(fused, tasks, chosen, inputs)
+        if isinstance(measuring, FirmwareRunner):
+            samples = _on_board(measuring, tasks, variant, samples)
         session = TuningSession(tasks, samples, variant, measuring, database, trials, observer)
         session.run()
     finally:
@@ -178,6 +192,16 @@ def tune_model(
             )  # fmt: skip
         )
     return TuneReport(chosen.name, variant.name, measuring.metric, measuring.machine, str(database.directory), tuple(rows))
+
+
+def _on_board(runner: FirmwareRunner, tasks: list[Task], variant: Variant, samples: Mapping[str, list[Sample]]) -> dict[str, list[Sample]]:
+    """Return samples whose outputs are those of the untuned firmware: its float sums are rounded in another order than NumPy's."""
+    found = {}
+    for task in tasks:
+        with tempfile.TemporaryDirectory(prefix="bnncc-tune-") as temporary:
+            build_model(task.module, variant, {}, Path(temporary) / "untuned")
+            found[task.workload] = runner.outputs(Path(temporary) / "untuned", samples[task.workload])
+    return found
 
 
 def _native_part(target: Target) -> Target:

@@ -65,7 +65,10 @@ class Builder:
             (stored,) = self._stored.values()
             self._pooled = PooledWords(self.body, self.pool, stored, self._words_of(self.pool.args[1]))
             self._pooled.clear()
-        self._evaluate(self.lanes * self.variant.epilogue_registers)
+        self._vectors = usual = self.variant.epilogue_registers
+        if not self.variant.is_scalar:
+            self._vectors = self.choices.choose("epilogue vectors", usual, (1, 2, 4))
+        self._evaluate(self.lanes * self._vectors)
 
     def _evaluate(self, lanes: int) -> None:
         """Plan the epilogue for so many elements at once."""
@@ -78,7 +81,7 @@ class Builder:
         Twice as many 16-bit counts are compared and joined to one vector of bytes then, whose highest bits are gathered by one instruction.
         """
         narrow = all(node is anchor or np.dtype(node.dtype).itemsize == 1 or node.op == "relax.bnn.pack" for node in self.group.nodes)
-        if narrow and not self.variant.is_scalar and self.variant.epilogue_registers == 1:
+        if narrow and not self.variant.is_scalar and self._vectors == self.variant.epilogue_registers == 1:
             self._evaluate(self.variant.lanes(8))
 
     @property

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bnncc.errors import InternalError
 
-__all__ = ["Choice", "Choices", "Decisions"]
+__all__ = ["Choice", "Choices", "Decisions", "choose"]
 
 Decisions = Mapping[str, object]
 """Name of a choice to the option taken: a number, a string, or a tuple of these; what is not named is left to the default."""
@@ -94,6 +94,11 @@ class Choices:
     def strange(self) -> tuple[str, ...]:
         """Decisions on what was never asked, where these are an error: they were made for another generator."""
         return tuple(name for name in self._decided if name not in self.asked) if self._strict else ()
+
+
+def choose(choices: Choices | None, name: str, default, options: Sequence):
+    """Ask `choices`; the default where nobody answers."""
+    return default if choices is None else choices.choose(name, default, options)
 
 
 def _as_option(value):

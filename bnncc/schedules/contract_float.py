@@ -19,6 +19,8 @@ onnxruntime  40.4        42.9         38.5           38.7             37.6
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
@@ -33,6 +35,12 @@ __all__ = ["conv2d", "float_contraction", "float_tile", "matmul"]
 _REGISTERS = ((4, 3), (6, 2), (3, 4), (12, 1))
 _MANY_REGISTERS = ((8, 3), (12, 2), (6, 4), (24, 1))
 """Register tiles, pixels x vectors, of 16 and of 32 registers: what is left holds the operands. The first of equals is taken."""
+
+_TRIED = ((2, 4), (2, 5), (2, 6), (3, 3), (4, 2), (5, 2), (8, 1), (7, 2), (1, 8), (1, 12))
+_MANY_TRIED = ((4, 4), (4, 5), (4, 6), (5, 5), (8, 2), (14, 2), (7, 4), (7, 3), (16, 1), (1, 16))
+"""What tuning tries besides."""
+
+_UNROLLED = (24, 48, 96, 192)
 
 
 def float_contraction(builder: Builder, groups: int, outputs: int, taps: tuple[int, int], depth: int, vectors: int) -> Contraction:
@@ -61,7 +69,8 @@ def float_tile(builder: Builder, row_pixels: int, group_vectors: int) -> tuple[i
     A single pixel waits for its weights; threads share its blocks of channels if they are of one size.
     """
     if row_pixels == 1:
-        return 1, next((vectors for vectors in range(8, 3, -1) if group_vectors % vectors == 0), 8)
+        single = next((vectors for vectors in range(8, 3, -1) if group_vectors % vectors == 0), 8)
+        return builder.choices.choose("tile", (1, single), [(1, n) for n in (1, 2, 3, 4, 6, 8, 12) if n <= group_vectors])
     if "fmla" in builder.variant.instructions:
         core = builder.variant.core
         return builder.choices.choose("tile", neon_tile(core, row_pixels, group_vectors), neon_tiles(core))
@@ -75,12 +84,13 @@ def float_tile(builder: Builder, row_pixels: int, group_vectors: int) -> tuple[i
             for vectors in blocks
         )
 
-    tiles = _MANY_REGISTERS if builder.variant.vector_registers >= 32 else _REGISTERS
-    return builder.choices.choose("tile", min(tiles, key=cycles), tiles)
+    tiles, tried = (_MANY_REGISTERS, _MANY_TRIED) if builder.variant.vector_registers >= 32 else (_REGISTERS, _TRIED)
+    return builder.choices.choose("tile", min(tiles, key=cycles), (*tiles, *tried))
 
 
 def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order, at, stage: StagedRows | None = None) -> Kernel:
     x, w = anchor.args[:2]
+    c = replace(c, unrolled_steps=builder.choices.choose("unrolled steps", c.unrolled_steps, _UNROLLED))
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
     weights = builder.replace(w, size, "float32", lambda array: arrange_weights(c, order(array)))
 

@@ -41,8 +41,9 @@ def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
     if builder.variant.is_scalar:
         return tree(shape)
     best = _best_formulation(builder.variant, shape)
-    found = {name: made for name, make in _FORMULATIONS.items() if (made := make(shape, builder.variant)) is not None}
-    return found[builder.choices.choose("formulation", best.name.partition(",")[0], tuple(found))]
+    fitting = [name for name, make in _FORMULATIONS.items() if make(shape, builder.variant) is not None]
+    name = builder.choices.choose("formulation", best.name.partition(",")[0], fitting)
+    return _FORMULATIONS[name](shape, builder.variant, builder.choices)
 
 
 def _best_formulation(variant: Variant, shape: BinaryShape) -> Formulation:

@@ -58,7 +58,8 @@ class StagedRows:
     def __init__(self, builder: Builder, x: Tensor, stride: int, reach: int):
         self.builder, self.x, self.stride, self.reach = builder, x, stride, reach
         row_bytes = x.shape[2] * x.shape[3] * np.dtype(x.dtype).itemsize
-        self.most_rows = max(1, (_STAGE_BYTES // row_bytes - reach) // stride + 1)
+        stage_bytes = builder.choices.choose("stage bytes", _STAGE_BYTES, (_STAGE_BYTES // 2, _STAGE_BYTES, 2 * _STAGE_BYTES))
+        self.most_rows = max(1, (stage_bytes // row_bytes - reach) // stride + 1)
         """Rows of outputs whose input may be staged at once."""
         self.filled: list[Callable] = []
         """Called as ``f(buffer, elements)`` after each filling."""

@@ -11,7 +11,7 @@ import tvm
 from tvm import relax
 from tvm.support.popen_pool import PopenPoolExecutor
 
-from bnncc.codegen import emit_library
+from bnncc.codegen import emit_c, emit_library
 from bnncc.errors import BnnccError
 from bnncc.ops import dtype_of, static_shape
 from bnncc.passes.lower_groups import lower_groups
@@ -60,7 +60,11 @@ def build_model(module: tvm.IRModule, variant: Variant, decisions: Mapping[str, 
     types = main.ret_ty.fields if isinstance(main.ret_ty, relax.TupleType) else [main.ret_ty]
     outputs = [TensorSpec(f"out{i}", tuple(int(d) for d in ty.shape.values), str(ty.dtype)) for i, ty in enumerate(types)]
     metadata = {"kernel_notes": {variant.name: notes}}
-    emit_library({variant.name: lowered}, name=NAME, target=target, inputs=specs, outputs=outputs, metadata=metadata, out=folder)
+    described = {"name": NAME, "target": target, "inputs": specs, "outputs": outputs, "metadata": metadata, "out": folder}
+    if variant.is_source:
+        emit_c(lowered, origins={}, **described)
+    else:
+        emit_library({variant.name: lowered}, **described)
 
 
 def _build(module: str, variant: Variant, decisions: Mapping[str, object], folder: str) -> tuple[str, str]:

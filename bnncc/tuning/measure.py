@@ -9,6 +9,7 @@ import ctypes
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ class _Kernel:
         self.outputs = [_aligned(size + 2 * _GUARD) for size in self.sizes]
         self.out = (ctypes.c_void_p * len(self.outputs))(*(array.ctypes.data + _GUARD for array in self.outputs))
 
-    def wrong(self, inputs: list[np.ndarray], expected: list[np.ndarray]) -> str:
+    def wrong(self, inputs: list[np.ndarray], expected: Sequence[np.ndarray]) -> str:
         """Run once and say what is wrong with the outputs; empty where nothing is."""
         for array in self.outputs:
             array[:] = 0xA5
@@ -93,7 +94,7 @@ def _medians(clock, kernels: list[_Kernel], inputs: list[np.ndarray], calls: int
 def main() -> None:
     """Measure the job on stdin."""
     job = json.load(sys.stdin)
-    samples = [([_placed(a) for a in inputs], expected) for inputs, expected in read_samples(Path(job["samples"]))]
+    samples = [([_placed(array) for array in sample.inputs], sample.outputs) for sample in read_samples(Path(job["samples"]))]
     kernels = [_Kernel(Path(job["candidate"]))]
     for inputs, expected in samples:
         if message := kernels[0].wrong(inputs, expected):

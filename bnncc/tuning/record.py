@@ -74,6 +74,11 @@ def read_record(line: str) -> Record | None:
         row = json.loads(line)
         if not isinstance(row, dict) or row.pop("format", None) != FORMAT or row.get("status") not in STATUSES:
             return None
-        return Record(**row)
-    except (ValueError, TypeError):
+        return Record(**{**row, "decisions": {name: _hashable(value) for name, value in row["decisions"].items()}})
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _hashable(value):
+    """Return tuples for the lists of JSON."""
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

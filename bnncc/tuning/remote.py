@@ -13,7 +13,7 @@ import numpy as np
 from bnncc.errors import DeviceError
 from bnncc.remote import Device, RemoteLibrary, compile_for_device, count_devices
 from bnncc.runtime.library import checked_library
-from bnncc.tuning.runner import Job, Measurement, read_samples
+from bnncc.tuning.runner import Job, Measurement, Sample, read_samples
 
 __all__ = ["RemoteRunner"]
 
@@ -106,11 +106,11 @@ class _Trial:
     def measure(self) -> Measurement:
         """Check all samples, then time the first."""
         try:
-            for inputs, expected in self.samples:
-                failed = self._run(inputs, expected, 0)[0]
+            for sample in self.samples:
+                failed = self._run(sample, 0)[0]
                 if failed is not None:
                     return failed
-            failed, times = self._run(*self.samples[0], self.job.calls + _WARM_UP)
+            failed, times = self._run(self.samples[0], self.job.calls + _WARM_UP)
             if failed is not None:
                 return failed
             medians = [statistics.median(column[_WARM_UP:].tolist()) * 1e-9 for column in times.T]
@@ -122,9 +122,9 @@ class _Trial:
             except DeviceError:
                 pass  # the session broke, and the device removes its files itself
 
-    def _run(self, inputs: list[np.ndarray], expected: list[np.ndarray], calls: int) -> tuple[Measurement | None, np.ndarray]:
+    def _run(self, sample: Sample, calls: int) -> tuple[Measurement | None, np.ndarray]:
         """Run the kernels once, or so often in turns; return what is wrong, and nanoseconds[call, kernel]."""
-        kernels, library = len(self.paths), self.library
+        kernels, library, inputs, expected = len(self.paths), self.library, sample.inputs, sample.outputs
         workspaces = [*self.workspaces, 0][:2]
         numbers = np.array([calls, self.seconds, kernels, len(inputs), len(expected), *workspaces], np.int64)
         paths = b"".join(path.encode() + b"\0" for path in self.paths)

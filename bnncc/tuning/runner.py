@@ -10,13 +10,14 @@ candidate is built while one is measured.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Job", "Measurement", "Runner", "Sample", "read_samples"]
+__all__ = ["Job", "Measurement", "Runner", "Sample", "read_samples", "write_samples"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,26 @@ class Sample:
 
     inputs: tuple[np.ndarray, ...]
     outputs: tuple[np.ndarray, ...]
+
+
+def write_samples(file: Path, samples: Sequence[Sample]) -> None:
+    """Write samples to a file."""
+    arrays = {}
+    for number, sample in enumerate(samples):
+        arrays |= {f"{number}-in-{i}": array for i, array in enumerate(sample.inputs)}
+        arrays |= {f"{number}-out-{i}": array for i, array in enumerate(sample.outputs)}
+    np.savez(file, **arrays)
+
+
+def read_samples(file: Path) -> list[Sample]:
+    """Read the samples of a file."""
+    with np.load(file) as arrays:
+        found: dict[int, dict[str, dict[int, np.ndarray]]] = {}
+        for name in arrays.files:
+            number, side, place = name.split("-")
+            found.setdefault(int(number), {"in": {}, "out": {}})[side][int(place)] = arrays[name]
+    sides = ([tuple(array for _, array in sorted(sample[side].items())) for side in ("in", "out")] for _, sample in sorted(found.items()))
+    return [Sample(*pair) for pair in sides]
 
 
 @dataclass(frozen=True)
@@ -36,7 +57,7 @@ class Job:
     candidate, untuned : Path
         Folders of compiled models; the same one where the untuned kernel itself is measured.
     samples : Path
-        File of the samples, written by `numpy.savez`: ``inNUMBER_PLACE`` and ``outNUMBER_PLACE``. Time is taken on the first; all are checked.
+        File of the samples, see `read_samples`. Time is taken on the first; all are checked.
     calls : int
         Of each kernel that are timed.
     """
@@ -91,13 +112,3 @@ class Runner(Protocol):
     def close(self) -> None:
         """End what the runner has started."""
         ...
-
-
-def read_samples(file: Path) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """Return inputs and outputs of each sample in a job's file."""
-    with np.load(file) as arrays:
-        found: dict[int, dict[str, dict[int, np.ndarray]]] = {}
-        for name in arrays.files:
-            number, _, place = name.lstrip("inout").partition("_")
-            found.setdefault(int(number), {"i": {}, "o": {}})[name[0]][int(place)] = arrays[name]
-    return [tuple([side[place] for place in sorted(side)] for side in (sample["i"], sample["o"])) for _, sample in sorted(found.items())]

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import tvm
 
 from bnncc import __version__
@@ -21,7 +20,7 @@ from bnncc.tuning.best import best_decisions
 from bnncc.tuning.candidate import Built, BuildPool
 from bnncc.tuning.database import Database
 from bnncc.tuning.record import Record
-from bnncc.tuning.runner import Job, Measurement, Runner, Sample
+from bnncc.tuning.runner import Job, Measurement, Runner, Sample, write_samples
 from bnncc.tuning.search import Search
 from bnncc.tuning.space import Point, Space
 from bnncc.tuning.task import Task, target_key
@@ -91,6 +90,8 @@ class TuningSession:
     observer : callable, optional
     build_timeout : float
         Seconds that building one candidate may take.
+    pool : BuildPool, optional
+        What builds candidates; processes of this machine by default.
     """
 
     def __init__(
@@ -103,11 +104,12 @@ class TuningSession:
         trials: int,
         observer: Observer | None = None,
         build_timeout: float = 120.0,
+        pool: BuildPool | None = None,
     ):
         self.variant, self.runner, self.database, self.trials = variant, runner, database, trials
         self.target = target_key(variant)
         self.observer = observer or (lambda states, record: None)
-        self.samples, self._build_timeout = samples, build_timeout
+        self.samples, self.build_timeout, self._pool = samples, build_timeout, pool
         self.states = [TaskState(task, Space(next(f for g, f in task.module.functions_items() if g.name_hint != "main"), variant)) for task in tasks]
         # what leaves nothing open is not tuned
         self.states = [state for state in self.states if state.space.untuned().choices]
@@ -116,7 +118,7 @@ class TuningSession:
     def run(self) -> None:
         """Tune every task; what was recorded stays recorded however this ends."""
         workers = max(self.runner.workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-        pool = BuildPool(workers, self._build_timeout)
+        pool = self._pool or BuildPool(workers, self.build_timeout)
         try:
             with tempfile.TemporaryDirectory(prefix="bnncc-tune-") as temporary:
                 benches = [_Bench(self, state, pool, Path(temporary) / str(i)) for i, state in enumerate(self.states)]
@@ -177,11 +179,7 @@ class _Bench:
         """Write the task's files, build and measure the untuned kernel, and read what earlier runs recorded."""
         session, state = self.session, self.state
         self.module.write_text(tvm.ir.save_json(state.task.module), encoding="utf-8")
-        arrays = {}
-        for number, sample in enumerate(session.samples[state.task.workload]):
-            arrays |= {f"in{number}_{i}": array for i, array in enumerate(sample.inputs)}
-            arrays |= {f"out{number}_{i}": array for i, array in enumerate(sample.outputs)}
-        np.savez(self.samples, **arrays)
+        write_samples(self.samples, session.samples[state.task.workload])
         base = state.space.untuned()
         self.search.skip(base.kernel)
         self.known = session.known(state)
@@ -254,7 +252,7 @@ class _Bench:
             state.trials += 1
             state.failures += record.status != "ok"
             self.search.skip(record.kernel)
-            point = state.space.point({k: tuple(v) if isinstance(v, list) else v for k, v in record.decisions.items()})
+            point = state.space.point(record.decisions)
             if point is not None and point.kernel == record.kernel:
                 self.search.learn(point, record.ratio)
         best = best_decisions(self.known)

@@ -53,9 +53,9 @@ def assembly(function: relax.Function, variant: Variant) -> str:
 class CompiledGroup:
     """A group as a shared library."""
 
-    def __init__(self, function: relax.Function, folder: Path, variant: Variant | None = None):
+    def __init__(self, function: relax.Function, folder: Path, variant: Variant | None = None, decided=None):
         variant = variant or native_variant()
-        self.kernel: Kernel = build_kernel(function, variant)
+        self.kernel: Kernel = build_kernel(function, variant, decided)
         self.outputs = output_types(function)
         target = tvm.target.Target(variant.tvm_target)
         lowered = lower_tir.lower_kernel(self.kernel.func, "kernel", target)

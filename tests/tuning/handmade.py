@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bnncc.toolchain import find_compiler
-from bnncc.tuning.runner import Job
+from bnncc.tuning.runner import Job, Sample, write_samples
 
 __all__ = ["DOUBLE", "TRIPLE", "candidate", "job"]
 
@@ -46,5 +46,5 @@ def job(folder: Path, body: str, calls: int = 5) -> Job:
     """Return a job of such a candidate beside one that doubles."""
     folder.mkdir(parents=True)
     x = [np.arange(4, dtype=np.float32), np.full(4, -1.5, np.float32)]
-    np.savez(folder / "samples.npz", in0_0=x[0], out0_0=2 * x[0], in1_0=x[1], out1_0=2 * x[1])
+    write_samples(folder / "samples.npz", [Sample((row,), (2 * row,)) for row in x])
     return Job(candidate(folder / "candidate", body), candidate(folder / "untuned", DOUBLE), folder / "samples.npz", calls)

@@ -12,7 +12,7 @@ from bnncc.tuning.record import FORMAT, Record, read_record
 
 
 def record(workload="w", target="t", **more) -> Record:
-    given = {"kernel": "k", "untuned": "u", "decisions": {"tile": [4, 3]}, "status": "ok", "metric": "seconds", "value": 1.0, "untuned_value": 2.0}
+    given = {"kernel": "k", "untuned": "u", "decisions": {"tile": (4, 3)}, "status": "ok", "metric": "seconds", "value": 1.0, "untuned_value": 2.0}
     return Record(target, workload, **{**given, "machine": "m", **more})
 
 

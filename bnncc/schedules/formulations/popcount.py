@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
+from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation, register_tiled
 from bnncc.schedules.register_tile import Contraction
 from bnncc.targets import Variant
@@ -15,11 +16,17 @@ from bnncc.targets import Variant
 __all__ = ["popcount"]
 
 
-def popcount(shape: BinaryShape, variant: Variant) -> Formulation:
+_TILES = ((4, 2), (2, 2), (3, 2), (6, 2), (2, 4), (3, 3), (4, 1), (8, 1))
+_MANY_TILES = ((7, 4), (4, 4), (7, 3), (8, 2), (12, 2), (4, 6), (14, 1))
+"""Pixels x vectors for 16 and for 32 registers, the best measured first."""
+
+
+def popcount(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> Formulation:
     """Return the popcount formulation of any binary contraction."""
     lane = "uint64" if shape.word == "uint64" else "uint32"
     lanes = variant.lanes(int(lane[4:]))
-    widest, vectors = (7, 4) if variant.vector_registers >= 32 else (4, 2)
+    tiles = _MANY_TILES if variant.vector_registers >= 32 else _TILES
+    widest, vectors = choose(choices, "popcount tile", tiles[0], tiles)
     c = Contraction(
         groups=shape.groups,
         group_outputs=shape.outputs,

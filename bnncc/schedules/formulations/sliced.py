@@ -35,6 +35,7 @@ from collections.abc import Callable
 import numpy as np
 from tvm import tirx
 
+from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.sliced_pairs import CASE_ROWS, PairedCases
 from bnncc.schedules.formulations.sliced_table import LAST_BIT, LAST_PIECES, LAST_ROWS, case_place, queue_words, table, triples
@@ -74,14 +75,15 @@ def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
     return sliced_formulation(shape, variant)
 
 
-def sliced_formulation(shape: BinaryShape, variant: Variant) -> Formulation | None:
+def sliced_formulation(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> Formulation | None:
     """Return the sliced formulation of any shape whose counts fit 16 planes, whether it pays or not."""
     if shape.taps[0] * shape.taps[1] * shape.inputs >= 1 << 16:
         return None
     c = _contraction(shape, variant.vector_bits)
+    fetches = choose(choices, "sliced prefetch", True, (True, False))
 
     def fill(body, c, tile_shape, weights, tile, load_x):
-        _Sliced(body, c, shape, variant, tile_shape, weights, tile, load_x).write()
+        _Sliced(body, c, shape, variant, tile_shape, weights, tile, load_x, fetches).write()
 
     def arrange(array: np.ndarray) -> np.ndarray:
         return _arrange(array, c, shape)
@@ -122,7 +124,8 @@ def _arrange(words: np.ndarray, c: Contraction, shape: BinaryShape) -> np.ndarra
 class _Sliced:
     """Writes the code that computes all channels of a tile of pixels; arguments as of `register_tile.fill_tile`."""
 
-    def __init__(self, body: Statements, c: Contraction, shape: BinaryShape, variant: Variant, tile_shape: TileShape, weights, tile, load_x: Callable):
+    def __init__(self, body: Statements, c: Contraction, shape: BinaryShape, variant: Variant, tile_shape: TileShape, weights, tile, load_x: Callable, fetches: bool):
+        self.fetches = fetches
         self.body, self.c, self.shape, self.tile_shape = body, c, shape, tile_shape
         self.weights, self.tile, self.load_x = weights, tile, load_x
         self.row_bytes = c.lanes // 8
@@ -238,7 +241,8 @@ class _Sliced:
         with body.loop(64 * n // self.straight, "chunk") as chunk:
             rows = self._rows(base + chunk * straight, self.straight)
             with body.loop(self.pixels, "pixel") as pixel:
-                self._fetch_next(base + (chunk + 1) * straight, pixel)
+                if self.fetches:
+                    self._fetch_next(base + (chunk + 1) * straight, pixel)
                 self._add(cases, [(chunk, i, i) for i in range(self.straight)], rows, planes, pixel)
         places = [divmod(case_place(bit), self.straight) for bit in range(LAST_ROWS)]
         places = [(64 * n // self.straight + chunk, place, bit) for bit, (chunk, place) in enumerate(places)]

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import numpy as np
 from tvm import tirx
 
+from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation, register_tiled
 from bnncc.schedules.register_tile import Contraction, TileShape, blocks, tile_stride
 from bnncc.schedules.statements import Statements, const
@@ -41,7 +42,7 @@ _STRAIGHT_TAPS = 5
 _TILE_BYTES = 16 * 1024
 
 
-def popcount_tree(shape: BinaryShape, variant: Variant) -> Formulation | None:
+def popcount_tree(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> Formulation | None:
     """Return the tree formulation, or None where the machine is another or counts pass 16 bits."""
     if "cnt" not in variant.instructions or 2 * shape.taps[0] * shape.taps[1] * shape.words * shape.word_bits >= 1 << 16:
         return None
@@ -65,7 +66,7 @@ def popcount_tree(shape: BinaryShape, variant: Variant) -> Formulation | None:
     )
 
     in_order = variant.core is not None and variant.core.in_order
-    widest = _WIDEST_IN_ORDER[not in_pairs] if in_order else _WIDEST
+    widest = choose(choices, "tree pixels", _WIDEST_IN_ORDER[not in_pairs] if in_order else _WIDEST, (2, 3, 4, 5, 6, 7))
     return _pairs(c, widest) if in_pairs else register_tiled(shape, c, widest, "popcount tree")
 
 

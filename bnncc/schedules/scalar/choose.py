@@ -58,12 +58,13 @@ def sliced_kernel(builder: Builder, anchor: Tensor, shape: BinaryShape, length: 
     if wanted == "ram" or anchor.args[0] not in builder.buffers or length * planes >= _MOST_INPUTS:
         return None
     outputs = anchor.size
-    found = [(outputs * (shape.words * shape.taps[0] * shape.taps[1] * _TREE_WORD + _TREE_OUTPUT), None)]
+    found = {"tree": (outputs * (shape.words * shape.taps[0] * shape.taps[1] * _TREE_WORD + _TREE_OUTPUT), None)}
     if wanted == "speed" and planes == 1:
-        found.append(_with_channels(builder, anchor, shape, length, word_at, border))
+        found["sliced channels"] = _with_channels(builder, anchor, shape, length, word_at, border)
     if len(anchor.shape) == 4 and int(anchor.attrs.in_groups) == shape.groups:  # each group starts a word
-        found += _with_pixels(builder, anchor, shape, wanted == "flash")
-    cost, make = min(found, key=lambda pair: pair[0])
+        found |= _with_pixels(builder, anchor, shape, wanted == "flash")
+    name = builder.choices.choose("formulation", min(found, key=lambda name: found[name][0]), tuple(found))
+    make = found[name][1]
     return make and make()
 
 
@@ -82,14 +83,14 @@ def _with_channels(builder: Builder, anchor: Tensor, shape: BinaryShape, length:
     return pixels * pixel, lambda: sliced_channels(builder, anchor, shape, length, word_at, border, threshold)
 
 
-def _with_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, nibbles: bool) -> list:
-    """Return cost and maker of the kernel with lanes of pixels."""
+def _with_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, nibbles: bool) -> dict:
+    """Return cost and maker of the kernel with lanes of pixels, by its name; nothing where it does not take the layer."""
     _, height, breadth, channels = anchor.shape
     sx, dx = int(anchor.attrs.strides[1]), int(anchor.attrs.dilation[1])
     blocks = PixelBlocks.of(height, breadth, (shape.taps[1] - 1) * dx // sx)
     threshold = find_threshold(builder, anchor, shape, shape.inputs * shape.taps[0] * shape.taps[1])
     if blocks is None or (threshold is None and LANES * 2 * channels > _MOST_COUNT_BYTES):
-        return []
+        return {}
     rows = row_count(shape.taps[0] * shape.taps[1]) * shape.inputs + row_count(shape.inputs)
     table = shape.groups * (rows * _MADE_ROW + shape.inputs * shape.taps[0] * shape.taps[1] * (2 * blocks.rows - 1))
     phases = min(sx, shape.taps[1])
@@ -99,4 +100,4 @@ def _with_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, nibbles: 
     if threshold is not None and "mve" in builder.variant.instructions and not nibbles:
         blocks = blocks.in_vectors(VECTOR_WORDS)
     cost = anchor.shape[0] * blocks.down * blocks.across * block
-    return [(cost, lambda: sliced_pixels(builder, anchor, shape, blocks, threshold, nibbles))]
+    return {"sliced pixels": (cost, lambda: sliced_pixels(builder, anchor, shape, blocks, threshold, nibbles))}

@@ -30,6 +30,7 @@ from contextlib import contextmanager
 import numpy as np
 from tvm import tirx
 
+from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, tile_stride
 from bnncc.schedules.statements import Statements, const
@@ -42,6 +43,9 @@ LOOKUPS = 63
 
 _STRAIGHT = 4
 """Lookups without a loop. More cost compile time and gain nothing: LLVM reassociates long chains of additions into partial sums, and spills these."""
+
+_TILES = ((1, 1), (2, 1), (4, 1), (6, 1), (8, 1), (1, 2), (2, 2), (3, 2), (4, 2), (1, 3), (2, 3), (1, 4), (2, 4), (1, 6))
+"""Pixels x vectors that may be tried."""
 
 _TILE_BYTES = 32 * 1024
 
@@ -74,23 +78,26 @@ def _fills(shape: BinaryShape, lanes: int) -> bool:
     return shape.outputs >= _FILLED * lanes * -(-shape.outputs // lanes)
 
 
-def lookup_formulation(shape: BinaryShape, variant: Variant) -> Formulation | None:
+def lookup_formulation(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> Formulation | None:
     """Return the lookup formulation of any shape, whether it pays or not; None where the machine has no ``pshufb``."""
     if "pshufb" not in variant.instructions:
         return None
     lanes = min(variant.vector_bits, 256) // 8
-    lanes = lanes if _fills(shape, lanes) else 16
-    c = _contraction(shape, lanes)
+    lanes = choose(choices, "lookup lanes", lanes if _fills(shape, lanes) else 16, sorted({16, lanes}))
+    most = min(4, -(-shape.outputs // lanes))
+    tile = {1: 4, 2: 3}.get(most, 1), most
+    widest, vectors = choose(choices, "lookup tile", tile, [tile, *(other for other in _TILES if other[1] <= -(-shape.outputs // lanes))])
+    straight = choose(choices, "lookup straight", _STRAIGHT, (2, 4, 8))
+    c = _contraction(shape, lanes, vectors)
 
     def fill(body, c, tile_shape, weights, tile, load_x):
-        _fill(body, c, shape, tile_shape, weights, tile, load_x)
+        _fill(body, c, shape, tile_shape, weights, tile, load_x, straight)
 
-    widest = {1: 4, 2: 3}.get(c.vectors, 1)
     name = f"lookup, {shape.word} words, tile {widest} pixels x {c.vectors} vectors of {lanes} channels"
     return Formulation(c, widest, lambda array: arrange_weights(c, nibbles(array, shape.inputs)), fill, _TILE_BYTES, name)
 
 
-def _contraction(shape: BinaryShape, lanes: int) -> Contraction:
+def _contraction(shape: BinaryShape, lanes: int, vectors: int) -> Contraction:
     depth = -(-shape.inputs // 4)
     largest = 2 * 4 * depth * shape.taps[0] * shape.taps[1]
     return Contraction(
@@ -102,7 +109,7 @@ def _contraction(shape: BinaryShape, lanes: int) -> Contraction:
         acc_dtype="uint8",
         weight_dtype="uint8",
         tile_dtype="uint16" if largest < 1 << 16 else "int32",
-        vectors=min(4, -(-shape.outputs // lanes)),
+        vectors=vectors,
         step=None,
         finish=None,
         planes=shape.planes,
@@ -116,7 +123,7 @@ def nibbles(words: np.ndarray, channels: int) -> np.ndarray:
     return split[..., : -(-channels // 4)]
 
 
-def _fill(body: Statements, c: Contraction, shape: BinaryShape, tile_shape: TileShape, weights, tile, load_x: Callable) -> None:
+def _fill(body: Statements, c: Contraction, shape: BinaryShape, tile_shape: TileShape, weights, tile, load_x: Callable, straight: int) -> None:
     table = write_table(body)
     stride, vector_size = tile_stride(c), c.tap_count * c.lanes
     for g, first, vectors in blocks(body, c, tile_shape):
@@ -129,7 +136,7 @@ def _fill(body: Statements, c: Contraction, shape: BinaryShape, tile_shape: Tile
             for outer, inner in _chunks(body, c, shape):
                 with outer as chunk:
                     for row, pixel, width in tile_shape.each(body):
-                        _register_tile(body, c, tile_shape, (row, pixel, width, vectors), (plane, g, first), inner, chunk, table, weights, base, tile, load_x)
+                        _register_tile(body, c, tile_shape, (row, pixel, width, vectors), (plane, g, first), inner, chunk, table, weights, base, tile, load_x, straight)
 
 
 def write_table(body: Statements):
@@ -200,7 +207,7 @@ def _nothing(value) -> Iterator:
     yield value
 
 
-def _register_tile(body, c, tile_shape, tile_part, part, inner, chunk, table, weights, base, tile, load_x) -> None:
+def _register_tile(body, c, tile_shape, tile_part, part, inner, chunk, table, weights, base, tile, load_x, straight) -> None:
     """Accumulate one chunk for one register tile and add it to the tile."""
     row, pixel, width, vectors = tile_part
     plane, g, first = part
@@ -210,14 +217,14 @@ def _register_tile(body, c, tile_shape, tile_part, part, inner, chunk, table, we
         body.store(acc, slot, const(0, "uint8", c.lanes), c.lanes)
     for words in inner:
         with words(chunk) as ((kh, kw, word), lookups):
-            _lookups(body, c, (row, pixel, width, vectors), (plane, g, kh, kw, word), lookups, acc, table, weights, base, load_x)
+            _lookups(body, c, (row, pixel, width, vectors), (plane, g, kh, kw, word), lookups, acc, table, weights, base, load_x, straight)
     for i, j, slot in slots:
         at = (row * tile_shape.row_pixels + pixel + i) * tile_stride(c) + g * c.group_outputs + (first + j) * c.lanes
         counts = tirx.Cast(f"{c.tile_dtype}x{c.lanes}", body.load(acc, slot, c.lanes))
         body.store(tile, at, body.load(tile, at, c.lanes) + counts, c.lanes)
 
 
-def _lookups(body, c, tile_part, tap, lookups, acc, table, weights, base, load_x) -> None:
+def _lookups(body, c, tile_part, tap, lookups, acc, table, weights, base, load_x, straight) -> None:
     """Add the lookups of one word of every pixel."""
     row, pixel, width, vectors = tile_part
     plane, g, kh, kw, word = tap
@@ -242,14 +249,14 @@ def _lookups(body, c, tile_part, tap, lookups, acc, table, weights, base, load_x
                     counts = shuffle(line, body.load(weights, at + (start + n) * (vectors * c.lanes) + j * c.lanes, c.lanes), c.lanes)
                     body.store(acc, slot, body.load(acc, slot, c.lanes) + counts, c.lanes)
 
-    whole, rest = divmod(lookups, _STRAIGHT)
+    whole, rest = divmod(lookups, straight)
     if whole:
         with body.loop(whole, "n") as n:
-            few(n * _STRAIGHT, _STRAIGHT)
+            few(n * straight, straight)
             for i in range(width):
-                body.store(words, i, tirx.shift_right(body.load(words, i), tirx.const(4 * _STRAIGHT, wide)))
+                body.store(words, i, tirx.shift_right(body.load(words, i), tirx.const(4 * straight, wide)))
     if rest:
-        few(whole * _STRAIGHT, rest)
+        few(whole * straight, rest)
 
 
 def shuffle(line, index, lanes: int):

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import tirx
 
+from bnncc.schedules.choices import Choices
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.interleave import deinterleave, deinterleaved_places, transpose_block
 from bnncc.schedules.register_tile import Contraction, TileShape, pixel_tiles, tile_stride
@@ -73,8 +74,8 @@ def lookup_pixels(shape: BinaryShape, variant: Variant) -> Formulation | None:
     return pixel_formulation(shape, variant)
 
 
-def pixel_formulation(shape: BinaryShape, variant: Variant) -> Formulation | None:
-    """Return the formulation of any shape whose counts fit 16 bits, where the machine has ``pshufb``."""
+def pixel_formulation(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> Formulation | None:
+    """Return the formulation of any shape whose counts fit 16 bits, where the machine has ``pshufb``; it leaves nothing open."""
     depth = -(-shape.inputs // 4)
     if "pshufb" not in variant.instructions or 2 * 4 * depth * shape.taps[0] * shape.taps[1] >= 1 << 16:
         return None

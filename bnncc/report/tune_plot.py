@@ -1,0 +1,40 @@
+"""The best kernel so far over the trials, a curve a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bnncc.errors import OutputError, ToolchainError
+from bnncc.report.tune import TuneReport
+
+__all__ = ["plot_history"]
+
+
+def plot_history(report: TuneReport, file: Path) -> None:
+    """Draw the best ratio to the untuned kernel after each trial of this run.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written, or its name does not end as a format that can be drawn.
+    ToolchainError
+        matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure
+    except ImportError as error:
+        raise ToolchainError("The plot needs matplotlib; `pip install bnncc[tune]` installs it.") from error
+    figure = matplotlib.figure.Figure(figsize=(10, 6), layout="constrained")
+    axes = figure.add_subplot()
+    for task in report.tasks:
+        if task.history:
+            axes.step(range(1, len(task.history) + 1), task.history, where="post", label=f"{task.title} ({len(task.layers)}x)")
+    axes.axhline(1.0, color="grey", linewidth=0.8)
+    axes.set_xlabel("trials of this run")
+    axes.set_ylabel(f"{report.metric} of the best kernel, untuned = 1")
+    axes.set_title(f"{report.target}, {report.machine}")
+    axes.legend(fontsize=6)
+    try:
+        figure.savefig(file)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"The plot cannot be written to {file}: {error}. Name a file that ends in .svg or .png.") from error
