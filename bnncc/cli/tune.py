@@ -39,6 +39,8 @@ def tune(
     rpc: Rpc = None,
     key: RpcKey = "",
     timeout: RpcTimeout = 60.0,
+    log: Annotated[Path, typer.Option(metavar="FILE", help="Append a line of JSON for each trial.", show_default=False)] = None,
+    plot: Annotated[Path, typer.Option(metavar="FILE", help="Draw the best kernel so far over the trials (.svg, .png).", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """Search the fastest kernel for each distinct layer of a model by measuring; `compile` uses what is recorded.
@@ -66,19 +68,23 @@ def tune(
         from bnncc.tuning.remote import RemoteRunner
 
         runner = lambda chosen: RemoteRunner(Device(rpc, key, timeout), chosen.variants[-1].tvm_target["mtriple"])  # noqa: E731
-    with console.progress() as progress:
-        report = tune_model(
-            models[0],
-            runner=runner,
-            target=target,
-            board=board,
-            optimize_for=optimize_for.value,
-            trials=trials,
-            database=Database(folder),
-            shapes=shapes,
-            sign_zero=sign_zero.value,
-            progress=progress,
-        )
+    report = tune_model(
+        models[0],
+        runner=runner,
+        target=target,
+        board=board,
+        optimize_for=optimize_for.value,
+        trials=trials,
+        database=Database(folder),
+        shapes=shapes,
+        sign_zero=sign_zero.value,
+        console=console.stderr(),
+        log=log,
+    )
+    if plot is not None:
+        from bnncc.report.tune_plot import plot_history
+
+        plot_history(report, plot)
     if as_json:
         console.print_json(report.to_json())
     else:

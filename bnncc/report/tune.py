@@ -18,6 +18,7 @@ from bnncc.errors import TargetError
 from bnncc.ops.interpreter import run_module
 from bnncc.passes.step_work import step_work
 from bnncc.report.benchmark import duration, processor, random_array
+from bnncc.report.tune_progress import TuneProgress
 from bnncc.runtime import load
 from bnncc.targets import Target, Variant, find_target
 from bnncc.toolchain import is_native
@@ -27,7 +28,7 @@ from bnncc.tuning.database import Database
 from bnncc.tuning.firmware import FirmwareRunner
 from bnncc.tuning.local import LocalRunner
 from bnncc.tuning.runner import Runner, Sample
-from bnncc.tuning.session import Observer, TuningSession
+from bnncc.tuning.session import TuningSession
 from bnncc.tuning.task import Task, extract_tasks, tensors_between
 
 __all__ = ["TunedTask", "TuneReport", "tune_model"]
@@ -120,8 +121,8 @@ def tune_model(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     sign_zero: str = "exact",
     runner: Callable[[Target], Runner] | None = None,
-    observer: Observer | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    console: Console | None = None,
+    log: Path | None = None,
     seed: int = 0,
 ) -> TuneReport:
     """Search the kernels of a model and record what is measured.
@@ -143,16 +144,16 @@ def tune_model(
         As of `compile`.
     runner : callable, optional
         What measures; this machine by default.
-    observer : callable, optional
-        Called after each trial.
-    progress : callable, optional
-        ``progress(stage, done, total)`` of what comes before the trials.
+    console : Console, optional
+        Where a live table is drawn, if it is a terminal.
+    log : Path, optional
+        Gets a line of JSON after each trial.
     seed : int
         Of the inputs.
 
     Raises
     ------
-    ModelError, ToolchainError
+    ModelError, ToolchainError, OutputError
     TargetError
         This machine does not run the target and no runner was given.
     """
@@ -165,7 +166,7 @@ def tune_model(
         chosen = _native_part(chosen)
     variant = chosen.variants[-1]
     imported, fused, ctx = prepare(
-        model, shapes=shapes, sign_zero=sign_zero, word_bits=variant.word_bits, stage_images=not variant.is_scalar, progress=progress
+        model, shapes=shapes, sign_zero=sign_zero, word_bits=variant.word_bits, stage_images=not variant.is_scalar
     )
     tasks = extract_tasks(fused, step_work(fused, ctx))
     rng = np.random.default_rng(seed)
@@ -176,8 +177,9 @@ def tune_model(
         samples = _samples(fused, tasks, chosen, inputs)
         if isinstance(measuring, FirmwareRunner):
             samples = _on_board(measuring, tasks, variant, samples)
-        session = TuningSession(tasks, samples, variant, measuring, database, trials, observer)
-        session.run()
+        with TuneProgress(trials, measuring.metric, variant, console or Console(quiet=True), log) as observer:
+            session = TuningSession(tasks, samples, variant, measuring, database, trials, observer)
+            session.run()
     finally:
         measuring.close()
     tuned = Tuned(database.records(session.target), variant)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import tvm
 from tvm import relax
-from tvm.support.popen_pool import PopenPoolExecutor
 
 from bnncc.codegen import emit_c, emit_library
-from bnncc.errors import BnnccError
+from bnncc.errors import BnnccError, ToolchainError
 from bnncc.ops import dtype_of, static_shape
 from bnncc.passes.lower_groups import lower_groups
 from bnncc.spec import TensorSpec
@@ -84,9 +83,19 @@ class BuildPool:
     workers : int
     timeout : float
         Seconds that a candidate may take.
+
+    Raises
+    ------
+    ToolchainError
+        What the pool needs is not installed.
     """
 
     def __init__(self, workers: int, timeout: float):
+        try:
+            import psutil  # noqa: F401  the pool ends processes by it
+            from tvm.support.popen_pool import PopenPoolExecutor
+        except ImportError as error:
+            raise ToolchainError(f"Tuning needs {error.name}, which is not installed; `pip install bnncc[tune]` brings all that it needs.") from error
         self.timeout = timeout
         self._pool = PopenPoolExecutor(max_workers=workers, timeout=timeout)
 
@@ -100,8 +109,15 @@ class BuildPool:
         candidates : sequence of (mapping, Path)
             Decisions, and the folder to write.
         """
-        futures = [self._pool.submit(_build, str(module), variant, dict(decisions), str(folder)) for decisions, folder in candidates]
-        return [self._result(future, folder) for future, (_, folder) in zip(futures, candidates, strict=True)]
+        submitted = [self._submit(module, variant, *candidate) for candidate in candidates]
+        built = [self._result(future, folder) for future, (_, folder) in zip(submitted, candidates, strict=True)]
+        for i, (found, candidate) in enumerate(zip(built, candidates, strict=True)):
+            if found.status == "crash":  # once more: the process may have been killed from outside
+                built[i] = self._result(self._submit(module, variant, *candidate), candidate[1])
+        return built
+
+    def _submit(self, module: Path, variant: Variant, decisions: Mapping[str, object], folder: Path):
+        return self._pool.submit(_build, str(module), variant, dict(decisions), str(folder))
 
     def _result(self, future, folder: Path) -> Built:
         try:

@@ -45,7 +45,11 @@ class LocalRunner:
             raise ToolchainError(f"The C compiler failed to build the tuner's clock (exit {done.returncode}): {done.stderr.strip()[-500:]}")
 
     def measure(self, job: Job) -> Measurement:
-        """Check and measure one candidate."""
+        """Check and measure one candidate; one that crashes is tried once more, as its process may have been killed from outside."""
+        found = self._measure(job)
+        return found if found.status != "crash" else self._measure(job)
+
+    def _measure(self, job: Job) -> Measurement:
         request = {
             "candidate": str(job.candidate),
             "untuned": str(job.untuned),

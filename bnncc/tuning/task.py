@@ -37,8 +37,8 @@ class Task:
         Variables of the model that `main` takes, and that its first occurrence makes.
     layers : tuple of str
         ONNX tensors that its occurrences write; their number is how often it runs.
-    macs : int
-        Multiply-accumulates of one call.
+    macs, moved_bytes : int
+        Multiply-accumulates of one call, and feature maps that it reads and writes.
     """
 
     workload: str
@@ -48,6 +48,7 @@ class Task:
     writes: tuple[str, ...]
     layers: tuple[str, ...] = ()
     macs: int = 0
+    moved_bytes: int = 0
 
     @property
     def count(self) -> int:
@@ -104,7 +105,7 @@ def extract_tasks(fused: tvm.IRModule, work: Sequence[StepWork]) -> list[Task]:
             found[key] = replace(known, layers=(*known.layers, ", ".join(step.writes)))
         else:
             module, reads = task_module(fused, binding.value)
-            found[key] = Task(key, _title(fused, binding.value), module, reads, tuple(v.name for v in written), (", ".join(step.writes),), step.macs)
+            found[key] = Task(key, _title(fused, binding.value), module, reads, tuple(v.name for v in written), (", ".join(step.writes),), step.macs, step.moved_bytes)
     return list(found.values())
 
 

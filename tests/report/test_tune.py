@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "tuning"), str(Path(__file__).parents[1] / "schedules")]
+
+from test_session import NoBuilds, Pretended, ok  # noqa: E402
+from tuner import session  # noqa: E402
+
+from bnncc.compiler import compile  # noqa: E402
+from bnncc.errors import OutputError, TargetError  # noqa: E402
+from bnncc.report.inspect import inspect_model  # noqa: E402
+from bnncc.report.tune import TunedTask, TuneReport, tune_model  # noqa: E402
+from bnncc.report.tune_plot import plot_history  # noqa: E402
+from bnncc.report.tune_progress import TuneProgress  # noqa: E402
+from bnncc.runtime import load  # noqa: E402
+from bnncc.targets.x86 import native_variant  # noqa: E402
+from bnncc.tuning.database import Database  # noqa: E402
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"
+
+
+def report(**more) -> TuneReport:
+    task = TunedTask("conv2d", ("a", "b"), 3, 1, False, 2e-6, 0.8, "tuned, 0.80 of the untuned seconds", "float, tile", (1.0, 0.9, 0.8))
+    return TuneReport(**{"target": "native", "variant": "v3", "metric": "seconds", "machine": "here", "database": "db", "tasks": (task,), **more})
+
+
+def test_log_and_table_tell_each_trial(tmp_path):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=200)
+    log = tmp_path / "log.jsonl"
+    with TuneProgress(3, "instructions", native_variant(), console, log) as progress:
+        tuning = session(tmp_path / "db", 3, Pretended(lambda name, job: ok(0.75)), progress, NoBuilds())
+        tuning.run()
+        plain = Console(file=(text := io.StringIO()), width=200)
+        plain.print(progress.table(tuning.states))
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["trial"] for row in rows if row["stage"] == "search"] == [1, 2, 3] and rows[-1]["best"] == 0.75
+    assert "3/3" in text.getvalue() and "0.75" in text.getvalue() and progress.seconds_left(tuning.states) == 0
+    assert "a layer" in out.getvalue()
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(OutputError, match="--log"):
+        TuneProgress(1, "seconds", native_variant(), Console(quiet=True), tmp_path / "absent" / "log")
+
+
+def test_the_plot_is_drawn_or_told(tmp_path):
+    pytest.importorskip("matplotlib")
+    plot_history(report(), tmp_path / "plot.svg")
+    assert "trials of this run" in (tmp_path / "plot.svg").read_text() or (tmp_path / "plot.svg").stat().st_size > 5000
+    with pytest.raises(OutputError, match="plot cannot be written"):
+        plot_history(report(), tmp_path / "plot.strange")
+
+
+def test_the_report_says_what_compile_does_and_what_is_gained():
+    out = io.StringIO()
+    report().to_text(Console(file=out, width=200))
+    assert "0.800 of the untuned seconds" in out.getvalue() and "3" in out.getvalue()
+
+
+def test_a_target_that_this_machine_does_not_run_is_told(tmp_path):
+    with pytest.raises(TargetError, match="cannot measure kernels"):
+        tune_model(DIGITS, target="cortex-a76", database=Database(tmp_path))
+
+
+@pytest.mark.slow
+def test_what_is_tuned_is_compiled_and_computes_the_same(tmp_path, monkeypatch):
+    import numpy as np
+
+    found = tune_model(DIGITS, trials=3, database=Database(tmp_path / "db"))
+    assert len(found.tasks) >= 3 and all(task.trials >= 1 for task in found.tasks)
+    monkeypatch.setattr("bnncc.tuning.best.LEAST_GAIN", -9.0)  # whatever is best is taken, so that something is
+    artifact = compile(DIGITS, target="native", database=tmp_path / "db")
+    artifact.save(tmp_path / "tuned")
+    compile(DIGITS, target="native", database=False).save(tmp_path / "plain")
+    x = np.random.default_rng(0).standard_normal((1, 1, 8, 8)).astype(np.float32)
+    assert load(tmp_path / "tuned")(x).tobytes() == load(tmp_path / "plain")(x).tobytes()
+    assert inspect_model(DIGITS, target="native", database=tmp_path / "db").steps
