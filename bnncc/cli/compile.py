@@ -79,3 +79,5 @@ def compile_model(
     print(f"{sum(row.bits for row in layers)} of {len(layers)} layers run on bits; `bnncc inspect {model}` lists them")
     for name in metadata["files"]:
         print(f"{output / name}  {(output / name).stat().st_size:,} bytes")
+    if metadata.get("note"):
+        print(f"{target}: {metadata['note']}")

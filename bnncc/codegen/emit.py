@@ -171,6 +171,7 @@ def emit_library(
             "name": name,
             "target": target.name,
             "triple": triple,
+            "note": find_system(triple).note,
             "features": features_of(target.variants),
             "variants": [
                 {

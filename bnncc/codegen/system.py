@@ -34,6 +34,8 @@ class System:
         What C writes before a function that the library exports.
     imports : str
         Pattern of the file name of what a program is linked with instead of the library.
+    note : str
+        What whoever deploys a library has to know; it goes into the metadata.
     """
 
     library: str
@@ -43,12 +45,17 @@ class System:
     is_elf: bool = False
     export: str = '__attribute__((visibility("default")))'
     imports: str = ""
+    note: str = ""
 
+
+_NEVER_RUN = "built, not run here: bnncc's tests link such libraries and look into them, but never ran one"
 
 _SYSTEMS = {
     "linux": System("lib{}.so", (*_COMMON, "-fPIC", *_ELF), ".section .rodata", is_elf=True),
-    "macos": System("lib{}.dylib", (*_COMMON, "-fPIC", "-dynamiclib", "-Wl,-dead_strip"), ".section __TEXT,__const", "_"),
-    "windows": System("{}.dll", (*_COMMON, "-shared", "-s"), '.section .rdata,"dr"', export="__declspec(dllexport)", imports="{}.lib"),
+    "macos": System("lib{}.dylib", (*_COMMON, "-fPIC", "-dynamiclib", "-Wl,-dead_strip"), ".section __TEXT,__const", "_", note=_NEVER_RUN),
+    "windows": System(
+        "{}.dll", (*_COMMON, "-shared", "-s"), '.section .rdata,"dr"', export="__declspec(dllexport)", imports="{}.lib", note=_NEVER_RUN
+    ),
 }
 
 

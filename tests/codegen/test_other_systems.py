@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import bnncc
 from bnncc import toolchain
+from bnncc.cli.app import app
 from bnncc.codegen.system import find_system
 from bnncc.errors import InputError, LibraryError, ToolchainError
 from bnncc.toolchain import find_compiler, find_emulator
@@ -44,7 +46,8 @@ def test_the_c_example_crosses_to_arm_and_runs_there(output_format, tmp_path):
 def test_an_object_is_linked_into_a_program_and_is_no_library(tmp_path):
     out, program = tmp_path / "out", tmp_path / "classify"
     bnncc.compile(MODEL, target="native", output_format="object").save(out)
-    assert json.loads((out / "metadata.json").read_text())["files"][0] == "digits.o"
+    metadata = json.loads((out / "metadata.json").read_text())
+    assert metadata["files"][0] == "digits.o" and metadata["note"] == ""
     compiler = find_compiler("x86_64-linux-gnu")
     subprocess.run([*compiler, "-std=c11", f"-I{out}", EXAMPLES / "c" / "classify.c", out / "digits.o", "-lm", "-o", program], check=True)
     assert seven([program]).endswith("It is a 7.\n")
@@ -58,7 +61,9 @@ def test_an_object_is_linked_into_a_program_and_is_no_library(tmp_path):
 @pytest.mark.slow  # zig builds the system's C runtime once
 @pytest.mark.parametrize("target, file, magic", [("aarch64-macos", "libdigits.dylib", b"\xcf\xfa\xed\xfe"), ("x86-64-windows", "digits.dll", b"MZ")])
 def test_libraries_for_other_systems_are_built_and_export_their_functions(target, file, magic, tmp_path):
-    bnncc.compile(MODEL, target=target).save(tmp_path / "out")
+    done = CliRunner().invoke(app, ["compile", str(MODEL), "--target", target, "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0 and f"{target}: built, not run here" in done.output
+    assert json.loads((tmp_path / "out" / "metadata.json").read_text())["note"].startswith("built, not run here")
     content = (tmp_path / "out" / file).read_bytes()
     assert content.startswith(magic) and b"digits_run" in content and b"digits_error" in content
     with pytest.raises(ToolchainError, match="does not run here"):
