@@ -200,7 +200,7 @@ def _ask_address(device: Device, question: Callable, otherwise):
     except TimeoutError as error:
         raise DeviceError(
             f"{device} took the connection but said nothing within {device.timeout:g} s. TVM's RPC server serves one session at a time and so may be busy "
-            "(--timeout waits longer), and one whose session broke off in the middle of a message serves no more: start it again."
+            "(--timeout waits longer), and one whose session broke off in the middle of a message serves no more: start it again, or bnncc/remote/serve.py."
         ) from error
     except OSError as error:
         raise DeviceError(

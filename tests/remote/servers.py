@@ -66,9 +66,10 @@ def _running(module: str, folder: Path, python: str, options: list[str], seconds
         program.kill()
 
 
-def rpc_server(folder: Path, key: str = "board", tracker: str | None = None, python: str = sys.executable, seconds: float = 120):
-    """Start a server, in another Python where one is given, and wait until it listens."""
-    return _running("tvm.exec.rpc_server", folder, python, ["--key", key, *(["--tracker", tracker] if tracker else [])], seconds)
+def rpc_server(folder: Path, key: str = "board", tracker: str | None = None, python: str = sys.executable, seconds: float = 120, lasting: bool = False):
+    """Start TVM's server, or the one of `bnncc.remote.serve`, in another Python where one is given, and wait until it listens."""
+    options = ["--key", key, *(["--tracker", tracker] if tracker else [])]
+    return _running("bnncc.remote.serve" if lasting else "tvm.exec.rpc_server", folder, python, options, seconds)
 
 
 def rpc_tracker(folder: Path, port: int = 0, seconds: float = 120):

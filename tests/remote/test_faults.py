@@ -57,10 +57,11 @@ def test_a_server_that_accepts_and_says_nothing_is_told_within_the_time(out, tmp
 
 @pytest.mark.parametrize(("most", "hang_up"), [(200, True), (60_000, False)], ids=["hangs up at the start", "goes silent in the middle of the library"])
 def test_a_session_that_breaks_is_told_and_the_command_ends(most, hang_up, out, tmp_path):
-    with rpc_server(tmp_path / "server") as server, Relay(server.address, most, hang_up) as relay:
+    with rpc_server(tmp_path / "server", lasting=True) as server, Relay(server.address, most, hang_up) as relay:
         code, said, seconds = command_line(out, tmp_path, relay.address, timeout=6)
         relay.end()
         assert server.left() == []
+        assert load_remote(out, Device(server.address, "board", 60))(IMAGE).shape == (1, 10)  # it serves the next
     assert code == 1 and relay.address in said and "error: " in said and "Traceback" not in said and "bug in bnncc" not in said, said
     assert hang_up or "within 6 s" in said, said
     assert seconds < 60

@@ -37,7 +37,7 @@ class Campaign:
         return self.folder / f"program{self._count}"
 
     def _device(self) -> Program:
-        return self._stack.enter_context(rpc_server(self._new(), "board", self.tracker.address))
+        return self._stack.enter_context(rpc_server(self._new(), "board", self.tracker.address, lasting=True))
 
     def _tuner(self) -> subprocess.Popen:
         command = [sys.executable, "-m", "tests.tuning.campaign", self.tracker.address, "board", self.database.directory, self.folder / "job"]
