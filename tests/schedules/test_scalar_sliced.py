@@ -82,6 +82,11 @@ def test_bits_of_dense_layers_with_lanes_of_channels_are_exact(ci, co, bits, way
     assert "lanes are channels" in check_c(*dense(ci, co, bits), tmp_path, WAYS[way]).note
 
 
+@pytest.mark.parametrize("ci, co, bits", [(96, 128, 32), (65, 140, 32), (24, 140, 8)])
+def test_bits_of_dense_layers_in_vectors_of_words_are_exact(ci, co, bits, tmp_path):
+    assert "lanes are channels" in check_c(*dense(ci, co, bits), tmp_path, scalar("scaled-index", "mve")).note
+
+
 @pytest.mark.parametrize("options", [{}, {"groups": 2}, {"groups": 2, "in_groups": 1}, {"border": True}], ids=str)
 def test_late_convolutions_with_lanes_of_channels_are_exact(options, tmp_path):
     assert "lanes are channels" in check_c(*answers(66, 128, 4, **options), tmp_path, WAYS["scaled"]).note

@@ -7,6 +7,8 @@ The table lies in flash and takes 4 bits a weight. The cases are made of the act
         cases: bits of three words side by side, with the row's place in a window of the table
         for every 32 output channels:  planes += table[row][case]      a row for every two inputs
 
+With Helium the tables of four times 32 channels stand side by side, and their counters are the words of a vector.
+
 A threshold is preloaded into the counters (`threshold`), and their carry out is the packed output; before any other epilogue the planes are transposed to
 counts.
 """
@@ -28,8 +30,8 @@ from bnncc.schedules.scalar.channel_table import BITS, LAST_BIT, LAST_PIECES, LA
 from bnncc.schedules.scalar.counters import WORD, Counter, add_rows, chunk_of, mask
 from bnncc.schedules.scalar.majority import CASES
 from bnncc.schedules.scalar.threshold import Threshold
-from bnncc.schedules.scalar.words import peek, transpose
-from bnncc.schedules.statements import const
+from bnncc.schedules.scalar.words import VECTOR, VECTOR_REGISTERS, VECTOR_WORDS, load_vector, peek, store_vector, transpose
+from bnncc.schedules.statements import const, spread
 
 __all__ = ["sliced_channels"]
 
@@ -44,8 +46,12 @@ class _SlicedChannels:
         self.w = anchor.args[1]
         self.words = queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)
         self.triples = triples(self.words)
-        self.chunk = chunk_of(BITS * self.triples, builder.variant.vector_registers)
         self.vectors = -(-shape.outputs // BITS)
+        # words of channels that are counted at once
+        self.wide = VECTOR_WORDS if "mve" in builder.variant.instructions and threshold is not None and self.vectors >= VECTOR_WORDS else 1
+        self.vectors = -(-self.vectors // self.wide) * self.wide
+        self.word = WORD if self.wide == 1 else VECTOR
+        self.chunk = chunk_of(BITS * self.triples, builder.variant.vector_registers if self.wide == 1 else VECTOR_REGISTERS)
         self.table_words = table_words(self.words)
         # a case with its row's place in a window: what one byte holds, scaled to bytes where the processor cannot scale
         self.window, self.shift = (self.chunk, 0) if self.scaled else (8, 2)
@@ -68,8 +74,8 @@ class _SlicedChannels:
         with self.builder.lead_loops(self.anchor.shape[:-1]) as place:
             with evaluator.loop(shape.groups, "g") as g:
                 parity = self._cases(place, g)
-                with evaluator.loop(self.vectors, "v") as v:
-                    self._vector(place, g * self.vectors + v, parity)
+                with evaluator.loop(self.vectors // self.wide, "v") as v:
+                    self._vector(place, g * (self.vectors // self.wide) + v, parity)
             if self.threshold is None:
                 evaluator.define(self.anchor, self._value)
                 self.builder.outputs.write(evaluator, place)
@@ -82,7 +88,8 @@ class _SlicedChannels:
         octets = np.ascontiguousarray(words).view(np.uint8).reshape(self.shape.groups, self.shape.outputs, -1)
         padded = np.zeros((self.shape.groups, self.vectors * BITS, 4 * self.words), np.uint8)
         padded[:, : self.shape.outputs, : octets.shape[-1]] = octets
-        return np.concatenate([table_of(vector) for vector in padded.reshape(-1, BITS, 4 * self.words)])
+        tables = np.stack([table_of(vector) for vector in padded.reshape(-1, BITS, 4 * self.words)])
+        return tables.reshape(-1, self.wide, tables.shape[-1]).swapaxes(1, 2).reshape(-1)
 
     def _lanes(self, bits: np.ndarray) -> np.ndarray:
         """Turn bits of channels, shape (channels, n), into words of lanes, shape (vectors, n)."""
@@ -93,7 +100,8 @@ class _SlicedChannels:
 
     def _starts(self, start: np.ndarray) -> np.ndarray:
         # a lane without a channel starts from 0 and carries nothing out
-        return self._lanes(start[0, 0, :, None] >> np.arange(self.threshold.planes) & 1)
+        words = self._lanes(start[0, 0, :, None] >> np.arange(self.threshold.planes) & 1)
+        return words.reshape(-1, self.wide, self.threshold.planes).swapaxes(1, 2)
 
     # one pixel
 
@@ -152,12 +160,12 @@ class _SlicedChannels:
             body.store(self.cases, first + j, total)
 
     def _vector(self, place, vector, parity) -> None:
-        """Count the differing bits of 32 channels."""
+        """Count the differing bits of 32 channels, or of as many in every word of a vector."""
         body = self.body
         base = body.bind(vector * self.table_words, "base") if not isinstance(vector, int) else vector * self.table_words
         rows = BITS * self.triples
-        left = body.load(self.table, base + (rows + LAST_ROWS) * CASES)
-        parity = body.bind(parity ^ left, "parity")
+        left = self._load(self.table, base + (rows + LAST_ROWS) * CASES)
+        parity = body.bind(spread(parity, self.wide) ^ left, "parity")
         if self.threshold is None:
             counter = Counter(body, two_operands=self.two_operands)
             self._add(counter, base)
@@ -168,22 +176,32 @@ class _SlicedChannels:
             return
         levels = self.chunk.bit_length() - 1
         start = self._start(vector)
-        counter = Counter(body, two_operands=self.two_operands)
+        counter = Counter(body, two_operands=self.two_operands, word=self.word)
         self.threshold.prepare(counter, start, [parity], levels)
         self._add(counter, base)
-        self._store(place, vector, body.bind(self.threshold.answer(counter, start, levels), "answer"))
+        answer = body.bind(self.threshold.answer(counter, start, levels), "answer")
+        if self.wide == 1:
+            return self._store(place, vector, answer)
+        answers = body.local(WORD, self.wide, "answers")
+        store_vector(body, answers, 0, answer)
+        for i in range(self.wide):
+            self._store(place, vector * self.wide + i, body.load(answers, i))
+
+    def _load(self, buffer, index):
+        """Return a word of a table, or those of all tables that stand side by side."""
+        return self.body.load(buffer, index) if self.wide == 1 else load_vector(self.body, buffer, index * self.wide)
 
     def _add(self, counter: Counter, base) -> None:
         body, rows = self.body, BITS * self.triples
 
         def look(chunk):
-            table = body.part(self.table, base + chunk * (self.chunk * CASES), self.chunk * CASES, "rows")
+            table = body.part(self.table, (base + chunk * (self.chunk * CASES)) * self.wide, self.chunk * CASES * self.wide, "rows")
             own = body.part(self.cases, chunk * (self.chunk // 4), self.chunk // 4, "own")
 
             def word(place):
                 case = tirx.Cast("int32", peek(body, own, 0, "uint8", place))
                 window = place // self.window * self.window * CASES
-                return body.load(table, window + case) if self.scaled else peek(body, table, window, WORD, case)
+                return self._load(table, window + case) if self.scaled else peek(body, table, window, WORD, case)
 
             return word
 
@@ -192,13 +210,13 @@ class _SlicedChannels:
         for place, bit in sorted(places.items()):
             case = tirx.Cast("int32", peek(body, self.cases, BITS // 4 * self.triples, "uint8", place))
             row = base + (rows + bit) * CASES
-            counter.add(body.bind(body.load(self.table, row + case) if self.scaled else peek(body, self.table, row, WORD, case), "w"))
+            counter.add(body.bind(self._load(self.table, row + case) if self.scaled else peek(body, self.table, row, WORD, case), "w"))
 
     def _start(self, vector) -> list[Callable]:
         planes = range(self.threshold.planes)
         if isinstance(self.starts, int):
-            return [functools.partial(const, 0xFFFFFFFF if self.starts >> bit & 1 else 0, WORD) for bit in planes]
-        return [functools.partial(self.body.load, self.starts, vector * len(planes) + bit) for bit in planes]
+            return [functools.partial(const, 0xFFFFFFFF if self.starts >> bit & 1 else 0, WORD, self.wide) for bit in planes]
+        return [functools.partial(self._load, self.starts, vector * len(planes) + bit) for bit in planes]
 
     # results
 
@@ -208,7 +226,7 @@ class _SlicedChannels:
         layout = self.threshold.layout
         if isinstance(self.starts, int) and self.shape.outputs % BITS:  # lanes without a channel are as the others
             rest = (1 << self.shape.outputs % BITS) - 1
-            answer = tirx.bitwise_and(answer, tirx.Select(tirx.EQ(vector, self.vectors - 1), const(rest, WORD), const(0xFFFFFFFF, WORD)))
+            answer = tirx.bitwise_and(answer, tirx.Select(tirx.EQ(vector, self.shape.outputs // BITS), const(rest, WORD), const(0xFFFFFFFF, WORD)))
             answer = self.body.bind(answer, "answer")
         per = BITS // layout.bits
         for i in range(per):
