@@ -20,7 +20,7 @@ from bnncc.errors import InternalError, UnsupportedOperator
 
 __all__ = ["PREAMBLE", "print_function"]
 
-PREAMBLE = ("full_adder", "popcount32", "popcount64", "peek_uint8", "peek_uint32", "transpose32", "gather4", "load4", "spread4", "store4")
+PREAMBLE = ("full_adder", "popcount32", "popcount64", "peek_uint8", "peek_uint32", "transpose32", "transpose32x4", "gather4", "load4", "spread4", "store4")
 """Functions that a printed kernel may call; the template of the file defines those that are."""
 
 _BINARY = {

@@ -97,7 +97,7 @@ def _with_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, nibbles: 
     reading = blocks.rows * int(anchor.attrs.strides[0]) * phases * shape.groups * shape.words * _TRANSPOSITION
     writing = -(-channels // LANES) * _TRANSPOSITION if threshold else channels * (_TRANSPOSITION / 2 + LANES * _TREE_OUTPUT)
     block = reading + table + channels * (rows * (_NIBBLE_ROW if nibbles else _ROW) + _OUTPUT) + writing
-    if threshold is not None and "mve" in builder.variant.instructions and not nibbles:
+    if threshold is not None and "mve" in builder.variant.instructions and not nibbles and shape.word_bits == LANES:
         blocks = blocks.in_vectors(VECTOR_WORDS)
     cost = anchor.shape[0] * blocks.down * blocks.across * block
     return {"sliced pixels": (cost, lambda: sliced_pixels(builder, anchor, shape, blocks, threshold, nibbles))}

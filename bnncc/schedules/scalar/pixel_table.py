@@ -14,7 +14,7 @@ from bnncc.schedules.group import Tensor, linear_index
 from bnncc.schedules.scalar.counters import WORD, chunk_of, zero_of
 from bnncc.schedules.scalar.majority import CASES, reduce_triples, row_count, store_row
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
-from bnncc.schedules.scalar.words import VECTOR_REGISTERS, VECTOR_WORDS, gather_vector, load_vector, transpose
+from bnncc.schedules.scalar.words import VECTOR_REGISTERS, VECTOR_WORDS, gather_vector, keep_vector, transpose, transpose_vectors
 from bnncc.schedules.statements import const, simplify
 
 __all__ = ["PixelTable"]
@@ -63,7 +63,10 @@ class PixelTable:
         self.apart = int(anchor.attrs.in_groups) == shape.groups
         self.buffer = self.body.local(word, 2 * self.region if self.two_planes else self.place(self.rows) + 1, "table")
         self.left = self.body.local(word, shape.inputs, "left")
-        self.ring = self.body.local(WORD, self.span * len(self.phases) * self.planes, "ring")
+        # of stacked blocks, rows stand in the ring by fours, their words side by side
+        self.ring_groups = (self.span + 2 * VECTOR_WORDS - 2) // VECTOR_WORDS
+        rows = self.span if word == WORD else self.ring_groups * VECTOR_WORDS
+        self.ring = self.body.local(WORD, rows * len(self.phases) * self.planes, "ring")
 
     def place(self, row):
         """Return where a row of the table stands."""
@@ -91,6 +94,8 @@ class PixelTable:
         done = tirx.Select(by > 0, first_of(by - 1, blocks.covered, blocks.height) * self.sy + self.span, 0) if blocks.down > 1 else 0
         _, height, breadth, words = self.x.shape
         bits = self.shape.word_bits
+        if self.word != WORD:
+            return self._read_groups(n, done, end, x0)
         with body.loop(end - done, "row", start=done) as row:
             for number, phase in enumerate(self.phases):
                 # lanes beyond the image are in no tap of a stored pixel
@@ -105,6 +110,21 @@ class PixelTable:
                             body.store(wide, lane, tirx.Cast(WORD, body.load(self.builder.buffers[self.x], at + lane * step)))
                         source, step = (wide, 0), 1
                     transpose(body, source, step, lanes, (self.ring, to), 1)
+
+    def _read_groups(self, n, done, end, x0) -> None:
+        """Bring the fours of rows that begin from row `done` on and before row `end`, four times as many bits at once; behind the image its last row stands."""
+        body, first, last = self.body, (done + VECTOR_WORDS - 1) // VECTOR_WORDS, (end + VECTOR_WORDS - 1) // VECTOR_WORDS
+        _, height, breadth, words = self.x.shape
+        with body.loop(simplify(last - first), "rows", start=simplify(first)) as group:
+            row = body.bind(group * VECTOR_WORDS, "row")
+            offsets = [tirx.min(tirx.const(lane, "int32"), height - 1 - row) * (4 * breadth * words) for lane in range(VECTOR_WORDS)]
+            apart = keep_vector(body, [tirx.Cast(WORD, offset) for offset in offsets])
+            for number, phase in enumerate(self.phases):
+                lanes = min(self.blocks.width + self.reach, -(-(breadth - phase) // self.sx)) if self.blocks.across == 1 else self.blocks.width + self.reach
+                with body.loop(self.plane_words * self.shape.planes if self.two_planes else words, "word") as word:
+                    at = linear_index(self.x.shape, (n, row, x0 * self.sx + phase, word))
+                    to = ((group % self.ring_groups) * len(self.phases) + number) * self.planes + word * LANES
+                    transpose_vectors(body, (self.builder.buffers[self.x], at), self.sx * words, lanes, apart, (self.ring, to * VECTOR_WORDS))
 
     def make(self, g, y0, input_plane=0):
         """Write the table of a block, or of one of the planes of its input; return the bit that is left."""
@@ -149,17 +169,15 @@ class PixelTable:
         if self.word == WORD:
             index = (y0 * self.sy + offset) % self.span * row_words
             return index if isinstance(index, int) else self.body.bind(index, "at")
-        places = self.body.local(WORD, VECTOR_WORDS, "places")
-        for lane in range(VECTOR_WORDS):
-            row = (y0 + min(lane, self.blocks.stacked - 1) * self.blocks.rows) * self.sy + offset
-            self.body.store(places, lane, tirx.Cast(WORD, row % self.span * (4 * row_words)))
-        return self.body.bind(load_vector(self.body, places, 0), "at")
+        rows = ((y0 + min(lane, self.blocks.stacked - 1) * self.blocks.rows) * self.sy + offset for lane in range(VECTOR_WORDS))
+        places = (row // VECTOR_WORDS % self.ring_groups * (row_words * VECTOR_WORDS) + row % VECTOR_WORDS for row in rows)
+        return keep_vector(self.body, [tirx.Cast(WORD, simplify(place) * 4) for place in places])
 
     def _read(self, base, index):
         """Return a word of a row of the ring, or that of each stacked block."""
         if self.word == WORD:
             return self.body.load(self.ring, base + index)
-        return gather_vector(self.body, self.ring, index, base)
+        return gather_vector(self.body, self.ring, index * VECTOR_WORDS, base)
 
     def _row(self, row, group):
         return self.body.bind(store_row(self.body, self.buffer, simplify(self.first + self.place(row)), group), "sum")

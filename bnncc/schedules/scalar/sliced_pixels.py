@@ -30,7 +30,7 @@ from bnncc.schedules.scalar.majority import CASES, cases_of
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
 from bnncc.schedules.scalar.pixel_table import PixelTable
 from bnncc.schedules.scalar.threshold import Threshold
-from bnncc.schedules.scalar.words import VECTOR, VECTOR_WORDS, load_vector, peek, store_vector, transpose
+from bnncc.schedules.scalar.words import VECTOR, VECTOR_WORDS, keep_vector, load_vector, peek, store_vector, transpose, transpose_vectors
 from bnncc.schedules.statements import const, spread
 
 __all__ = ["SlicedPixels", "sliced_pixels"]
@@ -274,7 +274,9 @@ class SlicedPixels:
         if self.border:
             self.class_lanes = body.local(WORD, self.border[0].shape[0] * self.border[0].shape[1] * self.words, "lanes")
         if self.threshold is not None:
-            self.turned = body.local(WORD, LANES, "turned")
+            self.turned = body.local(WORD, LANES * self.words, "turned")
+            if self.words > 1:
+                self.side_by_side = keep_vector(body, [const(4 * i, WORD) for i in range(self.words)])
             words = self.threshold.layout.words * self.threshold.count
             self.found = body.local(WORD, words * LANES * self.words, "found")
             with body.loop(words * LANES * self.words, "i") as i:
@@ -300,12 +302,16 @@ class SlicedPixels:
         if self.threshold is not None:
             (pack,) = self.builder.group.outputs
             words = self.threshold.layout.words * self.threshold.count
-            with body.loop(blocks.stacked, "i") as i, body.loop(words, "word") as word:
-                transpose(body, (self.found, word * (LANES * self.words) + i), self.words, LANES, (self.turned, 0), 1)
+            with body.loop(words, "word") as word:
+                found = self.found, word * (LANES * self.words)
+                if self.words == 1:
+                    transpose(body, found, 1, LANES, (self.turned, 0), 1)
+                else:
+                    transpose_vectors(body, found, self.words, LANES, self.side_by_side, (self.turned, 0))
                 for r in range(blocks.rows):
-                    with body.loop(blocks.width, "p") as p:
+                    with body.loop(blocks.width, "p") as p, body.loop(blocks.stacked, "i") as i:
                         place = (n, y0 + i * blocks.rows + r, x0 + p, word)
-                        self.builder.store_word(pack, place, tirx.Cast(pack.dtype, body.load(self.turned, r * blocks.width + p)))
+                        self.builder.store_word(pack, place, tirx.Cast(pack.dtype, body.load(self.turned, (r * blocks.width + p) * self.words + i)))
             return
         from_tile = self._value_of_counts()
         with self.builder.evaluator.loop(blocks.rows, "r") as r, self.builder.evaluator.loop(blocks.width, "p") as p:

@@ -6,7 +6,7 @@ from tvm import tirx
 
 from bnncc.schedules.statements import Statements
 
-__all__ = ["VECTOR", "VECTOR_REGISTERS", "VECTOR_WORDS", "gather_vector", "load_vector", "peek", "store_vector", "transpose"]
+__all__ = ["VECTOR", "VECTOR_REGISTERS", "VECTOR_WORDS", "gather_vector", "keep_vector", "load_vector", "peek", "store_vector", "transpose", "transpose_vectors"]
 
 VECTOR_WORDS = 4
 VECTOR_REGISTERS = 8
@@ -34,6 +34,14 @@ def transpose(body: Statements, source: tuple, step, count: int, target: tuple, 
     body.run(tirx.call_extern("int32", "transpose32", pointers[0], step, count, pointers[1], target_step))
 
 
+def keep_vector(body: Statements, words: list):
+    """Return the vector of four words, made once, here."""
+    buffer = body.local("uint32", VECTOR_WORDS, "words")
+    for i, word in enumerate(words):
+        body.store(buffer, i, word)
+    return body.bind(load_vector(body, buffer, 0), "vector")
+
+
 def load_vector(body: Statements, buffer, index):
     """Return the vector of the words of `buffer` from `index` on."""
     return tirx.call_extern(VECTOR, "load4", tirx.address_of(body.load(buffer, index)))
@@ -47,3 +55,9 @@ def gather_vector(body: Statements, buffer, index, offsets):
 def store_vector(body: Statements, buffer, index, value) -> None:
     """Store a vector as words of `buffer` from `index` on."""
     body.run(tirx.call_extern("int32", "store4", tirx.address_of(body.load(buffer, index)), value))
+
+
+def transpose_vectors(body: Statements, source: tuple, step, count: int, offsets, target: tuple) -> None:
+    """Transpose bits of four matrices at once, whose words stand `offsets` bytes behind those of `source`; their results stand side by side in `target`."""
+    pointers = [tirx.address_of(body.load(*place)) for place in (source, target)]
+    body.run(tirx.call_extern("int32", "transpose32x4", pointers[0], step, count, offsets, pointers[1], VECTOR_WORDS))
