@@ -136,7 +136,7 @@ class CompiledArtifact:
             "kernel_notes": notes,
             "steps": [asdict(step) for step in step_work(self.fused, self.context)],
         }
-        if self.output_format == "c":
+        if self.target.variants[0].is_source:
             return emit_c(
                 lowered[self.target.variants[0].name],
                 name=self.name,
@@ -146,6 +146,7 @@ class CompiledArtifact:
                 origins=self._origins(),
                 metadata=metadata,
                 out=Path(folder),
+                as_object=self.output_format == "object",
             )
         return emit_library(
             lowered,

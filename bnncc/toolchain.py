@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bnncc.errors import ToolchainError
 
-__all__ = ["architecture", "find_compiler", "find_emulator", "is_native", "system_of"]
+__all__ = ["architecture", "bare_metal_prefix", "find_compiler", "find_emulator", "is_native", "system_of"]
 
 _NATIVE = ("cc", "gcc", "clang")
 
@@ -25,6 +25,11 @@ def architecture(triple: str) -> str:
 def system_of(triple: str) -> str:
     """Return the operating system of a triple: ``linux``, ``macos``, ``windows``, or nothing for a microcontroller."""
     return next(system for system in ("linux", "macos", "windows", "") if system in triple)
+
+
+def bare_metal_prefix(triple: str) -> str:
+    """Return what the names of GCC's programs for a microcontroller start with; one for RISC-V serves 32 and 64 bits."""
+    return "riscv64-unknown-elf-" if triple.startswith("riscv") else f"{triple}-"
 
 
 def _zig_target(triple: str) -> str:

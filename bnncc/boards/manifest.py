@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bnncc.errors import InternalError, TargetError
 from bnncc.targets import find_target
+from bnncc.toolchain import bare_metal_prefix
 
 __all__ = ["Access", "Board", "Region", "Uart", "board_names", "find_board"]
 
@@ -102,7 +103,7 @@ class Board:
     @property
     def tool_prefix(self) -> str:
         """What the names of the cross compiler's programs start with."""
-        return "riscv64-unknown-elf-" if self.target.startswith("riscv") else "arm-none-eabi-"
+        return bare_metal_prefix(find_target(self.target).variants[0].tvm_target["mtriple"])
 
     def __post_init__(self):
         if not find_target(self.target).variants[0].is_source:

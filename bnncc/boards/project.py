@@ -1,4 +1,4 @@
-"""A firmware project: the generated C and, from templates, start-up code, linker script, main, Makefile and CMakeLists.txt."""
+"""A firmware project: the generated C and, from templates, start-up code, linker script, main, Makefile and CMakeLists.txt; an Arduino library, a Zephyr module."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jinja2
 
+from bnncc.boards.integrations import INTEGRATION_FOLDERS, write_integrations
 from bnncc.boards.manifest import Board
 from bnncc.codegen.output import METADATA_FILE, PROJECT_FORMAT, output_folder
 from bnncc.errors import BudgetError
@@ -92,12 +93,13 @@ def write_project(board: Board, compiled: Path, out: Path) -> dict:
         "format": PROJECT_FORMAT,
         "board": board.name,
         "ram": ram_of(metadata, board),
-        "files": [f"{name}.c", f"{name}.h", *_FILES, *_BUILT, METADATA_FILE],
+        "files": [f"{name}.c", f"{name}.h", *_FILES, *_BUILT, *INTEGRATION_FOLDERS, METADATA_FILE],
     }
     with output_folder(Path(out)) as staging:
         for file in (f"{name}.c", f"{name}.h"):
             shutil.copyfile(compiled / file, staging / file)
         for file in _FILES:
             (staging / file).write_text(environment.get_template(f"{file}.j2").render(context), encoding="utf-8")
+        write_integrations(environment, metadata, staging)
         (staging / METADATA_FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,12 +17,14 @@ from bnncc.codegen.c_text import c_comment, c_tensors, template_environment
 from bnncc.codegen.emit import plan_program
 from bnncc.codegen.lower_tir import LoweredKernel, lower_kernel
 from bnncc.codegen.names import c_identifiers, c_type
-from bnncc.codegen.output import C_FORMAT, METADATA_FILE, output_folder
+from bnncc.codegen.output import C_FORMAT, METADATA_FILE, OBJECT_FORMAT, output_folder
 from bnncc.codegen.print_c import PREAMBLE, print_function
 from bnncc.codegen.program import Buffer, Program, read_entries
 from bnncc.codegen.signature import checked_specs, described
+from bnncc.errors import ToolchainError
 from bnncc.spec import TensorSpec
-from bnncc.targets import Target
+from bnncc.targets import Target, Variant
+from bnncc.toolchain import bare_metal_prefix
 
 __all__ = ["C_ALIGNMENT", "C_STACK_BYTES", "emit_c"]
 
@@ -110,6 +114,19 @@ def _functions(program: Program, lowered: tvm.IRModule, origins: Mapping[str, st
     return kernels, functions, texts
 
 
+def _compile(source: Path, variant: Variant) -> None:
+    """Put an object file in the place of a C file."""
+    compiler = f"{bare_metal_prefix(variant.tvm_target['mtriple'])}gcc"
+    if shutil.which(compiler) is None:
+        raise ToolchainError(f"{compiler} is not installed; an object file for {variant.name} needs it. `--format c` does not: it writes the C to compile.")
+    libc = ["--specs=picolibc.specs"] if compiler.startswith("riscv") else []
+    options = [*variant.c_options, *libc, "-std=c99", "-O2", "-ffp-contract=off", "-ffunction-sections", "-fdata-sections"]
+    done = subprocess.run([compiler, *options, "-c", source.name, "-o", f"{source.stem}.o"], cwd=source.parent, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ToolchainError(f"{compiler} cannot compile the generated C: {done.stderr.strip()[-800:]}")
+    source.unlink()
+
+
 def emit_c(
     lowered: tvm.IRModule,
     *,
@@ -120,6 +137,7 @@ def emit_c(
     origins: Mapping[str, str],
     metadata: Mapping,
     out: Path,
+    as_object: bool = False,
 ) -> dict:
     """Write NAME.c, NAME.h and metadata.json.
 
@@ -138,6 +156,8 @@ def emit_c(
         What else to keep, as JSON, under ``model``.
     out : Path
         Folder to write; made if there is none, replaced if it holds an earlier output.
+    as_object : bool
+        Write NAME.o, compiled for the target, instead of NAME.c.
 
     Returns
     -------
@@ -150,6 +170,8 @@ def emit_c(
         The folder holds other content or cannot be written.
     UnsupportedOperator
         A kernel has no form in C.
+    ToolchainError
+        There is no compiler for the target, or it failed.
     """
     variant = target.variants[0]
     program = read_entries(lowered)["main"]
@@ -168,15 +190,17 @@ def emit_c(
         **{"workspace_bytes": arena.nbytes, "alignment": C_ALIGNMENT},
     }
     result = {
-        **{"format": C_FORMAT, "format_version": 1, "name": name, "target": target.name, "c_options": list(variant.c_options)},
+        **{"format": OBJECT_FORMAT if as_object else C_FORMAT, "format_version": 1, "name": name, "target": target.name, "c_options": list(variant.c_options)},
         **{"inputs": described(inputs), "outputs": described(outputs), "workspace_bytes": arena.nbytes, "workspace_align": C_ALIGNMENT},
         **{"workspace_lower_bound_bytes": arena.lower_bound, "constants_bytes": constant_bytes},
-        "files": [f"{name}.c", f"{name}.h", METADATA_FILE],
+        "files": [f"{name}.{'o' if as_object else 'c'}", f"{name}.h", METADATA_FILE],
         "model": dict(metadata),
     }
     environment = template_environment()
     with output_folder(Path(out)) as staging:
         for template, file in (("model.c.j2", f"{name}.c"), ("model.h.j2", f"{name}.h")):
             (staging / file).write_text(environment.get_template(template).render(context), encoding="utf-8")
+        if as_object:
+            _compile(staging / f"{name}.c", variant)
         (staging / METADATA_FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result

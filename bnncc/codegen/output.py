@@ -69,9 +69,11 @@ def _move_into(staging: Path, out: Path, old: set[str]) -> None:
     """Move the staged files over those in `out`, the metadata last, and delete what the new content does not have."""
     new = sorted((entry.name for entry in staging.iterdir()), key=lambda name: (name == METADATA_FILE, name))
     for name in new:
+        if (out / name).is_dir():
+            shutil.rmtree(out / name)
         os.replace(staging / name, out / name)
     for name in old - set(new):
-        (out / name).unlink(missing_ok=True)
+        shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -145,7 +145,7 @@ class Target:
     @property
     def formats(self) -> tuple[str, ...]:
         """What ``--format`` may be, the default first: ``c`` is source text, ``so`` a shared library, ``object`` an object file."""
-        return ("c",) if self.variants[0].is_source else ("so", "object")
+        return ("c", "object") if self.variants[0].is_source else ("so", "object")
 
     @property
     def has_threads(self) -> bool:
