@@ -73,14 +73,14 @@ NETWORKS = {
     "gtsrb": Network(MODELS / "gtsrb_bnn_30.onnx", DATA / "gtsrb_test_30.npz", (1, 30, 30, 3), ByteInput(), lambda x: x, CORES),
     "cnv": Network(MODELS / "cnv_w1a1_cifar10.onnx.xz", DATA / "cifar10_test_100.npz", (1, 3, 32, 32), ByteInput(1 / 128, 128), fixed_point, CORES),
     "digits": Network(
-        ROOT / "examples/digits/digits.onnx", ROOT / "examples/digits/test.npz", (1, 1, 8, 8), None, lambda x: x.astype(np.float32), CORES
+        ROOT / "examples/digits/digits.onnx", ROOT / "examples/digits/test.npz", (1, 1, 8, 8), None, lambda x: x.astype(np.float32) / 16, CORES
     ),
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one network does on one board."""
+    """What one network does on one board; right of all images, there and here."""
 
     network: str
     board: str
@@ -120,7 +120,8 @@ def measure(name: str, board: str, images: int) -> Row:
         memory, counts = measure_memory(project), count_firmware(project)
         bnncc.compile(model, target="native", **options).save(library)
         here = np.stack([bnncc.load(library)(image) for image in x]).reshape(len(x), -1)
-        there = np.stack([next(iter(made.values())) for made in run_project(project, [{spec: image} for image in x], timeout=1200)]).reshape(len(x), -1)
+        made = run_project(project, [{spec: image} for image in x], timeout=1200)
+        there = np.stack([next(iter(outputs.values())) for outputs in made]).reshape(len(x), -1)
     largest = float(np.abs(here - there).max() / np.abs(here).max())
     right, right_here = (int((made.argmax(1) == labels).sum()) for made in (there, here))
     used = [sum(parts.values()) for parts in (memory.flash, memory.ram)]
