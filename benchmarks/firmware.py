@@ -101,7 +101,7 @@ class Row:
         return "| " + " | ".join([self.network, self.board, self.target, *known, f"{self.flash:,}", f"{self.ram:,}"]) + " |"
 
 
-HEADER = "| network | board | core | right | right here | outputs equal | instructions | estimated ms | flash | RAM |\n|---|---|---|---|---|---|---|---|---|---|"
+HEADER = "| network | board | core | right | right here | outputs equal | instructions | estimated ms | flash | RAM |\n|" + "---|" * 10
 
 
 def measure(name: str, board: str, images: int) -> Row:
