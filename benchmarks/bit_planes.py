@@ -1,5 +1,5 @@
 """What a pair of bit planes costs beside int16 arithmetic: the same 3x3 layers through both, in turns, medians; calibrates
-`bnncc.passes.bit_planes.MOST_PAIRS`.
+`bnncc.passes.plane_costs.VECTORS`.
 
     python benchmarks/bit_planes.py
 """

@@ -16,6 +16,7 @@ from bnncc.frontend import ImportedModel, import_onnx
 from bnncc.passes.context import SIGN_ZERO, LayerRow, Options, PassContext, TensorView
 from bnncc.passes.lower_groups import lower_groups
 from bnncc.passes.pipeline import run_pipeline
+from bnncc.passes.plane_costs import FEWEST_BYTES, SCALARS
 from bnncc.passes.step_work import step_work
 from bnncc.spec import ByteInput
 from bnncc.targets import OPTIMIZE_FOR, Target, Variant, find_target
@@ -164,14 +165,10 @@ class CompiledArtifact:
 
 def prepare(
     model: str | Path | onnx.ModelProto,
+    options: Options,
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     byte_inputs: Mapping[str, ByteInput] | None = None,
-    sign_zero: str = "exact",
-    word_bits: int = 64,
-    stage_images: bool = True,
-    pool_words: bool = False,
-    has_float_unit: bool = True,
     dump_ir: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[ImportedModel, tvm.IRModule, PassContext]:
@@ -184,9 +181,23 @@ def prepare(
     """
     imported = import_onnx(model, dict(shapes or {}), byte_inputs)
     views = {var: TensorView(name) for var, name in imported.tensors.items()}
-    ctx = PassContext(Options(sign_zero, word_bits, stage_images, pool_words, has_float_unit), views, imported.nodes)
+    ctx = PassContext(options, views, imported.nodes)
     fused = run_pipeline(imported.mod, ctx, dump_ir, progress)
     return imported, fused, ctx
+
+
+def options_for(variant: Variant, sign_zero: str = "exact") -> Options:
+    """Return what the passes have to know of the processor that a program is for."""
+    general = {"sign_zero": sign_zero, "word_bits": variant.word_bits, "has_float_unit": variant.has_float_unit}
+    if not variant.is_scalar:
+        return Options(**general)
+    return Options(
+        **general,
+        stage_images=False,  # sliced kernels read planes of pixels out of a padded image
+        pool_words=True,  # one thread, and little memory
+        widens_codes=False,  # without pairs of products bytes are as good as int16
+        planes=FEWEST_BYTES if variant.optimize_for == "flash" else SCALARS,
+    )
 
 
 def compile(
@@ -263,13 +274,9 @@ def compile(
     stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")
     imported, fused, ctx = prepare(
         model,
+        options_for(chosen.variants[0], sign_zero),
         shapes=shapes,
         byte_inputs=byte_inputs,
-        sign_zero=sign_zero,
-        word_bits=chosen.variants[0].word_bits,
-        stage_images=not chosen.variants[0].is_scalar,  # sliced kernels read planes of pixels out of a padded image
-        pool_words=chosen.variants[0].is_scalar,  # one thread, and little memory
-        has_float_unit=chosen.variants[0].has_float_unit,
         dump_ir=None if dump_ir is None else Path(dump_ir),
         progress=progress,
     )

@@ -20,7 +20,10 @@ from bnncc.errors import InternalError, UnsupportedOperator
 
 __all__ = ["PREAMBLE", "print_function"]
 
-PREAMBLE = ("full_adder", "popcount32", "popcount64", "peek_uint8", "peek_uint32", "transpose32", "transpose32x4", "gather4", "load4", "spread4", "store4")
+PREAMBLE = (
+    *("full_adder", "popcount32", "popcount64", "peek_uint8", "peek_uint32", "transpose32", "transpose32x4", "gather4", "load4", "spread4", "store4"),
+    *("min_float", "max_float", "min_int32", "max_int32"),
+)
 """Functions that a printed kernel may call; the template of the file defines those that are."""
 
 _BINARY = {
@@ -28,6 +31,7 @@ _BINARY = {
     **{tirx.EQ: "==", tirx.NE: "!=", tirx.LT: "<", tirx.LE: "<=", tirx.GT: ">", tirx.GE: ">=", tirx.And: "&&", tirx.Or: "||"},
     **{tirx.BitwiseAnd: "&", tirx.BitwiseOr: "|", tirx.BitwiseXor: "^", tirx.LShift: "<<", tirx.RShift: ">>"},
 }
+_ORDERED = {"float32": "float", "int32": "int32"}
 _FUNCTIONS = {  # LLVM's intrinsics in C99, for float32
     **{name: f"{name}f" for name in ("fabs", "floor", "ceil", "sqrt", "exp", "log", "pow", "trunc", "rint", "nearbyint")},
     "roundeven": "rintf",  # the rounding mode is to nearest, ties to even
@@ -180,8 +184,11 @@ class _Printer:
         if isinstance(e, tirx.Not):
             return f"(!{self.expr(e.a)})"
         if isinstance(e, tirx.Min | tirx.Max):
+            least = isinstance(e, tirx.Min)
+            if dtype in _ORDERED:  # an operand may be long, and is to be evaluated once
+                return f"{'min' if least else 'max'}_{_ORDERED[dtype]}({self.bare(e.a)}, {self.bare(e.b)})"
             a, b = self.expr(e.a), self.expr(e.b)
-            return f"({a} {'<' if isinstance(e, tirx.Min) else '>'} {b} ? {a} : {b})"
+            return f"({a} {'<' if least else '>'} {b} ? {a} : {b})"
         if isinstance(e, tirx.Select):
             return f"({self.expr(e.condition)} ? {self.expr(e.true_value)} : {self.expr(e.false_value)})"
         if isinstance(e, tirx.Cast):

@@ -1,4 +1,4 @@
-"""Small integers as weighted sums of signs, and whether a layer is quicker on such planes than in integer arithmetic."""
+"""Small integers as weighted sums of signs."""
 
 from __future__ import annotations
 
@@ -8,29 +8,7 @@ import numpy as np
 
 from bnncc.passes.code_range import CodeRange
 
-__all__ = ["CodePlanes", "WeightPlanes", "code_planes", "planes_pay", "weight_planes", "MOST_PAIRS"]
-
-MOST_PAIRS = 4
-"""Pairs of planes up to which popcounts are taken.
-
-Time of planes over time of int16 arithmetic, 3x3 layers with thresholds and the next layer's input as output (`benchmarks/bit_planes.py`; AMD EPYC, Zen 3, one
-thread, machine shared with other work, medians of runs in turn):
-
-==========  ======  ====  ====  ====  ====  ====
-variant     shape   1     2     4     6     8 pairs
-==========  ======  ====  ====  ====  ====  ====
-v3 (AVX2)   32@28   0.32  0.41  0.74  1.01  1.15
-v3          64@28   0.20  0.32  0.74  0.85  1.04
-v3          128@14  0.15  0.27  0.48  0.71  0.83
-v2 (SSE)    32@28   0.27  0.38  0.69  1.02  1.30
-v2          64@28   0.17  0.25  0.41  0.70  0.80
-==========  ======  ====  ====  ====  ====  ====
-
-Four pairs win everywhere; six are even where channels are few.
-"""
-
-_LEAST_INPUTS = 16
-_LEAST_OUTPUTS = 16
+__all__ = ["CodePlanes", "WeightPlanes", "code_planes", "weight_planes"]
 
 
 @dataclass(frozen=True)
@@ -92,23 +70,3 @@ def weight_planes(weights: np.ndarray) -> WeightPlanes:
     digits = (odd + (1 << count) - 1) // 2
     signs = [2 * (digits >> j & 1) - 1 for j in range(count)]
     return WeightPlanes(np.stack(extra + signs).astype(np.int8), (unit,) * len(extra) + tuple(scale << j for j in range(count)))
-
-
-def planes_pay(pairs: int, inputs: int, outputs: int, reused: bool) -> bool:
-    """Tell whether popcounts of planes are expected to be quicker than int16 products.
-
-    Parameters
-    ----------
-    pairs : int
-        Planes of the codes times planes of the weights: that many binary layers the layer costs.
-    inputs, outputs : int
-        Channels of one group.
-    reused : bool
-        Whether several pixels share each weight.
-
-    Notes
-    -----
-    A binary multiply-accumulate costs about a sixth of one in int16 pairs where lookups serve it (several pixels, filled lanes); the joining of the counts and
-    the packing take part of that. Few channels leave words and lanes empty.
-    """
-    return pairs <= (MOST_PAIRS if reused else MOST_PAIRS // 2) and inputs >= _LEAST_INPUTS and outputs >= _LEAST_OUTPUTS

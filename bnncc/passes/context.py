@@ -8,6 +8,7 @@ import numpy as np
 
 from bnncc.errors import InternalError
 from bnncc.ops.pack import PackAttrs
+from bnncc.passes.plane_costs import VECTORS, PlaneCosts
 from bnncc.spec import NodeInfo
 
 __all__ = ["Options", "TensorView", "NodeInfo", "LayerRow", "PassContext", "SIGN_ZERO"]
@@ -31,6 +32,10 @@ class Options:
         Whether kernels of the target join the words of a maximum's windows as they make them.
     has_float_unit : bool
         Whether the target computes float32 without a library.
+    widens_codes : bool
+        Whether layers on small integers read them as int16; else as the bytes they are.
+    planes : PlaneCosts
+        When such layers run on bit planes instead.
     """
 
     sign_zero: str = "exact"
@@ -38,6 +43,8 @@ class Options:
     stage_images: bool = True
     pool_words: bool = False
     has_float_unit: bool = True
+    widens_codes: bool = True
+    planes: PlaneCosts = VECTORS
 
     def __post_init__(self):
         if self.sign_zero not in SIGN_ZERO:

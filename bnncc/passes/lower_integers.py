@@ -1,7 +1,7 @@
-"""LowerIntegers: layers on codes of more than one bit take their input padded and widened to int16, as their kernel reads it.
+"""LowerIntegers: layers on codes of more than one bit take their input padded and, on a processor with vectors, widened to int16, as their kernel reads it.
 
-The kernel multiplies pairs of int16, so widening costs nothing where the codes are made, in the epilogue of the layer before. A depthwise layer has no
-pairs: it runs as float convolution of whole numbers, exact as long as no sum passes 2^24::
+Widening costs nothing where the codes are made, in the epilogue of the layer before. A depthwise layer has no channels to sum over: it runs as float
+convolution of whole numbers, exact as long as no sum passes 2^24::
 
     n = bnn.conv2d(c, w, padding=1, pad_code=0)     ->     p = bnn.pad(c, padding=1, code=0)
                                                            x = astype(p, "int16")
@@ -26,16 +26,29 @@ _EXACT_IN_FLOAT = 1 << 24
 
 
 class _Lower(Rewriter):
+    def __init__(self, mod: tvm.IRModule, ctx: PassContext):
+        super().__init__(mod)
+        self.ctx = ctx
+
     def rewrite(self, var, value, builder: Builder):
         if is_bnn(value, "conv2d") or is_bnn(value, "dense"):
             self._check_sums(var)
         if is_bnn(value, "conv2d"):
             return self._conv2d(var, value, builder)
         if is_bnn(value, "dense"):
-            return bnn.dense(builder.emit(op.astype(value.args[0], "int16"), f"{var.name}_wide"), value.args[1])
+            return bnn.dense(self._widened(value.args[0], var, builder), value.args[1])
         if is_bnn(value, "max_pool2d"):
             return self._max_pool2d(var, value, builder)
         return None
+
+    def _widened(self, x, var, builder: Builder):
+        """Return codes as the kernel reads them; `verify` knows them still."""
+        if not self.ctx.options.widens_codes:
+            return x
+        wide = builder.emit(op.astype(x, "int16"), f"{var.name}_wide")
+        if x.name in self.ctx.tensors:
+            self.ctx.tensors[wide.name] = self.ctx.tensors[x.name]
+        return wide
 
     def _check_sums(self, var) -> None:
         """Make sure that int32 holds every sum: RecogniseBinary leaves layers in float where it might not."""
@@ -57,8 +70,7 @@ class _Lower(Rewriter):
                 kernel = const(weights.transpose(1, 2, 3, 0).astype(np.float32))  # OHWI to HWIO
                 sums = op.nn.conv2d(real, kernel, attrs.strides, 0, attrs.dilation, groups, "NHWC", "HWIO")
                 return op.astype(builder.emit(sums, f"{var.name}_sums"), "int32")
-        wide = builder.emit(op.astype(x, "int16"), f"{var.name}_wide")
-        return bnn.conv2d(wide, value.args[1], attrs.strides, (0, 0, 0, 0), attrs.dilation, groups)
+        return bnn.conv2d(self._widened(x, var, builder), value.args[1], attrs.strides, (0, 0, 0, 0), attrs.dilation, groups)
 
     def _max_pool2d(self, var, value, builder):
         """A minimum is the maximum of the negated codes; int16 holds those of every code."""
@@ -84,4 +96,4 @@ def lower_integers(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
     InternalError
         A layer's sums could leave int32.
     """
-    return _Lower(mod).run()
+    return _Lower(mod, ctx).run()

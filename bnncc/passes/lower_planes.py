@@ -19,7 +19,7 @@ from tvm import relax
 from bnncc.ops import bnn, is_bnn, static_shape
 from bnncc.ops.geometry import border_classes
 from bnncc.ops.pack import PackAttrs, pack_reference
-from bnncc.passes.bit_planes import CodePlanes, WeightPlanes, code_planes, planes_pay, weight_planes
+from bnncc.passes.bit_planes import CodePlanes, WeightPlanes, code_planes, weight_planes
 from bnncc.passes.code_range import LARGEST_SUM, code_range
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant
@@ -47,7 +47,7 @@ class _Lower(Rewriter):
         if np.abs(bias).max() > LARGEST_SUM // 2:
             self._tell(var, False, "integer arithmetic, as the counts of bit planes, joined, could leave int32")
             return None
-        if not planes_pay(pairs, weights.shape[-1], len(weights) // groups, reused):
+        if not self.ctx.options.planes.pay(pairs, weights.shape[-1], len(weights) // groups, reused):
             self._tell(var, False, f"integer arithmetic, as {codes.count} x {len(planes.scales)} bit planes would cost more")
             return None
         nbytes = len(planes.scales) * weights.size // 8

@@ -29,7 +29,9 @@ class TensorComparison:
     is_code : bool
         Whether its values are codes, compared bit for bit; else floats, compared within rounding.
     is_binary : bool
-        Whether the section belongs to the binarized part.
+        Whether the section belongs to the binarized or quantized part.
+    is_packed : bool
+        Whether words of bits hold the codes; else each is a small integer.
     elements, differing, ties, zeros : int
         Compared; different though rounding leaves no choice; different where the reference's own rounding decides; exactly 0 in front
         of a Sign whose 0 was decided by ``--sign-zero``.
@@ -46,6 +48,7 @@ class TensorComparison:
     node: str
     is_code: bool
     is_binary: bool
+    is_packed: bool = True
     elements: int = 0
     differing: int = 0
     broken_words: int = 0
@@ -147,7 +150,7 @@ class VerifyReport:
     sections : list of TensorComparison
         In order of computation, one for each tensor that a section makes.
     outputs : list of OutputComparison
-    bit_layers, layers : int
+    bit_layers, integer_layers, layers : int
         Layers that run on bits, and all.
     """
 
@@ -159,6 +162,7 @@ class VerifyReport:
     sections: list[TensorComparison]
     outputs: list[OutputComparison]
     bit_layers: int
+    integer_layers: int
     layers: int
 
     @property
@@ -182,7 +186,7 @@ class VerifyReport:
 
     def to_json(self) -> dict:
         """Return what JSON can hold."""
-        plain = {name: getattr(self, name) for name in ("name", "target", "variant", "sign_zero", "samples", "bit_layers", "layers")}
+        plain = {name: getattr(self, name) for name in ("name", "target", "variant", "sign_zero", "samples", "bit_layers", "integer_layers", "layers")}
         rows = {"sections": [row.to_json() for row in self.sections], "outputs": [row.to_json() for row in self.outputs]}
         return {"ok": self.ok, **plain, "totals": self.totals, **rows}
 
@@ -199,7 +203,7 @@ class VerifyReport:
             table.add_column(title, justify="right", no_wrap=True)
         for row in self.sections:
             if row.is_binary or row.ties or not row.ok:
-                kind = "bits" if row.is_code else "float"
+                kind = "float" if not row.is_code else "bits" if row.is_packed else "codes"
                 differ = Text(str(row.differing), "" if row.ok else "bold red")
                 table.add_row(
                     Text(row.tensor), Text(row.node.split(" ")[0]), f"{row.elements} {kind}", differ, str(row.ties), str(row.zeros)
@@ -245,14 +249,17 @@ class VerifyReport:
             )
         numbers = f"; {t['numbers']} floats between sections are within rounding" if t["numbers"] and not t["numbers_differing"] else ""
         done = f"{self.samples} sample{'s' if self.samples != 1 else ''}, code {self.variant}"
+        on_bits = f"{self.bit_layers} of {self.layers} layers on bits"
+        layers = f"{on_bits}, {self.integer_layers} on integers" if self.integer_layers else on_bits
+        part = "quantized" if self.integer_layers else "binarized"
         if not t["codes"]:
-            said.append((f"{self.name} has no binarized part: all of its {self.layers} layers are float ({done}){numbers}.", ""))
+            said.append((f"{self.name} has no binarized part: {layers}, the others float ({done}){numbers}.", ""))
         elif self.ok:
             said.append(
                 (
-                    f"OK: the binarized part equals the ONNX model bit for bit{', ties aside' if t['ties'] else ''}: "
+                    f"OK: the {part} part equals the ONNX model bit for bit{', ties aside' if t['ties'] else ''}: "
                     f"{t['codes']} codes in {bit_sections} sections, "
-                    f"{self.bit_layers} of {self.layers} layers on bits ({done}){numbers}.",
+                    f"{layers} ({done}){numbers}.",
                     "green",
                 )
             )

@@ -54,7 +54,7 @@ class Boundary:
     @property
     def is_code(self) -> bool:
         """Whether the variable holds codes: -1, 0, +1 in words, small integers as they are."""
-        return self.packed is not None or self.dtype in ("int8", "uint8")
+        return self.packed is not None or self.dtype in ("int8", "uint8", "int16")
 
     def codes(self, tensor: np.ndarray) -> np.ndarray:
         """Return the codes nearest to the numbers of the ONNX tensor, float, with channels last."""

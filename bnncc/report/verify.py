@@ -116,7 +116,7 @@ class _Check:
         self.sample = sample
         nodes = {name: f"{node.op_type} {node.name}".strip() for node in original.graph.node for name in node.output}
         self.rows = {
-            (section.entry, b.name): TensorComparison(section.entry, b.view.onnx, nodes.get(b.view.onnx, ""), b.is_code, section.is_binary)
+            (section.entry, b.name): TensorComparison(section.entry, b.view.onnx, nodes.get(b.view.onnx, ""), b.is_code, section.is_binary, b.packed is not None)
             for section in sections
             for b in section.outputs
         }
@@ -201,6 +201,7 @@ class _Check:
             sections=list(self.rows.values()),
             outputs=list(self.outputs.values()),
             bit_layers=sum(layer.bits for layer in artifact.context.layers),
+            integer_layers=sum(layer.integer for layer in artifact.context.layers),
             layers=len(artifact.context.layers),
         )
 

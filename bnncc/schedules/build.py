@@ -148,7 +148,7 @@ def _takes(group: Group, node: Tensor) -> bool:
     if node.op == "relax.nn.conv2d" or node.op.startswith(("relax.bnn.packed_conv2d", "relax.bnn.packed_dense", "relax.bnn.plane_", "relax.bnn.sign_")):
         return group.is_constant(node.args[1])
     if node.op in ("relax.bnn.conv2d", "relax.bnn.dense"):
-        return group.is_constant(node.args[1]) and node.args[0].dtype == "int16"
+        return group.is_constant(node.args[1]) and not any(int(p) for p in getattr(node.attrs, "padding", ()))
     if node.op == "relax.nn.pad":
         return movement.pads_space_only(node)
     if node.op == "relax.mean":

@@ -9,7 +9,7 @@ __all__ = ["TARGETS"]
 
 # Before registers are given out, GCC's scheduler moves loads so far ahead that the full adders of sliced kernels spill (KERNELS: 4.8 instructions a word
 # became 4.0).
-_SCHEDULING = ("-fno-schedule-insns", "-fno-tree-reassoc")
+_SCHEDULING = ("-fno-schedule-insns", "-fno-tree-reassoc", "-fno-tree-ter")
 
 _HELIUM = ("cortex-m55",)
 _ARMV6_M = ("cortex-m0", "cortex-m0plus")

@@ -8,7 +8,7 @@ from tvm.script import relax as R
 
 from bnncc.errors import InternalError
 from bnncc.ops import bnn
-from bnncc.passes.context import PassContext
+from bnncc.passes.context import Options, PassContext, TensorView
 from bnncc.passes.lower_integers import lower_integers
 from bnncc.passes.rewrite import const
 
@@ -50,6 +50,20 @@ def test_a_dense_layer_is_widened(dtype):
     mod = module(lambda c: bnn.dense(c, const(weights)), ((3, 7), dtype))
     after = rewritten(lower_integers, mod, None, codes)
     assert operators(after) == ["astype", "bnn.dense"]
+
+
+def test_without_pairs_of_products_codes_are_read_as_the_bytes_they_are():
+    weights = rng.integers(-128, 128, (5, 3, 3, 4)).astype(np.int8)
+    mod = module(lambda c: bnn.conv2d(c, const(weights), padding=(1, 1, 1, 1)), CODES)
+    after = rewritten(lower_integers, mod, PassContext(Options(widens_codes=False)))
+    assert operators(after) == ["bnn.pad", "bnn.conv2d"]
+
+
+def test_verify_knows_what_widened_codes_are():
+    ctx = PassContext(tensors={"x0": TensorView("codes", scale=0.5)})
+    after = lower_integers(module(lambda c: bnn.dense(c, const(np.ones((5, 7), np.int8))), ((3, 7), "int8")), ctx)
+    widened = bindings(after, "astype")[0].var
+    assert ctx.tensors[widened.name] == TensorView("codes", scale=0.5)
 
 
 def test_a_depthwise_layer_is_a_float_convolution_of_whole_numbers():

@@ -1,0 +1,71 @@
+"""Up to how many pairs of bit planes a layer on small integers runs on popcounts: what was measured, by kind of processor and by what is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PlaneCosts", "FEWEST_BYTES", "SCALARS", "VECTORS"]
+
+
+@dataclass(frozen=True)
+class PlaneCosts:
+    """When popcounts of planes pay.
+
+    Parameters
+    ----------
+    reused, single : int
+        Pairs of planes at most, where several pixels share each weight and where one row of activations meets it.
+    least_channels : int
+        Fewer inputs or outputs of a group leave words and lanes empty.
+    word_bits : int
+        What inputs are rounded up to, as an empty part of a word costs as much as a filled one; 1 where it does not.
+    """
+
+    reused: int
+    single: int
+    least_channels: int = 1
+    word_bits: int = 1
+
+    def pay(self, pairs: int, inputs: int, outputs: int, is_reused: bool) -> bool:
+        """Tell whether a layer is to run on planes.
+
+        Parameters
+        ----------
+        pairs : int
+            Planes of the codes times planes of the weights: that many binary layers the layer costs.
+        inputs, outputs : int
+            Channels of one group.
+        is_reused : bool
+            Whether several pixels share each weight.
+        """
+        if min(inputs, outputs) < self.least_channels:
+            return False
+        filled = -(-inputs // self.word_bits) * self.word_bits
+        return pairs * filled <= (self.reused if is_reused else self.single) * inputs
+
+
+VECTORS = PlaneCosts(4, 2, least_channels=16)
+"""Processors with vectors.
+
+Time of planes over time of int16 arithmetic, 3x3 layers with thresholds and the next layer's input as output (`benchmarks/bit_planes.py`; AMD EPYC, Zen 3, one
+thread, machine shared with other work, medians of runs in turn):
+
+==========  ======  ====  ====  ====  ====  ====
+variant     shape   1     2     4     6     8 pairs
+==========  ======  ====  ====  ====  ====  ====
+v3 (AVX2)   32@28   0.32  0.41  0.74  1.01  1.15
+v3          64@28   0.20  0.32  0.74  0.85  1.04
+v3          128@14  0.15  0.27  0.48  0.71  0.83
+v2 (SSE)    32@28   0.27  0.38  0.69  1.02  1.30
+v2          64@28   0.17  0.25  0.41  0.70  0.80
+==========  ======  ====  ====  ====  ====  ====
+
+Four pairs win everywhere; six are even where channels are few. A binary multiply-accumulate costs about a sixth of one in int16 pairs where lookups serve it
+(several pixels, filled lanes); the joining of the counts and the packing take part of that.
+"""
+
+SCALARS = PlaneCosts(5, 5, word_bits=32)
+"""Cores without vectors: a word of 32 bits takes 13 to 14 instructions a pair, a product of bytes 2.3 to 2.5 (Cortex-M4, `bnncc inspect --board mps2-an386`)."""
+
+FEWEST_BYTES = PlaneCosts(16, 16, word_bits=32)
+"""Where flash matters more than time: a weight takes its own bits, not a byte. The counts of all pairs of a pixel lie in RAM."""

@@ -1,0 +1,25 @@
+"""When popcounts of bit planes take the place of integer products."""
+
+from __future__ import annotations
+
+import pytest
+
+from bnncc.passes.plane_costs import FEWEST_BYTES, SCALARS, VECTORS
+
+
+@pytest.mark.parametrize(
+    "costs, pairs, inputs, reused, expected",
+    [
+        (VECTORS, 4, 64, True, True),
+        (VECTORS, 6, 64, True, False),
+        (VECTORS, 4, 64, False, False),
+        (VECTORS, 1, 8, True, False),
+        (SCALARS, 4, 784, False, True),
+        (SCALARS, 4, 16, True, False),
+        (SCALARS, 2, 16, True, True),
+        (FEWEST_BYTES, 12, 256, False, True),
+        (SCALARS, 12, 256, False, False),
+    ],
+)
+def test_planes_pay_up_to_a_number_of_pairs_that_the_processor_and_the_wish_decide(costs, pairs, inputs, reused, expected):
+    assert costs.pay(pairs, inputs, 64, reused) is expected
