@@ -44,7 +44,7 @@ class PlaneCosts:
         return pairs * filled <= (self.reused if is_reused else self.single) * inputs
 
 
-VECTORS = PlaneCosts(4, 2, least_channels=16)
+VECTORS = PlaneCosts(4, 12, least_channels=16)
 """Processors with vectors.
 
 Time of planes over time of int16 arithmetic, 3x3 layers with thresholds and the next layer's input as output (`benchmarks/bit_planes.py`; AMD EPYC, Zen 3, one
@@ -60,7 +60,20 @@ v2 (SSE)    32@28   0.27  0.38  0.69  1.02  1.30
 v2          64@28   0.17  0.25  0.41  0.70  0.80
 ==========  ======  ====  ====  ====  ====  ====
 
-Four pairs win everywhere; six are even where channels are few. A binary multiply-accumulate costs about a sixth of one in int16 pairs where lookups serve it
+Three dense layers, one row of activations, D inputs and outputs each, ternary weights (`bnncc compile` with either limit, called from Python in turns):
+
+====  ====  ====  ====  ========
+D     4     6     8     12 pairs
+====  ====  ====  ====  ========
+64    0.99  --    1.01  1.03
+256   0.77  0.85  0.93  0.87
+1024  0.40  0.46  0.42  0.60
+2048  0.03  --    --    --
+====  ====  ====  ====  ========
+
+There the weights pass through once, and planes are a fraction of their bytes (at 2048 they alone stay in the cache).
+
+Four pairs win everywhere where weights are reused; six are even where channels are few. A binary multiply-accumulate costs about a sixth of one in int16 pairs where lookups serve it
 (several pixels, filled lanes); the joining of the counts and the packing take part of that.
 """
 

@@ -62,7 +62,7 @@ def test_without_pairs_of_products_codes_are_read_as_the_bytes_they_are():
 def test_verify_knows_what_widened_codes_are():
     ctx = PassContext(tensors={"x0": TensorView("codes", scale=0.5)})
     after = lower_integers(module(lambda c: bnn.dense(c, const(np.ones((5, 7), np.int8))), ((3, 7), "int8")), ctx)
-    widened = bindings(after, "astype")[0].var
+    widened = bindings(after, "bnn.dense")[0].args[0]
     assert ctx.tensors[widened.name] == TensorView("codes", scale=0.5)
 
 

@@ -12,7 +12,8 @@ from bnncc.passes.plane_costs import FEWEST_BYTES, SCALARS, VECTORS
     [
         (VECTORS, 4, 64, True, True),
         (VECTORS, 6, 64, True, False),
-        (VECTORS, 4, 64, False, False),
+        (VECTORS, 12, 64, False, True),
+        (VECTORS, 16, 64, False, False),
         (VECTORS, 1, 8, True, False),
         (SCALARS, 4, 784, False, True),
         (SCALARS, 4, 16, True, False),
