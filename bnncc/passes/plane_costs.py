@@ -73,12 +73,12 @@ D     4     6     8     12 pairs
 
 There the weights pass through once, and planes are a fraction of their bytes (at 2048 they alone stay in the cache).
 
-Four pairs win everywhere where weights are reused; six are even where channels are few. A binary multiply-accumulate costs about a sixth of one in int16 pairs where lookups serve it
-(several pixels, filled lanes); the joining of the counts and the packing take part of that.
+Four pairs win everywhere where weights are reused; six are even where channels are few. A binary multiply-accumulate costs about a sixth of one in int16 pairs
+where lookups serve it (several pixels, filled lanes); the joining of the counts and the packing take part of that.
 """
 
 SCALARS = PlaneCosts(5, 5, word_bits=32)
-"""Cores without vectors: a word of 32 bits takes 13 to 14 instructions a pair, a product of bytes 2.3 to 2.5 (Cortex-M4, `bnncc inspect --board mps2-an386`)."""
+"""Cores without vectors: a word of 32 bits takes 13 to 14 instructions a pair, a product of bytes 2.3 to 2.5 (Cortex-M4, `bnncc inspect --board`)."""
 
 FEWEST_BYTES = PlaneCosts(16, 16, word_bits=32)
 """Where flash matters more than time: a weight takes its own bits, not a byte. The counts of all pairs of a pixel lie in RAM."""

@@ -116,7 +116,9 @@ class _Check:
         self.sample = sample
         nodes = {name: f"{node.op_type} {node.name}".strip() for node in original.graph.node for name in node.output}
         self.rows = {
-            (section.entry, b.name): TensorComparison(section.entry, b.view.onnx, nodes.get(b.view.onnx, ""), b.is_code, section.is_binary, b.packed is not None)
+            (section.entry, b.name): TensorComparison(
+                section.entry, b.view.onnx, nodes.get(b.view.onnx, ""), b.is_code, section.is_binary, b.packed is not None
+            )
             for section in sections
             for b in section.outputs
         }

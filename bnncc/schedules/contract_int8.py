@@ -2,8 +2,10 @@
 
 Where the machine multiplies pairs (``pmaddwd``) and the codes are int16, a pair of activations is one 32-bit load spread over the lanes, and the weights of a
 pair lie side by side in each lane: an instruction makes twice the products of a float one. Elsewhere products are made one by one, of weights in the fewest
-bytes that hold them: vectors widen both sides in the multiplication itself (``smlal``), a processor without vectors reads bytes as they are. The register tile of vectors is chosen as for floats; beside a fixed one of 4 pixels x 3 vectors, GMAC/s
-on AVX2 (Zen 3, shared machine, the least of many runs in turns): 128@28 71 (69), 256@14 68 (65), 512@7 62 (57), 1x1 512@14 64 (64).
+bytes that hold them: vectors widen both sides in the multiplication itself (``smlal``), a processor without vectors reads bytes as they are.
+
+The register tile of vectors is chosen as for floats; beside a fixed one of 4 pixels x 3 vectors, GMAC/s on AVX2 (Zen 3, shared machine, the least of many runs
+in turns): 128@28 71 (69), 256@14 68 (65), 512@7 62 (57), 1x1 512@14 64 (64).
 """
 
 from __future__ import annotations

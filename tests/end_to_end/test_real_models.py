@@ -69,7 +69,7 @@ NETWORKS = {
         "ref_kws_mlp_w3a3",
         lambda x: x.astype(np.float32) * np.float32(0.33674246),
         (1, 1, 10, 49),
-        (0, 4),
+        (2, 4),
     ),
 }
 JPEG = {

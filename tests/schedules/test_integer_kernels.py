@@ -83,7 +83,9 @@ def test_padding_of_codes_is_exact_and_may_widen(dtype, code, mode, tmp_path):
     check_exact(group(emit, (x.shape, dtype)), [x], tmp_path)
 
 
-@pytest.mark.parametrize("dtype, constant, padding, expected", [("int16", True, 0, True), ("uint8", True, 0, True), ("int8", False, 0, False), ("int8", True, 1, False)])
+@pytest.mark.parametrize(
+    "dtype, constant, padding, expected", [("int16", True, 0, True), ("uint8", True, 0, True), ("int8", False, 0, False), ("int8", True, 1, False)]
+)
 def test_only_layers_with_constant_weights_and_without_padding_are_an_anchor(dtype, constant, padding, expected):
     x = relax.Var("x", relax.TensorType((1, 5, 5, 4), dtype))
     w = relax.const(np.ones((3, 2, 2, 4), np.int8)) if constant else relax.Var("w", relax.TensorType((3, 2, 2, 4), "int8"))
@@ -124,7 +126,9 @@ def test_a_row_of_bytes_meets_weights_beyond_a_byte(tmp_path):
     check_c(group(emit, ((1, 33), "uint8"), ((13, 33), "int16"), constants=(1,)), arrays, tmp_path, scalar())
 
 
-@pytest.mark.skipif(not (shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc")), reason="qemu-user and gcc-aarch64-linux-gnu are not installed")
+@pytest.mark.skipif(
+    not (shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc")), reason="qemu-user and gcc-aarch64-linux-gnu are not installed"
+)
 @pytest.mark.parametrize("layer", LAYERS)
 def test_neon_is_exact(layer, tmp_path):
     check_exact(*small_layer(*layer, "int16", np.int8), tmp_path, NEON)
