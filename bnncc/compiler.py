@@ -22,7 +22,7 @@ from bnncc.spec import ByteInput
 from bnncc.targets import OPTIMIZE_FOR, Target, Variant, find_target
 from bnncc.tuning.best import Tuned
 from bnncc.tuning.database import Database, database_directory
-from bnncc.tuning.task import target_key
+from bnncc.tuning.target_key import target_key
 
 __all__ = ["compile", "CompiledArtifact", "Report", "prepare"]
 

@@ -14,14 +14,20 @@ def targets(as_json: Json = False) -> None:
 
     from bnncc.boards import board_names, find_board
     from bnncc.targets import find_target, target_names
+    from bnncc.tuning.database import Database, database_directory
+    from bnncc.tuning.target_key import target_key
 
     found = [find_target(name) for name in target_names()]
+    layers: dict[str, set[str]] = {}
+    for record in Database(database_directory()).records():
+        layers.setdefault(record.target, set()).add(record.workload)
+    tuned = {target.name: {v.name: len(layers.get(target_key(v), ())) for v in target.variants} for target in found}
     if as_json:
-        console.print_json([{"name": t.name, "description": t.description, "variants": [v.name for v in t.variants]} for t in found])
+        console.print_json([{"name": t.name, "description": t.description, "variants": [v.name for v in t.variants], "tuned_layers": tuned[t.name]} for t in found])
         return
-    table = Table("target", "what it is", "code for", box=None, pad_edge=False)
+    table = Table("target", "what it is", "code for", "layers tuned", box=None, pad_edge=False)
     for target in found:
-        table.add_row(target.name, target.description, ", ".join(v.name for v in target.variants))
+        table.add_row(target.name, target.description, ", ".join(v.name for v in target.variants), ", ".join(f"{n} for {v}" for v, n in tuned[target.name].items() if n))
     console.stdout().print(table)
     boards = Table("board", "what it is", "target", "flash", "RAM", box=None, pad_edge=False)
     for board in map(find_board, board_names()):

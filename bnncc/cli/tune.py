@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from bnncc.cli import console
 from bnncc.cli.options import (
@@ -68,19 +69,23 @@ def tune(
         from bnncc.tuning.remote import RemoteRunner
 
         runner = lambda chosen: RemoteRunner(Device(rpc, key, timeout), chosen.variants[-1].tvm_target["mtriple"])  # noqa: E731
-    report = tune_model(
-        models[0],
-        runner=runner,
-        target=target,
-        board=board,
-        optimize_for=optimize_for.value,
-        trials=trials,
-        database=Database(folder),
-        shapes=shapes,
-        sign_zero=sign_zero.value,
-        console=console.stderr(),
-        log=log,
-    )
+    try:
+        report = tune_model(
+            models[0],
+            runner=runner,
+            target=target,
+            board=board,
+            optimize_for=optimize_for.value,
+            trials=trials,
+            database=Database(folder),
+            shapes=shapes,
+            sign_zero=sign_zero.value,
+            console=console.stderr(),
+            log=log,
+        )
+    except KeyboardInterrupt:
+        console.say(Text(f"Interrupted. What was measured is kept in {folder}; the same command goes on from there."))
+        raise typer.Exit(130) from None
     if plot is not None:
         from bnncc.report.tune_plot import plot_history
 

@@ -12,7 +12,8 @@ from bnncc.errors import InternalError
 from bnncc.schedules import Decisions, build_kernel
 from bnncc.targets import Variant
 from bnncc.tuning.record import Record
-from bnncc.tuning.task import kernel_version, target_key, workload_key
+from bnncc.tuning.target_key import target_key
+from bnncc.tuning.task import kernel_version, workload_key
 
 __all__ = ["LEAST_GAIN", "Tuned", "Verdict", "best_decisions"]
 

@@ -23,7 +23,8 @@ from bnncc.tuning.record import Record
 from bnncc.tuning.runner import Job, Measurement, Runner, Sample, write_samples
 from bnncc.tuning.search import Search
 from bnncc.tuning.space import Point, Space
-from bnncc.tuning.task import Task, target_key
+from bnncc.tuning.target_key import target_key
+from bnncc.tuning.task import Task
 
 __all__ = ["Observer", "TaskState", "TuningSession"]
 

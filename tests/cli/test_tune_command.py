@@ -25,3 +25,27 @@ def test_two_models_are_a_usage_error(tmp_path):
 def test_a_model_that_does_not_exist_is_told(tmp_path):
     found = CliRunner().invoke(app, ["tune", str(tmp_path / "absent.onnx"), "--database", str(tmp_path)])
     assert found.exit_code == 1
+
+
+def test_targets_say_for_how_many_layers_there_are_records(tmp_path, monkeypatch):
+    import json
+
+    from bnncc.targets.x86 import V3
+    from bnncc.tuning.target_key import target_key
+
+    monkeypatch.setenv("BNNCC_TUNING_DIR", str(tmp_path))
+    for workload in ("a", "b", "b"):
+        Database(tmp_path).append(Record(target_key(V3), workload, "k", "u", {}, "ok", "seconds", 1.0, 2.0, "m"))
+    rows = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["targets", "--json"]).stdout)}
+    assert rows["x86-64"]["tuned_layers"] == {"v2": 0, "v3": 2, "v4": 0}
+    assert set(rows["cortex-m4"]["tuned_layers"].values()) == {0}
+    assert "2 for v3" in CliRunner().invoke(app, ["targets"]).stdout
+
+
+def test_an_interrupt_says_that_records_are_kept(tmp_path, monkeypatch):
+    def interrupted(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bnncc.report.tune.tune_model", interrupted)
+    found = CliRunner().invoke(app, ["tune", "model.onnx", "--database", str(tmp_path)])
+    assert found.exit_code == 130 and "kept in" in found.output

@@ -124,7 +124,8 @@ def test_the_best_of_a_search_is_confirmed_before_it_wins(tmp_path):
 
 def records_of(ratio: float, **more) -> Record:
     variant, function = native_variant(), binary_layer()
-    from bnncc.tuning.task import target_key, workload_key
+    from bnncc.tuning.target_key import target_key
+    from bnncc.tuning.task import workload_key
 
     decisions = {"formulation": "popcount"}
     versions = [kernel_version(build_kernel(function, variant, d).func) for d in (decisions, {})]

@@ -8,7 +8,8 @@ from bnncc.ops import bnn
 from bnncc.targets.x86 import V3, native_variant
 from bnncc.tuning.search import Search
 from bnncc.tuning.space import Space
-from bnncc.tuning.task import kernel_version, target_key, workload_key
+from bnncc.tuning.target_key import target_key
+from bnncc.tuning.task import kernel_version, workload_key
 
 
 def binary_layer(name: str = "x"):
