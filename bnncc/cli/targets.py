@@ -23,11 +23,13 @@ def targets(as_json: Json = False) -> None:
         layers.setdefault(record.target, set()).add(record.workload)
     tuned = {target.name: {v.name: len(layers.get(target_key(v), ())) for v in target.variants} for target in found}
     if as_json:
-        console.print_json([{"name": t.name, "description": t.description, "variants": [v.name for v in t.variants], "tuned_layers": tuned[t.name]} for t in found])
+        rows = [{"name": t.name, "description": t.description, "variants": [v.name for v in t.variants]} for t in found]
+        console.print_json([{**row, "tuned_layers": tuned[row["name"]]} for row in rows])
         return
     table = Table("target", "what it is", "code for", "layers tuned", box=None, pad_edge=False)
     for target in found:
-        table.add_row(target.name, target.description, ", ".join(v.name for v in target.variants), ", ".join(f"{n} for {v}" for v, n in tuned[target.name].items() if n))
+        counts = ", ".join(f"{count} for {variant}" for variant, count in tuned[target.name].items() if count)
+        table.add_row(target.name, target.description, ", ".join(v.name for v in target.variants), counts)
     console.stdout().print(table)
     boards = Table("board", "what it is", "target", "flash", "RAM", box=None, pad_edge=False)
     for board in map(find_board, board_names()):

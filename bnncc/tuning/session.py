@@ -17,7 +17,7 @@ from bnncc import __version__
 from bnncc.errors import InternalError
 from bnncc.targets import Variant
 from bnncc.tuning.best import best_decisions
-from bnncc.tuning.candidate import Built, BuildPool
+from bnncc.tuning.candidate import BuildPool, Built
 from bnncc.tuning.database import Database
 from bnncc.tuning.record import Record
 from bnncc.tuning.runner import Job, Measurement, Runner, Sample, write_samples

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import tvm
 import tvm_ffi
 from tvm import relax
@@ -95,7 +94,9 @@ def extract_tasks(fused: tvm.IRModule, work: Sequence[StepWork]) -> list[Task]:
             found[key] = replace(known, layers=(*known.layers, ", ".join(step.writes)))
         else:
             module, reads = task_module(fused, binding.value)
-            found[key] = Task(key, _title(fused, binding.value), module, reads, tuple(v.name for v in written), (", ".join(step.writes),), step.macs, step.moved_bytes)
+            writes = tuple(v.name for v in written)
+            title = _title(fused, binding.value)
+            found[key] = Task(key, title, module, reads, writes, (", ".join(step.writes),), step.macs, step.moved_bytes)
     return list(found.values())
 
 
@@ -104,7 +105,8 @@ def _title(fused: tvm.IRModule, call: relax.Call) -> str:
     bindings = Graph(fused, call.op.name_hint).bindings
     names = [name.removeprefix("relax.").removeprefix("nn.").removeprefix("bnn.") for b in bindings if (name := op_name(b.value))]
     anchor = next((b for b in bindings[::-1] if op_name(b.value) in ANCHOR_OPS), bindings[0])
-    shapes = [f"{dtype_of(a)}{list(static_shape(a))}" for a in anchor.value.args[:2] if isinstance(a, relax.Var)] if isinstance(anchor.value, relax.Call) else []
+    operands = anchor.value.args[:2] if isinstance(anchor.value, relax.Call) else []
+    shapes = [f"{dtype_of(a)}{list(static_shape(a))}" for a in operands if isinstance(a, relax.Var)]
     shown = (op_name(anchor.value) or names[0]).rpartition(".")[2]
     return f"{shown} {' x '.join(shapes)}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 

@@ -21,7 +21,10 @@ def test_a_record_is_one_line_that_reads_back_as_itself():
     assert line.count("\n") == 1 and read_record(line) == record(note="a\nb")
 
 
-@pytest.mark.parametrize("line", ["", "{", "[1]", "null", '{"format":1}', record().to_line()[:-9], record().to_line().replace(f'"format":{FORMAT}', '"format":99')])
+OTHER_FORMAT = record().to_line().replace(f'"format":{FORMAT}', '"format":99')
+
+
+@pytest.mark.parametrize("line", ["", "{", "[1]", "null", '{"format":1}', record().to_line()[:-9], OTHER_FORMAT])
 def test_what_is_no_record_of_this_format_is_not_read(line):
     assert read_record(line) is None
 

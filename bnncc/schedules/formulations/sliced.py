@@ -124,7 +124,9 @@ def _arrange(words: np.ndarray, c: Contraction, shape: BinaryShape) -> np.ndarra
 class _Sliced:
     """Writes the code that computes all channels of a tile of pixels; arguments as of `register_tile.fill_tile`."""
 
-    def __init__(self, body: Statements, c: Contraction, shape: BinaryShape, variant: Variant, tile_shape: TileShape, weights, tile, load_x: Callable, fetches: bool):
+    def __init__(
+        self, body: Statements, c: Contraction, shape: BinaryShape, variant: Variant, tile_shape: TileShape, weights, tile, load_x: Callable, fetches: bool
+    ):
         self.fetches = fetches
         self.body, self.c, self.shape, self.tile_shape = body, c, shape, tile_shape
         self.weights, self.tile, self.load_x = weights, tile, load_x

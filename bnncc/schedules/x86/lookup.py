@@ -136,7 +136,8 @@ def _fill(body: Statements, c: Contraction, shape: BinaryShape, tile_shape: Tile
             for outer, inner in _chunks(body, c, shape):
                 with outer as chunk:
                     for row, pixel, width in tile_shape.each(body):
-                        _register_tile(body, c, tile_shape, (row, pixel, width, vectors), (plane, g, first), inner, chunk, table, weights, base, tile, load_x, straight)
+                        part = (row, pixel, width, vectors), (plane, g, first)
+                        _register_tile(body, c, tile_shape, *part, inner, chunk, table, weights, base, tile, load_x, straight)
 
 
 def write_table(body: Statements):
