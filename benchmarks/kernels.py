@@ -1,17 +1,18 @@
-"""Binary layers alone: every formulation beside its limit on this machine, and beside onnxruntime in float32, in turns, medians.
+"""Binary layers alone: every formulation beside its limit on this machine, and beside onnxruntime in float32, in turns.
 
-    python benchmarks/kernels.py
+    python benchmarks/kernels.py > docs/X86_KERNELS.md
 
-Prints JSON; `benchmarks/suite.py` makes the tables.
+The page takes the least of many runs, which other work on the machine disturbs least; `benchmarks/suite.py` takes medians.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import onnxruntime
 from layers import OTHERS, PLAIN, CompiledGroup, Layer
 from onnx import TensorProto, helper, numpy_helper
 
+from bnncc.report.benchmark import processor
 from bnncc.report.limits import Meter
 from bnncc.schedules import packed
 from bnncc.schedules.formulations.popcount import popcount
@@ -27,7 +29,9 @@ from bnncc.schedules.x86.lookup import lookup
 from bnncc.schedules.x86.lookup_pixels import pixel_formulation
 from bnncc.targets.x86 import native_variant
 
-__all__ = ["measure_kernels"]
+__all__ = ["kernel_table", "measure_kernels"]
+
+REPEAT = 60
 
 FORMULATIONS = {"popcount": popcount, "lookup": lookup, "pixels": pixel_formulation, "sliced": sliced_formulation}
 
@@ -67,8 +71,8 @@ def _onnxruntime(layer: Layer):
     return lambda: session.run(None, {"x": x})
 
 
-def _in_turns(calls: dict, repeat: int) -> dict[str, float]:
-    """Return the median seconds of each call."""
+def _in_turns(calls: dict, repeat: int, of: Callable) -> dict[str, float]:
+    """Return the seconds of each call, the median or the least `of` them."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
     counts: dict[str, int] = {}
     for turn in range(-3, repeat):
@@ -81,22 +85,21 @@ def _in_turns(calls: dict, repeat: int) -> dict[str, float]:
             counts[name] = max(1, round(1e-3 / spent * count)) if turn < 0 else count  # a sample lasts a millisecond or more
             if turn >= 0:
                 samples[name].append(spent / count)
-    return {name: statistics.median(values) for name, values in samples.items()}
+    return {name: of(values) for name, values in samples.items()}
 
 
-def measure_kernels(repeat: int = 30, log=lambda text: None) -> list[dict]:
+def measure_kernels(repeat: int = 30, log=lambda text: None, of: Callable = statistics.median) -> list[dict]:
     """Return a row for each layer: seconds by formulation, what was chosen, its limit, onnxruntime's seconds."""
     variant, rows = native_variant(), []
     meter = Meter(variant.tvm_target["mtriple"])
     with tempfile.TemporaryDirectory() as folder:
-        for number, (layer, like) in enumerate([*((layer, i) for i, layer in enumerate(PLAIN)), *OTHERS]):
+        for layer, like in [*((layer, i) for i, layer in enumerate(PLAIN)), *OTHERS]:
             log(layer.title)
             chosen, note = _compiled(layer, None, Path(folder))
             calls = {"chosen": chosen}
-            if number < len(PLAIN):
-                found = {name: _compiled(layer, name, Path(folder)) for name in FORMULATIONS}
-                calls |= {name: made[0] for name, made in found.items() if made}
-            seconds = _in_turns({**calls, "onnxruntime": _onnxruntime(layer)}, repeat)
+            found = {name: _compiled(layer, name, Path(folder)) for name in FORMULATIONS}
+            calls |= {name: made[0] for name, made in found.items() if made}
+            seconds = _in_turns({**calls, "onnxruntime": _onnxruntime(layer)}, repeat, of)
             limits = {name: meter.rate(variant.name, name) for name in {note.split(",")[0].split()[0], *calls} - {"chosen"}}
             rows.append(
                 {"layer": layer.title, "macs": layer.macs, "like": PLAIN[like].title, "note": note, "seconds": seconds, "limits_gmacs": limits}
@@ -104,5 +107,32 @@ def measure_kernels(repeat: int = 30, log=lambda text: None) -> list[dict]:
     return rows
 
 
+def kernel_table(rows: list[dict]) -> str:
+    """Return what layers reach alone."""
+    rates = {row["layer"]: {name: row["macs"] / seconds * 1e-9 for name, seconds in row["seconds"].items()} for row in rows}
+    pixels = ["pixels"] if any("pixels" in found for found in rates.values()) else []
+    names = ["popcount", "lookup", *pixels, "sliced"]
+    titles = ["layer", *names, "chosen", "of its limit", "of the like 3x3", "onnxruntime float32", "faster"]
+    lines = [f"| {' | '.join(titles)} |".replace("pixels", "lookup, lanes = pixels"), "|---" * len(titles) + "|"]
+    for row in rows:
+        found, kind = rates[row["layer"]], row["note"].split(",")[0].split()[0]
+        cells = [f"{found[name]:.0f}" if name in found else "" for name in names]
+        limit = row["limits_gmacs"].get(kind)
+        like = "" if row["like"] == row["layer"] else f"{found['chosen'] / rates[row['like']]['chosen']:.0%}"
+        cells += [f"{found['chosen']:.0f} {kind}", f"{found['chosen'] / limit:.0%}" if limit else "", like]
+        lines.append(f"| {row['layer']} | {' | '.join(cells)} | {found['onnxruntime']:.0f} | {found['chosen'] / found['onnxruntime']:.1f}x |")
+    return "\n".join(lines)
+
+
+def page(rows: list[dict]) -> str:
+    """Return the page of the table."""
+    return (
+        "# Binary layers alone on x86-64\n\n"
+        f"Written by `python benchmarks/kernels.py > docs/X86_KERNELS.md`: {processor()}, code of {native_variant().name}, one thread, load average "
+        f"{os.getloadavg()[0]:.1f}. 10^9 multiply-accumulates a second, thresholds and packing included; the least of {REPEAT} runs in turns. The limit is the "
+        "least mix of instructions of the chosen formulation, measured in the same run.\n\n" + kernel_table(rows) + "\n"
+    )
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure_kernels(log=lambda text: print(text, file=sys.stderr)), indent=1))
+    print(page(measure_kernels(REPEAT, lambda text: print(text, file=sys.stderr), min)), end="")

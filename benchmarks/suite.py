@@ -18,7 +18,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from kernels import measure_kernels
+from kernels import kernel_table, measure_kernels
 from real_models import networks
 from simulated import COMMAND, measure_simulated
 
@@ -45,20 +45,6 @@ def measure_network(path: Path, repeat: int) -> dict:
         shared = benchmark(out, path, threads=THREADS, repeat=repeat)
         steps = profile(out, repeat=max(3, repeat // 3))
     return {"name": path.stem, "alone": asdict(alone), "shared": asdict(shared), "profile": steps.to_json()}
-
-
-def kernel_table(rows: list[dict]) -> str:
-    """Return what layers reach alone."""
-    rates = {row["layer"]: {name: row["macs"] / seconds * 1e-9 for name, seconds in row["seconds"].items()} for row in rows}
-    lines = ["| layer | popcount | lookup | lookup, lanes = pixels | sliced | chosen | of its limit | of the like 3x3 | onnxruntime float32 | faster |", "|---" * 10 + "|"]
-    for row in rows:
-        found, kind = rates[row["layer"]], row["note"].split(",")[0].split()[0]
-        cells = [f"{found[name]:.0f}" if name in found else "" for name in ("popcount", "lookup", "pixels", "sliced")]
-        limit = row["limits_gmacs"].get(kind)
-        like = "" if row["like"] == row["layer"] else f"{found['chosen'] / rates[row['like']]['chosen']:.0%}"
-        cells += [f"{found['chosen']:.0f} {kind}", f"{found['chosen'] / limit:.0%}" if limit else "", like]
-        lines.append(f"| {row['layer']} | {' | '.join(cells)} | {found['onnxruntime']:.0f} | {found['chosen'] / found['onnxruntime']:.1f}x |")
-    return "\n".join(lines)
 
 
 def network_table(rows: list[dict]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from group_runner import assembly, check_exact, group, words
@@ -229,3 +231,14 @@ def test_weights_of_one_element_are_inline(tmp_path):
     x = words(np.random.default_rng(8), (1, 3, 3), 64, 1)
     w = relax.const(np.ones((1, 1, 1, 1), np.uint64))
     check_exact(group(lambda b, x: bnn.packed_conv2d(x, w, channels=1), (x.shape, "uint64")), [x], tmp_path)
+
+
+@pytest.mark.parametrize("channels, kernel", [(64, 3), (256, 3), (256, 1)])
+def test_avx512_keeps_its_counts_in_registers(channels, kernel):
+    """The loop of the popcounts stores nothing, and takes little more than the three instructions of each."""
+    function, _ = conv_bits(np.random.default_rng(0), channels, channels, 16, kernel=kernel)
+    blocks = re.split(r"^\.LBB\w+:.*$|^\tj\w+\t.*$", assembly(function, V4), flags=re.MULTILINE)
+    main = [line for line in max(blocks, key=lambda block: block.count("vpopcntq")).splitlines() if re.match(r"\t[a-z]", line)]
+    counted = sum("vpopcntq" in line for line in main)
+    assert counted >= 14 and len(main) <= 3.6 * counted
+    assert not any(re.match(r"\tvmov\S+\t%zmm.*\)$", line) for line in main)

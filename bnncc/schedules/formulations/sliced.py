@@ -24,6 +24,9 @@ lookup      508      473
 With 128-bit vectors (v2) 350 and 368 beside 219 and 218. The main loop, 83 % of the time at 256@14, has 264 instructions for 32 lookups and spills nothing;
 llvm-mca bounds it at 44 cycles, 370 MAC a cycle. Two or four pixels of 128 or 64 channels in a register were slower than lookup.
 
+Counts to bytes and the comparison take little: kernels that leave them out, as a carry out for an answer would, were 3.3 % faster at 256@14, 2.3 % at 512@7
+and 19 % in 1x1 layers of 256, where `lookup` is chosen.
+
 Cycles for 512 MAC of the inner loop by llvm-mca 19 (`benchmarks/simulated.py`), popcount and sliced: znver4 1.76 and 0.73, sapphirerapids 1.50 and 0.60
 (AVX-512); skylake 6.44 and 1.95, alderlake 6.38 and 1.75, znver3 5.63 and 1.62 (AVX2). No AVX-512 machine was at hand to time it on.
 """
@@ -53,10 +56,11 @@ _LINE_BYTES = 64
 
 _TILE_BYTES = 64 * 1024
 
-# Where sliced and lookup were measured to be even, with a margin: 16 pixels, 512 inputs. A third of the lanes empty costs what is gained.
+# Where sliced and lookup were measured to be even, with a margin: 16 pixels, 384 inputs (551 and 536 GMAC/s; at 512 589 and 521).
+# A third of the lanes empty costs what is gained.
 _LEAST_FILLED = 0.9
 _LEAST_PIXELS = 24
-_LEAST_INPUTS = 576
+_LEAST_INPUTS = 512
 
 
 def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
