@@ -100,7 +100,7 @@ class TuneReport:
         """Print the report."""
         table = Table("layer", "runs", "untuned", "ratio", "trials", "failed", "kernel", "what compile does", box=None, pad_edge=False)
         for task in self.tasks:
-            untuned = "" if task.untuned_value is None else duration(task.untuned_value) if self.metric == "seconds" else f"{task.untuned_value:,.0f}"
+            untuned = "" if task.untuned_value is None else duration(task.untuned_value) if self.metric.endswith("seconds") else f"{task.untuned_value:,.0f}"
             trials = f"{task.trials}{' (all)' if task.exhausted else ''}"
             table.add_row(task.title, str(len(task.layers)), untuned, f"{task.ratio:.2f}", trials, str(task.failures), task.note, task.verdict)
         console.print(table)

@@ -59,6 +59,14 @@ def test_a_model_for_arm_runs_is_verified_and_timed_on_an_emulated_device_of_a_t
     assert server.left() == []
 
 
+def test_an_emulated_device_tunes_and_its_seconds_are_named_so(device, tmp_path):
+    tracker, _ = device
+    tune = ("tune", MODEL, "--target", "cortex-a55", "--trials", 2, "--database", tmp_path, "--rpc", tracker.address, "--key", "arm", "--timeout", 200)
+    report = json.loads(command_line(*tune, "--json"))
+    assert report["metric"] == "emulated seconds" and report["machine"].startswith("arm: ") and report["machine"].endswith(", emulated")
+    assert len(report["tasks"]) > 3 and all(task["failures"] == 0 and task["untuned_value"] > 0 for task in report["tasks"])
+
+
 def test_an_emulated_device_that_dies_in_the_middle_is_told(device, compiled):
     tracker, server = device
     model = load_remote(compiled, Device(tracker.address, "arm", 100))
