@@ -38,7 +38,7 @@ BOARDS = {
     "cortex-m55": "mps3-an547",
 }
 
-SOFT_FLOAT = re.compile("__(aeabi_(f|i2f)|clz|.*sf)")
+SOFT_FLOAT = re.compile("__(aeabi_(c?f|u?i2f)|clz|.*sf)")
 """What the sign before the layer and the output behind it call on cores without floating point."""
 
 ASKED = {

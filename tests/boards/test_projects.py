@@ -18,7 +18,7 @@ from bnncc.boards.project import ram_of
 from bnncc.errors import LibraryError, TargetError
 
 MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
-BOARDS = {"microbit": "tfc_1w1a", "mps2-an385": "tfc_1w1a", "riscv32-virt": "tfc_1w1a", "mps2-an386": "gtsrb_bnn_30"}
+BOARDS = {"microbit": "tfc_1w1a", "mps3-an547": "tfc_1w1a", "mps2-an385": "tfc_1w1a", "riscv32-virt": "tfc_1w1a", "mps2-an386": "gtsrb_bnn_30"}
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-std=c99", "-pedantic", "-O1", "-c", "-o", "/dev/null")
 
 
