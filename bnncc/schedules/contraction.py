@@ -11,6 +11,7 @@ import numpy as np
 
 from bnncc.errors import InternalError
 from bnncc.schedules.builder import PARALLEL_ELEMENTS, Builder
+from bnncc.schedules.formulations.limit_planes import Answers
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.register_tile import Contraction, TileShape, fill_tile, pixel_tiles, tile_stride
 from bnncc.schedules.staging import StagedRows
@@ -38,6 +39,7 @@ def write_contraction(
     planes: tuple[int, int] = (1, 1),
     stage: StagedRows | None = None,
     pixel_lanes: int = 0,
+    answers: Answers | None = None,
 ) -> None:
     """Write a whole kernel around a contraction.
 
@@ -64,6 +66,8 @@ def write_contraction(
         Of an input that the group computes.
     pixel_lanes : int
         Where lanes of a vector are pixels, how many; `widest` is then the most pixels of a tile.
+    answers : Answers, optional
+        Where `fill` stores the outputs itself; there is no tile then, and nothing is read.
 
     Raises
     ------
@@ -103,6 +107,10 @@ def write_contraction(
             def place(row, pixel, outer=outer, y=y, first=first, shape=shape):
                 return (*outer, y * shape.rows + row, first + pixel) if len(anchor.shape) > 2 else (first + pixel,)
 
+            if answers is not None:
+                there = replace(answers, place=place)
+                fill(body, c, shape, weights, there, lambda row, pixel, *tap, place=place: load_x(place(row, pixel), *tap))
+                continue
             tile = body.local(c.tile_dtype, inputs * shape.rows * shape.row_pixels * stride, "tile")
             if inputs == 1:
                 fill(body, c, shape, weights, tile, lambda row, pixel, *tap, place=place: load_x(place(row, pixel), *tap))

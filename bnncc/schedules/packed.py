@@ -9,6 +9,7 @@ from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.count_limits import complemented, count_limits, use_limits
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
+from bnncc.schedules.formulations.limit_planes import find_answers
 from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced, sliced_formulation
 from bnncc.schedules.group import Tensor
@@ -62,6 +63,9 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
     c = chosen.contraction
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
     limits = count_limits(builder, anchor)
+    answers = find_answers(builder, anchor, limits, length, c.lanes) if limits is not None and chosen.answering is not None else None
+    if answers is not None:
+        chosen = chosen.answering
     if limits is None:
         weights = builder.replace(w, size, c.weight_dtype, chosen.arrange)
     else:
@@ -80,11 +84,13 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
             value = tirx.shift_right(value, spread(c.planes - 1, lanes)) if lanes > 1 else tirx.truncdiv(value, c.planes)
         return value if border is None else value + border(index, lanes)
 
-    if limits is not None:
+    if limits is not None and answers is None:
         use_limits(builder, anchor, limits, length, c.tile_dtype)
         if c.tile_dtype == "uint16":
             builder.use_narrow_lanes(anchor)
-    write_contraction(builder, anchor, c, weights, chosen.widest, word_at, read, chosen.fill, chosen.tile_bytes, stage=stage, pixel_lanes=chosen.pixel_lanes)
+    write_contraction(
+        builder, anchor, c, weights, chosen.widest, word_at, read, chosen.fill, chosen.tile_bytes, stage=stage, pixel_lanes=chosen.pixel_lanes, answers=answers
+    )
     return builder.kernel(chosen.name)
 
 

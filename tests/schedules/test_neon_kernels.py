@@ -71,7 +71,7 @@ def test_the_lookups_of_sliced_spill_nothing_and_add_nothing_to_addresses(channe
         # 64 lookups: the case has the row in it, and the load adds it to the base, 16 bytes each
         assert len(re.findall(r"\tldu?rb\t", body)) == 64
         assert len(re.findall(r"\tldr\tq\d+, \[x\d+, x\d+, lsl #4\]", body)) == 64
-        assert len(re.findall(r"\tadd\t", body)) < 10, "more than the loop's own pointers"
+        assert len(re.findall(r"\tadd\t", body)) < 12, "more than the loop's own pointers"
 
 
 @emulated

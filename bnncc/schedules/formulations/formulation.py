@@ -70,6 +70,8 @@ class Formulation:
     name : str
     pixel_lanes : int
         Where lanes of a vector are pixels, how many: tiles are chosen to fill them, from whole rows of the image.
+    answering : Formulation, optional
+        The same for groups that end with a limit of counts and its bits: `fill` gets `limit_planes.Answers` where a tile would be.
     """
 
     contraction: Contraction
@@ -79,6 +81,7 @@ class Formulation:
     tile_bytes: int
     name: str
     pixel_lanes: int = 0
+    answering: Formulation | None = None
 
 
 def register_tiled(shape: BinaryShape, c: Contraction, widest: int, name: str) -> Formulation:

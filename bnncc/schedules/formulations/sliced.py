@@ -40,6 +40,7 @@ from tvm import tirx
 
 from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
+from bnncc.schedules.formulations.limit_planes import Answers
 from bnncc.schedules.formulations.sliced_pairs import CASE_ROWS, PairedCases
 from bnncc.schedules.formulations.sliced_table import LAST_BIT, LAST_PIECES, LAST_ROWS, case_place, queue_words, table, triples
 from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
@@ -89,10 +90,12 @@ def sliced_formulation(shape: BinaryShape, variant: Variant, choices: Choices | 
     def fill(body, c, tile_shape, weights, tile, load_x):
         _Sliced(body, c, shape, variant, tile_shape, weights, tile, load_x, fetches).write()
 
-    def arrange(array: np.ndarray) -> np.ndarray:
-        return _arrange(array, c, shape)
+    def formulation(note: str, in_order: bool, answering: Formulation | None = None) -> Formulation:
+        name = f"sliced, {shape.word} words, vectors of {c.lanes} channels{note}"
+        return Formulation(c, 1, lambda array: _arrange(array, c, shape, in_order), fill, _TILE_BYTES, name, answering=answering)
 
-    return Formulation(c, 1, arrange, fill, _TILE_BYTES, f"sliced, {shape.word} words, vectors of {c.lanes} channels")
+    one = isinstance(shape.planes, int) and shape.planes == 1 and shape.outputs % c.lanes == 0
+    return formulation("", False, formulation(", limits in the counters", True) if one else None)
 
 
 def _words(shape: BinaryShape) -> int:
@@ -117,12 +120,12 @@ def _contraction(shape: BinaryShape, lanes: int) -> Contraction:
     )
 
 
-def _arrange(words: np.ndarray, c: Contraction, shape: BinaryShape) -> np.ndarray:
+def _arrange(words: np.ndarray, c: Contraction, shape: BinaryShape, in_order: bool) -> np.ndarray:
     """Build the tables of all vectors of all groups from packed weights of shape (outputs, KH, KW, words)."""
     octets = np.ascontiguousarray(words).view(np.uint8).reshape(c.groups, c.group_outputs, -1)
     padded = np.zeros((c.groups, c.group_vectors * c.lanes, 8 * _words(shape)), np.uint8)
     padded[:, : c.group_outputs, : octets.shape[-1]] = octets
-    return np.concatenate([table(vector, c.lanes) for vector in padded.reshape(-1, c.lanes, padded.shape[-1])])
+    return np.concatenate([table(vector, c.lanes, in_order) for vector in padded.reshape(-1, c.lanes, padded.shape[-1])])
 
 
 class _Sliced:
@@ -133,12 +136,13 @@ class _Sliced:
     ):
         self.fetches = fetches
         self.body, self.c, self.shape, self.tile_shape = body, c, shape, tile_shape
-        self.weights, self.tile, self.load_x = weights, tile, load_x
+        self.weights, self.load_x = weights, load_x
+        self.answers, self.tile = (tile, None) if isinstance(tile, Answers) else (None, tile)
         self.row_bytes = c.lanes // 8
         self.register_words = variant.vector_bits // 64
         self.pixels = tile_shape.rows * tile_shape.row_pixels
         self.words = _words(shape)
-        self.counts = (shape.taps[0] * shape.taps[1] * shape.inputs).bit_length()
+        self.counts = (shape.taps[0] * shape.taps[1] * shape.inputs).bit_length() if self.answers is None else self.answers.planes
         self.adder = next((name for name in ("vpternlog", "bsl") if name in variant.instructions), None)
         # a case byte reaches 224; rows of 64 bytes double it
         self.shift = min(self.row_bytes, 32).bit_length() - 1
@@ -160,8 +164,9 @@ class _Sliced:
             with body.loop(c.planes, "plane") as plane:
                 self._cases(cases, plane, g)
                 with body.loop(c.group_vectors, "v", parallel=self.tile_shape.channel_parts > 1) as v:
-                    self._count(cases, planes, (g * c.group_vectors + v) * c.depth * c.lanes)
-                    self._to_tile(planes, g * c.group_outputs + v * c.lanes, once)
+                    self._count(cases, planes, g * c.group_vectors + v)
+                    if self.answers is None:
+                        self._to_tile(planes, g * c.group_outputs + v * c.lanes, once)
 
     def _clear(self, g) -> None:
         c, lanes = self.c, self.c.lanes // 8
@@ -193,7 +198,7 @@ class _Sliced:
         kh, kw = shape.taps
         queue = body.local("uint64", side * (self.words + 1 + triples(self.words)), "queue")
         narrow = [body.local(shape.word, self.words * per, "narrow") for _ in pixels] if per > 1 else []
-        places = [(tirx.truncdiv(pixel, self.tile_shape.row_pixels), tirx.truncmod(pixel, self.tile_shape.row_pixels)) for pixel in pixels]
+        places = [self._place(pixel) for pixel in pixels]
         with body.loop(kh, "kh") as i, body.loop(kw, "kw") as j, body.loop(shape.words, "w") as w:
             at = (i * kw + j) * shape.words + w
             for which, place in enumerate(places):
@@ -237,25 +242,44 @@ class _Sliced:
                 total = part if total is None else total | part
             self.body.store(cases, ((2 * triple + half) * self.pixels + pixel) * _CHUNK, _reinterpret(f"uint8x{_CHUNK}", total), _CHUNK)
 
-    def _count(self, cases, planes, base) -> None:
-        """Count the differing bits of one vector of channels for all pixels."""
-        body, c, n, size = self.body, self.c, triples(self.words), self.counts * self.register_words
+    def _count(self, cases, planes, vector) -> None:
+        """Count the differing bits of one vector of channels for all pixels; store the answers, where these are asked for."""
+        body, c, n, width = self.body, self.c, triples(self.words), self.register_words
+        base = vector * c.depth * c.lanes
         with body.loop(self.pixels, "pixel") as pixel:
-            for plane in range(self.counts):
-                body.store(planes, pixel * size + plane * self.register_words, const(0, "uint64", self.register_words), self.register_words)
+            for plane in range(1, self.counts):
+                start = const(0, "uint64", width) if self.answers is None else self._start(pixel, vector, plane)
+                body.store(planes, (pixel * self.counts + plane) * width, start, width)
         straight = self.straight * c.lanes
         with body.loop(64 * n // self.straight, "chunk") as chunk:
             rows = self._rows(base + chunk * straight, self.straight)
             with body.loop(self.pixels, "pixel") as pixel:
                 if self.fetches:
                     self._fetch_next(base + (chunk + 1) * straight, pixel)
-                self._add(cases, [(chunk, i, i) for i in range(self.straight)], rows, planes, pixel)
+                self._keep(self._counter(cases, [(chunk, i, i) for i in range(self.straight)], rows, planes, pixel), planes, pixel)
         places = [divmod(case_place(bit), self.straight) for bit in range(LAST_ROWS)]
         places = [(64 * n // self.straight + chunk, place, bit) for bit, (chunk, place) in enumerate(places)]
         rows = self._rows(base + 64 * n * c.lanes, LAST_ROWS)
         with body.loop(self.pixels, "pixel") as pixel:
-            self._add(cases, places[:LAST_BIT], rows, planes, pixel)
-            body.store(planes, pixel * size, self._look(cases, places[LAST_BIT], rows, pixel), self.register_words)
+            counter = self._counter(cases, places[:LAST_BIT], rows, planes, pixel)
+            single = self._look(cases, places[LAST_BIT], rows, pixel)
+            if self.answers is None:
+                self._keep(counter, planes, pixel)
+                body.store(planes, pixel * self.counts * width, single, width)
+            else:
+                # what the bits of weight 1 carry is all that matters of them
+                counter.add(body.bind(tirx.bitwise_and(single, self._start(pixel, vector, 0)), "m"), 0)
+                counter.finish()
+                self.answers.store(*self._place(pixel), vector, counter.planes[-1])
+
+    def _place(self, pixel) -> tuple:
+        """Return row and pixel of the row of a pixel of the tile."""
+        return tirx.truncdiv(pixel, self.tile_shape.row_pixels), tirx.truncmod(pixel, self.tile_shape.row_pixels)
+
+    def _start(self, pixel, vector, plane: int):
+        """Return a plane that the counters of a pixel start from."""
+        width = self.register_words
+        return self.body.load(self.answers.table, self.answers.start(*self._place(pixel), vector) + plane * width, width)
 
     def _rows(self, start, count: int) -> list:
         """Return rows of the table as buffers of their own, of as many as a case tells apart."""
@@ -282,17 +306,20 @@ class _Sliced:
     def _row(self, rows, offset):
         return _reinterpret(f"uint64x{self.register_words}", self.body.load(rows, offset, self.row_bytes))
 
-    def _add(self, cases, places: list, rows, planes, pixel) -> None:
-        """Add rows of weight 2 to the planes of a pixel."""
+    def _counter(self, cases, places: list, rows, planes, pixel) -> VerticalCounter:
+        """Return the counter of a pixel, from plane 1 on, with rows of weight 2 added."""
         body, width = self.body, self.register_words
-        first = pixel * (self.counts * width)
-        old = [body.bind(body.load(planes, first + plane * width, width), "c") for plane in range(1, self.counts)]
+        old = [body.bind(body.load(planes, (pixel * self.counts + plane) * width, width), "c") for plane in range(1, self.counts)]
         counter = VerticalCounter(body, old, self.adder)
         for place in places:
             counter.add(body.bind(self._look(cases, place, rows, pixel), "w"), 0)
+        return counter
+
+    def _keep(self, counter: VerticalCounter, planes, pixel) -> None:
+        """Store the planes of the counter of a pixel."""
         counter.finish()
         for plane, value in enumerate(counter.planes, 1):
-            body.store(planes, first + plane * width, value, width)
+            self.body.store(planes, (pixel * self.counts + plane) * self.register_words, value, self.register_words)
 
     def _to_tile(self, planes, channel, once: bool) -> None:
         """Store the counts of one vector of channels, or add them where a plane was counted before."""

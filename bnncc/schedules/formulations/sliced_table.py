@@ -39,7 +39,7 @@ def case_place(bit: int) -> int:
     return bit % 8 * 8 + bit // 8
 
 
-def table(weights: np.ndarray, lanes: int) -> np.ndarray:
+def table(weights: np.ndarray, lanes: int, in_order: bool = False) -> np.ndarray:
     """Build the table of one vector of output channels.
 
     Parameters
@@ -47,7 +47,9 @@ def table(weights: np.ndarray, lanes: int) -> np.ndarray:
     weights : ndarray, uint8, shape (lanes, words of 8 bits)
         All taps of each channel, a whole number of words of 64 bits.
     lanes : int
-        Output channels, a multiple of 8. Channel ``r * lanes / 8 + i`` is bit r of byte i.
+        Output channels, a multiple of 8. Channel ``r * lanes / 8 + i`` is bit r of byte i, as the transposition of planes has it;
+    in_order : bool
+        or channel ``8 i + r``, as words of channels have it.
 
     Returns
     -------
@@ -64,26 +66,28 @@ def table(weights: np.ndarray, lanes: int) -> np.ndarray:
     for t in range(triples(len(bits))):
         a, b, c = queue[3 * t : 3 * t + 3]
         queue.append(a ^ b ^ c)
-        rows.append(_rows(a, b, c, lanes)[order])
+        rows.append(_rows(a, b, c, in_order)[order])
     last = queue[-1]
     for size, _ in LAST_PIECES:
         a, b, c = (np.concatenate([piece, np.zeros((size - len(piece), lanes), np.uint8)]) for piece in (last[:size], last[size : 2 * size], last[2 * size :]))
         last = a ^ b ^ c
-        rows.append(_rows(a, b, c, lanes))
+        rows.append(_rows(a, b, c, in_order))
     # the last bit counts once; its case has only bit 0, the other cases do not occur
-    rows.append(_pack(np.stack([last ^ (case & 1) for case in range(8)], axis=1), lanes))
+    rows.append(_pack(np.stack([last ^ (case & 1) for case in range(8)], axis=1), in_order))
     return np.concatenate(rows).reshape(-1)
 
 
-def _rows(a: np.ndarray, b: np.ndarray, c: np.ndarray, lanes: int) -> np.ndarray:
+def _rows(a: np.ndarray, b: np.ndarray, c: np.ndarray, in_order: bool) -> np.ndarray:
     """Return the majorities of bits of shape (rows, lanes) in all 8 cases: (rows, 8, lanes / 8) bytes."""
     cases = []
     for case in range(8):
         x, y, z = a ^ (case & 1), b ^ (case >> 1 & 1), c ^ (case >> 2)
         cases.append(x & y | x & z | y & z)
-    return _pack(np.stack(cases, axis=1), lanes)
+    return _pack(np.stack(cases, axis=1), in_order)
 
 
-def _pack(bits: np.ndarray, lanes: int) -> np.ndarray:
-    split = bits.reshape(*bits.shape[:-1], 8, lanes // 8)
+def _pack(bits: np.ndarray, in_order: bool) -> np.ndarray:
+    if in_order:
+        return np.packbits(bits, axis=-1, bitorder="little")
+    split = bits.reshape(*bits.shape[:-1], 8, -1)
     return np.packbits(split, axis=-2, bitorder="little")[..., 0, :]
