@@ -1,8 +1,9 @@
 """Instructions of binary convolutions on 64-bit Arm, counted under qemu-aarch64: 3x3 with threshold and packing, a whole layer each.
 
-    python benchmarks/arm_instructions.py [--target cortex-a76]
+    python benchmarks/arm_instructions.py [--target cortex-a76] [--others]
 
-Counts say how much work there is, not how long a processor takes for it.
+With --others layers of other kinds, as chosen: float output with a shortcut, and those of `layers.OTHERS`, each beside its limit of an exclusive or, a count and
+an addition a 128-bit word. Counts say how much work there is, not how long a processor takes for it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import tvm
+from layers import OTHERS, PLAIN
 from tvm import relax
 
 from bnncc.codegen import lower_tir
@@ -40,6 +42,21 @@ def convolution(channels: int, size: int) -> relax.Function:
             codes = builder.emit(bnn.quantize(sums, thresholds, flip))
             bits = builder.emit_output(bnn.pack(codes, channels=channels, word_bits=64))
         builder.emit_func_output(bits)
+    return builder.get()["main"].with_attr("bnncc.const_params", [1, 2, 3])
+
+
+def with_shortcut(channels: int, size: int) -> relax.Function:
+    """Return the group of a 3x3 convolution, padded before, whose sums are scaled, shifted and added to a shortcut, in float32."""
+    words, image = channels // 64, (1, size, size, channels)
+    types = [((1, size + 2, size + 2, words), "uint64"), ((channels, 3, 3, words), "uint64"), ((channels,), "float32"), ((channels,), "float32")]
+    x, w, scale, shift, shortcut = (relax.Var(name, relax.TensorType(*kind)) for name, kind in zip("xwabs", [*types, (image, "float32")], strict=True))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x, w, scale, shift, shortcut]):
+        with builder.dataflow():
+            sums = builder.emit(bnn.packed_conv2d(x, w, channels=channels, strides=(1, 1), dilation=(1, 1), groups=1))
+            scaled = builder.emit(relax.op.multiply(builder.emit(relax.op.astype(sums, "float32")), scale))
+            total = builder.emit_output(relax.op.add(builder.emit(relax.op.add(scaled, shift)), shortcut))
+        builder.emit_func_output(total)
     return builder.get()["main"].with_attr("bnncc.const_params", [1, 2, 3])
 
 
@@ -75,15 +92,33 @@ def count(function: relax.Function, target: str, plugin: Path, folder: Path) -> 
     return tuple(map(int, done.stderr.split()[-3:]))
 
 
+def print_others(target: str, plugin: Path, folder: Path) -> None:
+    """Print the table of layers of other kinds."""
+    variant = find_target(target).variants[0]
+    rows = [(f"{layer.title}, float with shortcut", layer, with_shortcut(layer.inputs, layer.size)) for layer in PLAIN]
+    rows += [(layer.title, layer, layer.build()[0]) for layer, _ in OTHERS]
+    print("| layer | kernel | instructions, M | limit, M | of the limit | vector arithmetic a word |\n|---|---|---|---|---|---|")
+    for title, layer, function in rows:
+        total, vector, _ = count(function, target, plugin, folder)
+        words = layer.macs / 128
+        note = build_kernel(function, variant).note
+        print(f"| {title} | {note} | {total / 1e6:.3f} | {3 * words / 1e6:.3f} | {total / words / 3:.2f} | {vector / words:.2f} |", flush=True)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--target", default="cortex-a76")
-    target = parser.parse_args().target
+    parser.add_argument("--others", action="store_true")
+    options = parser.parse_args()
+    target = options.target
     chosen = packed.choose_formulation
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         plugin = counter(folder)
+        if options.others:
+            print_others(target, plugin, folder)
+            return
         print("| formulation | shape | instructions, M | a 128-bit word | vector arithmetic a word | chosen |\n|---|---|---|---|---|---|")
         for channels, size in SHAPES:
             words = size * size * channels * channels * 9 / 128

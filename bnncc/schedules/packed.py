@@ -75,13 +75,17 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
     def read(count, index, lanes):
         if limits is not None:
             return count
-        if c.tile_dtype != "int32":
-            count = tirx.Cast(f"int32x{lanes}" if lanes > 1 else "int32", count)
-        value = const(length, "int32", lanes) - count * const(2, "int32", lanes)
+        # twice as many sums of 16 bits stand in a register; none of four times the length leaves them
+        dtype = "int16" if lanes > 1 and c.tile_dtype == "uint16" and length < 1 << 13 else "int32"
+        if c.tile_dtype != dtype:
+            count = tirx.Cast(f"{dtype}x{lanes}" if lanes > 1 else dtype, count)
+        value = const(length, dtype, lanes) - count * const(2, dtype, lanes)
         if int(anchor.attrs.planes) == 2:  # length * planes - 2 * count, halved where both planes were summed
-            value = value + spread((c.planes - 1) * length, lanes)
+            second = c.planes - 1
+            value = value + spread(_as_type(second * length, dtype), lanes)
             # a sum of two planes is even, so that both halve it exactly; TVM makes a logical shift of the scalar one
-            value = tirx.shift_right(value, spread(c.planes - 1, lanes)) if lanes > 1 else tirx.truncdiv(value, c.planes)
+            value = tirx.shift_right(value, spread(_as_type(second, dtype), lanes)) if lanes > 1 else tirx.truncdiv(value, c.planes)
+        value = value if dtype == "int32" else tirx.Cast(f"int32x{lanes}", value)
         return value if border is None else value + border(index, lanes)
 
     if limits is not None and answers is None:
@@ -92,6 +96,10 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
         builder, anchor, c, weights, chosen.widest, word_at, read, chosen.fill, chosen.tile_bytes, stage=stage, pixel_lanes=chosen.pixel_lanes, answers=answers
     )
     return builder.kernel(chosen.name)
+
+
+def _as_type(value, dtype: str):
+    return value if dtype == "int32" else tirx.Cast(dtype, value)
 
 
 def _planes(builder: Builder, anchor: Tensor, stage: StagedRows | None = None):
