@@ -2,8 +2,8 @@
 
     make benchmark        or        python benchmarks/suite.py --models ../shared/models --repeat 30
 
-Writes docs/benchmark.json, and from it docs/BENCHMARK.md and, where matplotlib is installed, docs/benchmark_*.svg. OpenVINO is measured where it is
-installed, on the ONNX model as it is; Larq Compute Engine reads no ONNX (`bnncc benchmark --against larq=MODEL.tflite`).
+Writes docs/benchmark.json, and from it docs/BENCHMARK.md, the table in README.md and, where matplotlib is installed, docs/benchmark_*.svg. OpenVINO is measured where it is
+installed, on NAME.xml beside NAME.onnx (openvino_graph.py) or else the ONNX model; Larq Compute Engine on NAME.tflite, in the Python of `--larq-python` (larq_peer.py).
 """
 
 from __future__ import annotations
@@ -15,54 +15,18 @@ import os
 import statistics
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from kernels import kernel_table, measure_kernels
+from networks import measure_network, network_table, write_between
 from real_models import networks
 from simulated import COMMAND, measure_simulated
 
-from bnncc.compiler import compile
-from bnncc.errors import ModelFormatError
-from bnncc.report.benchmark import benchmark, processor
-from bnncc.report.profile import profile
+from bnncc.report.benchmark import processor
 
 DOCS = Path(__file__).parents[1] / "docs"
-THREADS = 2
-
-
-def measure_network(path: Path, repeat: int) -> dict:
-    """Return the latencies of a network on one thread and on two, and its profile."""
-    with tempfile.TemporaryDirectory() as folder:
-        compile(path, target="native", threads=THREADS).save(Path(folder) / "out")
-        out = Path(folder) / "out"
-        peers = {"openvino": path} if importlib.util.find_spec("openvino") else {}
-        try:
-            alone = benchmark(out, path, peers=peers, repeat=repeat)
-        except ModelFormatError as error:  # it reads no quantizer domains
-            print(error, file=sys.stderr)
-            alone = benchmark(out, path, repeat=repeat)
-        shared = benchmark(out, path, threads=THREADS, repeat=repeat)
-        steps = profile(out, repeat=max(3, repeat // 3))
-    return {"name": path.stem, "alone": asdict(alone), "shared": asdict(shared), "profile": steps.to_json()}
-
-
-def network_table(rows: list[dict]) -> str:
-    """Return the latencies of whole networks."""
-    lines = [
-        "| network | bnncc, ms | onnxruntime, ms | faster | OpenVINO (ONNX), ms | two threads, ms | faster than one | onnxruntime, two, ms |",
-        "|---" * 8 + "|",
-    ]
-    for row in rows:
-        alone, shared = row["alone"], row["shared"]
-        ours, theirs = alone["bnncc"]["median"] * 1e3, alone["onnxruntime"]["median"] * 1e3
-        both = shared["bnncc"]["median"] * 1e3
-        openvino = f"{alone['peers']['openvino']['median'] * 1e3:.3f}" if "openvino" in alone["peers"] else ""
-        lines.append(
-            f"| {row['name']} | {ours:.3f} | {theirs:.3f} | {theirs / ours:.1f}x | {openvino} | {both:.3f} | {ours / both:.2f}x "
-            f"| {shared['onnxruntime']['median'] * 1e3:.3f} |"
-        )
-    return "\n".join(lines)
+README = DOCS.parent / "README.md"
+BEGIN, END = "<!-- benchmark: what stands here is written by `make benchmark` -->", "<!-- end of benchmark -->"
 
 
 def simulated_table(rows: list[dict]) -> str:
@@ -92,10 +56,16 @@ def document(data: dict) -> str:
         f"Medians of {data['repeat']} samples, all sides in turns in one process; code for this machine (`--target native`)."
         + (busy if is_busy(data["load"], data["cores"]) else ""),
         "## Binary layers alone\nOne thread, 10^9 multiply-accumulates a second, thresholds and packing included. The limit is the formulation's least "
-        "instructions, measured on this machine in the same run.\n\n" + kernel_table(data["kernels"]),
+        "instructions, measured on this machine in the same run."
+        + (f" Of an earlier run, when the load average was {data['layers_load']:.1f}." if "layers_load" in data else "")
+        + "\n\n"
+        + kernel_table(data["kernels"]),
     ]
     if data["networks"]:
-        parts.append("## Networks\n" + network_table(data["networks"]))
+        parts.append(
+            "## Networks\nOne thread unless said. OpenVINO runs a graph made by hand, which alone reaches its binary convolutions (graph), or the ONNX model. "
+            "LCE is Larq Compute Engine in the fastest of its modes, from the Keras network.\n\n" + network_table(data["networks"])
+        )
     if data["simulated"]:
         parts.append(
             f"## Processors that are not here\nCycles for 512 multiply-accumulates of the inner loop, by `{COMMAND}`: simulated, and in brackets what the "
@@ -104,6 +74,13 @@ def document(data: dict) -> str:
     if data["plots"]:
         parts.append("## Plots\n" + "\n".join(f"![{name}]({name})" for name in data["plots"]))
     return "\n\n".join(parts) + "\n"
+
+
+def readme(data: dict) -> str:
+    """Return what README.md shows of the page."""
+    how = f"{data['processor']}, {data['cores']} cores, medians of {data['repeat']}, code for this machine"
+    busy = " **The machine was busy with other work: ratios are uncertain.**" if is_busy(data["load"], data["cores"]) else ""
+    return f"{network_table(data['networks'])}\n\n{how}; more in [docs/BENCHMARK.md](docs/BENCHMARK.md).{busy}"
 
 
 def plot(data: dict) -> list[str]:
@@ -155,6 +132,8 @@ def main() -> None:
         "--models", nargs="*", type=Path, default=[Path(__file__).parents[1] / "examples" / "digits"], help="folders of .onnx or .onnx.xz files"
     )
     parser.add_argument("--repeat", type=int, default=30)
+    parser.add_argument("--larq-python", metavar="PYTHON", help="a Python that has Larq Compute Engine; without, this one if it has")
+    parser.add_argument("--keep-layers", action="store_true", help="measure networks alone; layers and simulated cycles stay those of the last run")
     options = parser.parse_args()
 
     def log(text: str) -> None:
@@ -163,19 +142,25 @@ def main() -> None:
     load = os.getloadavg()[0]
     if is_busy(load, os.cpu_count() or 1):
         log(f"The load average is {load:.1f}: times will be too long, ratios uncertain. The document says so.")
-    kernels = measure_kernels(options.repeat, log)
+    last = json.loads((DOCS / "benchmark.json").read_text(encoding="utf-8")) if options.keep_layers else None
+    kernels = last["kernels"] if last else measure_kernels(options.repeat, log)
     found, versions = [], {}
     with tempfile.TemporaryDirectory() as scratch:
         for path in networks([folder for folder in options.models if folder.is_dir()], Path(scratch)):
             log(path.stem)
-            found.append(measure_network(path, options.repeat))
+            found.append(measure_network(path, options.repeat, options.larq_python))
             versions |= found[-1]["alone"]["versions"]
-    log(COMMAND)
+            versions |= {name: version for name, version in found[-1].get("larq", {}).get("versions", {}).items() if name == "larq"}
+    if not last:
+        log(COMMAND)
     data = {"processor": processor(), "cores": os.cpu_count(), "load": load, "repeat": options.repeat, "versions": versions}
-    data |= {"kernels": kernels, "networks": found, "simulated": measure_simulated()}
+    data |= {"kernels": kernels, "networks": found, "simulated": last["simulated"] if last else measure_simulated()}
+    if last:
+        data["layers_load"] = last.get("layers_load", last["load"])
     data["plots"] = plot(data)
     (DOCS / "benchmark.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     (DOCS / "BENCHMARK.md").write_text(document(data), encoding="utf-8")
+    write_between(README, BEGIN, END, readme(data))
     print(document(data))
 
 

@@ -24,7 +24,7 @@ __all__ = ["BenchmarkReport", "Latency", "benchmark", "duration", "processor", "
 
 SAMPLE_SECONDS = 1e-3  # a sample lasts at least this long, so that the clock's resolution and the loop around the calls do not count
 WARM_UP_SECONDS = 0.1
-CALM_SECONDS = 0.02  # threads of the side before may still wait actively for more work, on processors that the next side's are to have
+CALM_SECONDS = 0.1  # threads of the side before may still wait actively for more work, onnxruntime's for 20 to 50 ms, where the next side's are to run
 MOST_CALLS = 1 << 16  # of a step of the warm-up
 
 

@@ -17,7 +17,7 @@ def suite(monkeypatch):
     import suite
 
     yield suite
-    for name in ("suite", "kernels", "layers", "real_models", "simulated", "group_runner"):
+    for name in ("suite", "kernels", "layers", "networks", "real_models", "simulated", "group_runner"):
         sys.modules.pop(name, None)
 
 
@@ -36,4 +36,20 @@ def test_rates_and_ratios_follow_from_times(suite):
     assert lines[3] == "| other |  |  |  | 200 sliced | 25% | 50% | 100 | 2.0x |"
     alone = {"bnncc": {"median": 0.002}, "onnxruntime": {"median": 0.01}, "peers": {}}
     shared = {"bnncc": {"median": 0.001}, "onnxruntime": {"median": 0.006}}
-    assert suite.network_table([{"name": "n", "alone": alone, "shared": shared}]).splitlines()[2] == "| n | 2.000 | 10.000 | 5.0x |  | 1.000 | 2.00x | 6.000 |"
+    row = {"name": "n", "alone": alone, "shared": shared}
+    assert suite.network_table([row]).splitlines()[2] == "| n | 2.000 | 10.000 | 5.0x |  |  |  |  | 1.000 | 2.00x | 6.000 |"
+    alone["peers"] = {"openvino": {"median": 0.004}}
+    row |= {"openvino_graph": True, "larq": {"bnncc": {"median": 0.001}, "peers": {"larq": {"median": 0.007}}}}
+    cells = suite.network_table([row]).splitlines()[2]
+    assert "| 4.000 (graph) | 2.0x | 7.000 | 7.0x |" in cells, "each beside bnncc as it ran in the same process"
+
+
+def test_readme_gets_the_table_between_its_two_lines_and_keeps_the_rest(suite, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{suite.BEGIN}\nold\n{suite.END}\nafter\n")
+    suite.write_between(page, suite.BEGIN, suite.END, "new")
+    assert page.read_text() == f"before\n{suite.BEGIN}\nnew\n{suite.END}\nafter\n"
+    assert (ROOT / "README.md").read_text().count(suite.BEGIN) == 1
+    page.write_text("nothing to write between\n")
+    with pytest.raises(SystemExit, match="has no lines"):
+        suite.write_between(page, suite.BEGIN, suite.END, "new")
