@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from bnncc.codegen.names import c_identifier
 from bnncc.errors import InputError, TargetError
 from bnncc.frontend import ImportedModel, import_onnx
 from bnncc.passes.context import SIGN_ZERO, LayerRow, Options, PassContext, TensorView
+from bnncc.passes.fixed_point import FIXED_LAYERS
 from bnncc.passes.lower_groups import lower_groups
 from bnncc.passes.pipeline import run_pipeline
 from bnncc.passes.plane_costs import FEWEST_BYTES, SCALARS
@@ -186,9 +187,9 @@ def prepare(
     return imported, fused, ctx
 
 
-def options_for(variant: Variant, sign_zero: str = "exact") -> Options:
+def options_for(variant: Variant, sign_zero: str = "exact", fixed_layers: Sequence[str] = ()) -> Options:
     """Return what the passes have to know of the processor that a program is for."""
-    general = {"sign_zero": sign_zero, "word_bits": variant.word_bits, "has_float_unit": variant.has_float_unit}
+    general = {"sign_zero": sign_zero, "word_bits": variant.word_bits, "has_float_unit": variant.has_float_unit, "fixed_layers": tuple(fixed_layers)}
     if not variant.is_scalar:
         return Options(**general)
     return Options(
@@ -206,6 +207,7 @@ def compile(
     target: str = "x86-64",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     byte_inputs: Mapping[str, ByteInput] | None = None,
+    fixed_layers: Sequence[str] = (),
     name: str | None = None,
     sign_zero: str = "exact",
     output_format: str | None = None,
@@ -226,6 +228,8 @@ def compile(
         Input name to shape, where the model leaves dimensions open.
     byte_inputs : mapping of str to ByteInput, optional
         Inputs, float32 in the model, that are to take bytes: what these stand for. The name ``""`` is the only input.
+    fixed_layers : sequence of str
+        Which of ``first`` and ``last`` are rounded to fixed point where they are not exact on integers; `verify` counts what differs then.
     name : str, optional
         Of the library; by default the file's.
     sign_zero : {"exact", "plus", "minus"}
@@ -257,6 +261,8 @@ def compile(
     """
     if sign_zero not in SIGN_ZERO:
         raise InputError(f"sign_zero is {sign_zero!r}; it is one of {', '.join(SIGN_ZERO)}.")
+    if unknown := [place for place in fixed_layers if place not in FIXED_LAYERS]:
+        raise InputError(f"fixed_layers holds {unknown[0]!r}; the first and the last layer can be fixed point.")
     chosen = find_target(target)
     if not 1 <= threads <= MOST_THREADS or (threads > 1 and not chosen.has_threads):
         raise InputError(f"threads is {threads}: give 1 to {MOST_THREADS}, and 1 where the output is C for microcontrollers or for another system than Linux.")

@@ -10,9 +10,12 @@ import typer
 from bnncc.cli import console
 from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
 from bnncc.cli.options import (
+    Arithmetic,
     DatabaseFolder,
+    FirstLayer,
     FormatOption,
     Json,
+    LastLayer,
     Model,
     Name,
     OptimizeFor,
@@ -21,6 +24,7 @@ from bnncc.cli.options import (
     SignZero,
     SignZeroOption,
     TargetName,
+    fixed_layers,
     parse_name,
     parse_shapes,
 )
@@ -38,6 +42,8 @@ def compile_model(
     input_type: InputTypes = [],  # noqa: B006
     input_scale: InputScales = [],  # noqa: B006
     input_zero: InputZeros = [],  # noqa: B006
+    first_layer: FirstLayer = Arithmetic.exact,
+    last_layer: LastLayer = Arithmetic.exact,
     name: Name = None,
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
@@ -61,6 +67,7 @@ def compile_model(
             target=target,
             shapes=shapes,
             byte_inputs=byte_inputs,
+            fixed_layers=fixed_layers(first_layer, last_layer),
             name=name,
             sign_zero=sign_zero.value,
             optimize_for=optimize_for.value,

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from bnncc.cli import console
 from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
-from bnncc.cli.options import BoardName, DatabaseFolder, Json, Model, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, TargetName, parse_shapes
+from bnncc.cli.options import (
+    Arithmetic,
+    BoardName,
+    DatabaseFolder,
+    FirstLayer,
+    Json,
+    LastLayer,
+    Model,
+    OptimizeFor,
+    OptimizeForOption,
+    Shapes,
+    SignZero,
+    SignZeroOption,
+    TargetName,
+    fixed_layers,
+    parse_shapes,
+)
 
 __all__ = ["inspect"]
 
@@ -17,13 +33,18 @@ def inspect(
     input_type: InputTypes = [],  # noqa: B006
     input_scale: InputScales = [],  # noqa: B006
     input_zero: InputZeros = [],  # noqa: B006
+    first_layer: FirstLayer = Arithmetic.exact,
+    last_layer: LastLayer = Arithmetic.exact,
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
     database: DatabaseFolder = None,
     as_json: Json = False,
 ) -> None:
     """Show layer by layer what runs on bits and why the rest does not, with sizes, MACs and memory; for a board its flash, RAM, stack and cycles as well."""
-    source = {"shapes": parse_shapes(shape), "byte_inputs": parse_byte_inputs(input_type, input_scale, input_zero), "sign_zero": sign_zero.value}
+    source = {
+        **{"shapes": parse_shapes(shape), "byte_inputs": parse_byte_inputs(input_type, input_scale, input_zero), "sign_zero": sign_zero.value},
+        "fixed_layers": fixed_layers(first_layer, last_layer),
+    }
     on_board = None
     if board is not None:
         from bnncc.boards import find_board

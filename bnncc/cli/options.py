@@ -11,12 +11,15 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "Arithmetic",
     "BoardName",
+    "FirstLayer",
     "DatabaseFolder",
     "Folder",
     "Format",
     "FormatOption",
     "Json",
+    "LastLayer",
     "Model",
     "Name",
     "OptimizeFor",
@@ -30,6 +33,7 @@ __all__ = [
     "TargetName",
     "Threads",
     "opener_of",
+    "fixed_layers",
     "parse_name",
     "parse_shapes",
 ]
@@ -49,6 +53,13 @@ class Format(str, Enum):
     so = "so"
     object = "object"
     c = "c"
+
+
+class Arithmetic(str, Enum):
+    """Of a layer that bits do not take."""
+
+    exact = "exact"
+    fixed = "fixed"
 
 
 class OptimizeFor(str, Enum):
@@ -77,6 +88,11 @@ OptimizeForOption = Annotated[
         help="Kernels of microcontrollers: speed (sliced, 4 bits of flash a weight), flash (nibbles, 2 bits) or ram (trees: 1 bit and no tables in RAM).",
     ),
 ]
+FirstLayer = Annotated[
+    Arithmetic,
+    typer.Option("--first-layer", help="fixed: round the weights of the first layer to fixed point of up to 16 bits, where integers do not say them exactly."),
+]
+LastLayer = Annotated[Arithmetic, typer.Option("--last-layer", help="fixed: the same of the last layer. `verify` says what differs from the source.")]
 BoardName = Annotated[
     str, typer.Option("--board", help="A microcontroller board instead of a target; `bnncc targets` lists them.", show_default=False)
 ]
@@ -159,3 +175,8 @@ def opener_of(rpc: str | None, key: str, timeout: float, threads: int = 1) -> Ca
     from bnncc.remote import Device, load_remote
 
     return lambda folder: load_remote(folder, Device(rpc, key, timeout))
+
+
+def fixed_layers(first: Arithmetic, last: Arithmetic) -> tuple[str, ...]:
+    """Return which layers ``--first-layer`` and ``--last-layer`` let be rounded."""
+    return tuple(place for place, chosen in (("first", first), ("last", last)) if chosen is Arithmetic.fixed)

@@ -9,7 +9,22 @@ import typer
 
 from bnncc.cli import console
 from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
-from bnncc.cli.options import Json, Model, Name, OptimizeFor, OptimizeForOption, Shapes, SignZero, SignZeroOption, parse_name, parse_shapes
+from bnncc.cli.options import (
+    Arithmetic,
+    FirstLayer,
+    Json,
+    LastLayer,
+    Model,
+    Name,
+    OptimizeFor,
+    OptimizeForOption,
+    Shapes,
+    SignZero,
+    SignZeroOption,
+    fixed_layers,
+    parse_name,
+    parse_shapes,
+)
 
 __all__ = ["project"]
 
@@ -22,6 +37,8 @@ def project(
     input_type: InputTypes = [],  # noqa: B006
     input_scale: InputScales = [],  # noqa: B006
     input_zero: InputZeros = [],  # noqa: B006
+    first_layer: FirstLayer = Arithmetic.exact,
+    last_layer: LastLayer = Arithmetic.exact,
     name: Name = None,
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
@@ -36,7 +53,8 @@ def project(
     from bnncc.report.board import write_firmware
 
     with console.progress() as report:
-        options = {"shapes": shapes, "byte_inputs": byte_inputs, "name": name, "sign_zero": sign_zero.value, "progress": report}
+        source = {"shapes": shapes, "byte_inputs": byte_inputs, "fixed_layers": fixed_layers(first_layer, last_layer)}
+        options = {**source, "name": name, "sign_zero": sign_zero.value, "progress": report}
         metadata, warnings = write_firmware(model, chosen, output, optimize_for=optimize_for.value, **options)
     console.warn(warnings)
     if as_json:

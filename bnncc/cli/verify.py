@@ -9,8 +9,11 @@ import typer
 from bnncc.cli import console
 from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
 from bnncc.cli.options import (
+    Arithmetic,
     BoardName,
+    FirstLayer,
     Json,
+    LastLayer,
     Model,
     OptimizeFor,
     OptimizeForOption,
@@ -21,6 +24,7 @@ from bnncc.cli.options import (
     SignZero,
     SignZeroOption,
     TargetName,
+    fixed_layers,
     opener_of,
     parse_shapes,
 )
@@ -40,6 +44,8 @@ def verify(
     input_type: InputTypes = [],  # noqa: B006
     input_scale: InputScales = [],  # noqa: B006
     input_zero: InputZeros = [],  # noqa: B006
+    first_layer: FirstLayer = Arithmetic.exact,
+    last_layer: LastLayer = Arithmetic.exact,
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Check the first N samples only.", show_default=False)] = None,
@@ -54,7 +60,10 @@ def verify(
 
     With a board its firmware runs the samples in QEMU as well, and its outputs are compared with those of this machine's library.
     """
-    source = {"shapes": parse_shapes(shape), "byte_inputs": parse_byte_inputs(input_type, input_scale, input_zero), "sign_zero": sign_zero.value}
+    source = {
+        **{"shapes": parse_shapes(shape), "byte_inputs": parse_byte_inputs(input_type, input_scale, input_zero), "sign_zero": sign_zero.value},
+        "fixed_layers": fixed_layers(first_layer, last_layer),
+    }
     from bnncc.cli.arrays import read_inputs
     from bnncc.report.verify import verify_model
 

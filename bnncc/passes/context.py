@@ -36,6 +36,8 @@ class Options:
         Whether layers on small integers read them as int16; else as the bytes they are.
     planes : PlaneCosts
         When such layers run on bit planes instead.
+    fixed_layers : tuple of str
+        Which of ``first`` and ``last`` may be rounded to fixed point.
     """
 
     sign_zero: str = "exact"
@@ -45,6 +47,7 @@ class Options:
     has_float_unit: bool = True
     widens_codes: bool = True
     planes: PlaneCosts = VECTORS
+    fixed_layers: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.sign_zero not in SIGN_ZERO:
@@ -179,6 +182,9 @@ class PassContext:
 
     packed: dict[str, PackAttrs] = field(default_factory=dict)
     """Name of a Relax variable of words to how they hold their codes; `tensors` under the same name describes the codes."""
+
+    rounded: set[str] = field(default_factory=set)
+    """Which of the layers that were to be fixed point were rounded."""
 
     sign_zeros: dict[str, int] = field(default_factory=dict)
     """ONNX tensor with a plain Sign whose 0 matters to a binary layer, to its number of channels."""

@@ -31,6 +31,7 @@ from bnncc.ops.geometry import windows
 from bnncc.passes.bit_planes import weight_planes
 from bnncc.passes.code_range import LARGEST_SUM, CodeRange, code_range
 from bnncc.passes.context import LayerRow, PassContext
+from bnncc.passes.fixed_point import layer_place, rounded_filters
 from bnncc.passes.integers import IntegerFilters, integer_filters
 from bnncc.passes.planes import filter_planes
 from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
@@ -100,6 +101,10 @@ class _Recognise(Rewriter):
             return self._report(var, value, False, "weights are computed at run time", 0, detail)
         filters = np.ascontiguousarray(weight.transpose(3, 0, 1, 2))  # HWIO to OHWI
         codes = self._codes(value.args[0], builder)
+        fixed = layer_place(self.graph, var) if self.ctx.options.fixed_layers else None
+        fixed = fixed if fixed in self.ctx.options.fixed_layers else None
+        if fixed and isinstance(codes, str):
+            codes, filters = self._scales_rounded(value.args[0], codes, filters, builder)
         if isinstance(codes, str) and (folded := self._scales_in_filters(value.args[0], filters, builder)) is not None:
             codes, filters = folded
         several = self._summed(value.args[0], builder) if isinstance(codes, str) else []
@@ -107,6 +112,9 @@ class _Recognise(Rewriter):
             return planes
         signs = two_valued(filters)
         made = self._integers(codes, signs, filters)
+        if fixed and isinstance(made, str) and not isinstance(codes, str):
+            made = rounded_filters(filters, codes.range)
+            self.ctx.rounded.add(fixed)
         if isinstance(codes, str):
             return self._report(var, value, False, self._why(codes, made), weight.nbytes, detail)
         padding, pad_code = tuple(int(p) for p in value.attrs.padding), codes.zero
@@ -138,6 +146,10 @@ class _Recognise(Rewriter):
             return self._report(var, value, False, reason, 0, "")
         filters = np.ascontiguousarray(weight.T)
         codes = self._codes(value.args[0], builder)
+        fixed = layer_place(self.graph, var) if self.ctx.options.fixed_layers else None
+        fixed = fixed if fixed in self.ctx.options.fixed_layers else None
+        if fixed and isinstance(codes, str):
+            codes, filters = self._scales_rounded(value.args[0], codes, filters, builder)
         if isinstance(codes, str) and (folded := self._scales_in_filters(value.args[0], filters, builder)) is not None:
             codes, filters = folded
         signs = two_valued(filters)
@@ -145,6 +157,9 @@ class _Recognise(Rewriter):
         if several and (planes := self._planes(var, value, several, filters, "", builder)) is not None:
             return planes
         made = self._integers(codes, signs, filters)
+        if fixed and isinstance(made, str) and not isinstance(codes, str):
+            made = rounded_filters(filters, codes.range)
+            self.ctx.rounded.add(fixed)
         if isinstance(made, str) and not isinstance(codes, str):
             planes = self._planes(var, value, [codes], filters, "", builder)
             if planes is not None:
@@ -218,6 +233,16 @@ class _Recognise(Rewriter):
         if isinstance(two_valued(folded), str) and filter_planes(folded) is None and integer_filters(folded) is None:
             return None
         return _Codes(made.args[0], 1.0, 0.0, held), folded.astype(np.float32)
+
+    def _scales_rounded(self, x, why: str, filters, builder) -> tuple[_Codes | str, np.ndarray]:
+        """Return codes without scales, and filters times the scale of each input channel, to be rounded; the arguments where `x` has none of its own."""
+        made = builder.values.get(x)
+        scale = constant(made.args[1]) if is_bnn(made, "dequantize") else None
+        if scale is None or scale.shape[-1:] != filters.shape[-1:] or not scale.all():
+            return why, filters
+        scale, offset = scale.reshape(-1), np.broadcast_to(constant(made.args[2]).reshape(-1), filters.shape[-1:])
+        codes = _Codes(made.args[0], 1.0, offset.astype(np.float64) / scale, code_range(made.args[0], builder.values.get))
+        return codes, (filters * scale).astype(np.float32)
 
     def _codes(self, x, builder):
         made = builder.values.get(x)
@@ -335,4 +360,8 @@ def _uniform(array: np.ndarray) -> np.ndarray:
 
 def recognise_binary(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
     """Turn convolutions and dense layers on codes with filters of two values or of small integers into integer ones, and report every layer."""
-    return _Recognise(mod, ctx).run()
+    after = _Recognise(mod, ctx).run()
+    for place in ctx.options.fixed_layers:
+        if place not in ctx.rounded:
+            ctx.warn(f"--{place}-layer fixed rounds nothing: the layer is exact on integers already, or its input is real (--input-type uint8 makes it bytes).")
+    return after

@@ -32,6 +32,8 @@ class TensorComparison:
         Whether the section belongs to the binarized or quantized part.
     is_packed : bool
         Whether words of bits hold the codes; else each is a small integer.
+    is_rounded : bool
+        Whether the section holds a layer that was rounded to fixed point as was asked: what differs is told, and is no error.
     elements, differing, ties, zeros : int
         Compared; different though rounding leaves no choice; different where the reference's own rounding decides; exactly 0 in front
         of a Sign whose 0 was decided by ``--sign-zero``.
@@ -49,6 +51,7 @@ class TensorComparison:
     is_code: bool
     is_binary: bool
     is_packed: bool = True
+    is_rounded: bool = False
     elements: int = 0
     differing: int = 0
     broken_words: int = 0
@@ -59,8 +62,8 @@ class TensorComparison:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing differs that is not a tie."""
-        return not self.differing and not self.broken_words
+        """Whether nothing differs that is not a tie, or that was not to be rounded."""
+        return (self.is_rounded or not self.differing) and not self.broken_words
 
     @property
     def ties(self) -> int:
@@ -91,7 +94,7 @@ class TensorComparison:
             name: {str(c): n for c, n in sorted(getattr(self, name).items())}
             for name in ("differing_by_channel", "ties_by_channel", "zeros_by_channel")
         }
-        plain = ("section", "tensor", "node", "is_code", "is_binary", "elements", "differing", "ties", "zeros", "broken_words", "ok")
+        plain = ("section", "tensor", "node", "is_code", "is_binary", "is_rounded", "elements", "differing", "ties", "zeros", "broken_words", "ok")
         largest = {} if self.is_code else {"max_abs_difference": self.largest}
         return {**{name: getattr(self, name) for name in plain}, **largest, **counters}
 
@@ -223,7 +226,7 @@ class VerifyReport:
             say(sentence, style)
 
     def _sentences(self) -> list[tuple[str, str]]:
-        t = self.totals
+        t, rounds = self.totals, any(row.is_rounded for row in self.sections)
         bit_sections = len({row.section for row in self.sections if row.is_binary})
         said = []
         for row in self.outputs:
@@ -247,6 +250,10 @@ class VerifyReport:
                     "",
                 )
             )
+        for row in self.sections:
+            if row.is_rounded:
+                what = "bits" if row.is_code else f"numbers (by {row.largest:.3g} at most)"
+                said.append((f"Fixed point, as was asked: {row.differing} of {row.elements} {what} of {row.tensor} differ from the source's.", ""))
         numbers = f"; {t['numbers']} floats between sections are within rounding" if t["numbers"] and not t["numbers_differing"] else ""
         done = f"{self.samples} sample{'s' if self.samples != 1 else ''}, code {self.variant}"
         on_bits = f"{self.bit_layers} of {self.layers} layers on bits"
@@ -257,7 +264,7 @@ class VerifyReport:
         elif self.ok:
             said.append(
                 (
-                    f"OK: the {part} part equals the ONNX model bit for bit{', ties aside' if t['ties'] else ''}: "
+                    f"OK: the {part} part equals the ONNX model bit for bit{', ties aside' if t['ties'] else ''}{', fixed point aside' if rounds else ''}: "
                     f"{t['codes']} codes in {bit_sections} sections, "
                     f"{layers} ({done}){numbers}.",
                     "green",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -174,6 +174,7 @@ def inspect_model(
     target: str = "x86-64",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     byte_inputs: Mapping[str, ByteInput] | None = None,
+    fixed_layers: Sequence[str] = (),
     sign_zero: str = "exact",
     optimize_for: str = "speed",
     database: str | Path | bool = True,
@@ -188,7 +189,7 @@ def inspect_model(
         A name that ``bnncc targets`` lists.
     shapes : mapping of str to tuple of int, optional
         Input name to shape, where the model leaves dimensions open.
-    byte_inputs : mapping of str to ByteInput, optional
+    byte_inputs, fixed_layers
         As of `compile`.
     sign_zero : {"exact", "plus", "minus"}
     optimize_for : {"speed", "flash", "ram"}
@@ -201,7 +202,8 @@ def inspect_model(
     ------
     ModelError, TargetError
     """
-    options = {"shapes": shapes, "byte_inputs": byte_inputs, "sign_zero": sign_zero, "optimize_for": optimize_for, "database": database, "progress": progress}
+    options = {"shapes": shapes, "byte_inputs": byte_inputs, "fixed_layers": fixed_layers, "sign_zero": sign_zero}
+    options |= {"optimize_for": optimize_for, "database": database, "progress": progress}
     artifact = compile(model, target=target, **options)
     # the best variant alone is enough: all of them have the same groups
     chosen: Variant = artifact.target.variants[-1]

@@ -7,7 +7,7 @@ included. What differs is a tie if the reference's own float rounding leaves it 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +41,7 @@ def verify_model(
     target: str = "native",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     byte_inputs: Mapping[str, ByteInput] | None = None,
+    fixed_layers: Sequence[str] = (),
     sign_zero: str = "exact",
     limit: int | None = None,
     progress: Progress | None = None,
@@ -57,7 +58,7 @@ def verify_model(
         A name that ``bnncc targets`` lists; what `opener` gives has to run it.
     shapes : mapping of str to tuple of int, optional
         Input name to shape, where the model leaves dimensions open.
-    byte_inputs : mapping of str to ByteInput, optional
+    byte_inputs, fixed_layers
         As of `compile`.
     sign_zero : {"exact", "plus", "minus"}
     limit : int, optional
@@ -74,7 +75,7 @@ def verify_model(
     InputError
         The samples do not fit the model's inputs.
     """
-    artifact = compile(model, target=target, shapes=shapes, byte_inputs=byte_inputs, sign_zero=sign_zero, progress=progress)
+    artifact = compile(model, target=target, shapes=shapes, byte_inputs=byte_inputs, fixed_layers=fixed_layers, sign_zero=sign_zero, progress=progress)
     return verify_artifact(artifact, inputs, limit=limit, opener=opener)
 
 
@@ -115,9 +116,25 @@ class _Check:
         )  # constants, but onnxruntime wants inputs all the same
         self.sample = sample
         nodes = {name: f"{node.op_type} {node.name}".strip() for node in original.graph.node for name in node.output}
+        given = {spec.name for spec in artifact.model.inputs}
+        rounded = artifact.context.rounded
+        self.rounded = {
+            section.entry
+            for section in sections
+            if "first" in rounded
+            and any(b.view.onnx in given for b in section.inputs)
+            or "last" in rounded
+            and any(b.view.onnx in self.output_names for b in section.outputs)
+        }
         self.rows = {
             (section.entry, b.name): TensorComparison(
-                section.entry, b.view.onnx, nodes.get(b.view.onnx, ""), b.is_code, section.is_binary, b.packed is not None
+                section.entry,
+                b.view.onnx,
+                nodes.get(b.view.onnx, ""),
+                b.is_code,
+                section.is_binary,
+                b.packed is not None,
+                section.entry in self.rounded,
             )
             for section in sections
             for b in section.outputs
