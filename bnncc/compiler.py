@@ -280,7 +280,7 @@ def compile(
     stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")
     imported, fused, ctx = prepare(
         model,
-        options_for(chosen.variants[0], sign_zero),
+        options_for(chosen.variants[0], sign_zero, fixed_layers),
         shapes=shapes,
         byte_inputs=byte_inputs,
         dump_ir=None if dump_ir is None else Path(dump_ir),
