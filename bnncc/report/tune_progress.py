@@ -114,7 +114,7 @@ class TuneProgress:
         table = Table("task", "runs", "untuned", "best", "of limit", "trials", "failed", title=title, box=None, pad_edge=False)
         for state in states:
             value = state.untuned_value
-            untuned = "" if value is None else duration(value) if self.metric == "seconds" else f"{value:,.0f}"
+            untuned = "" if value is None else duration(value) if self.metric.endswith("seconds") else f"{value:,.0f}"
             share = self.share(state)
             table.add_row(
                 state.task.title, str(state.task.count), untuned, f"{state.best_ratio:.2f}", "" if share is None else f"{share:.0%}",
