@@ -2,8 +2,8 @@
 
     python benchmarks/arm_instructions.py [--target cortex-a76] [--others]
 
-With --others layers of other kinds, as chosen: float output with a shortcut, and those of `layers.OTHERS`, each beside its limit of an exclusive or, a count and
-an addition a 128-bit word. Counts say how much work there is, not how long a processor takes for it.
+With --others layers of other kinds, as chosen: float output with a shortcut, and those of `layers.OTHERS`, each beside its limit of an exclusive or, a count
+and an addition a 128-bit word. Counts say how much work there is, not how long a processor takes for it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ the rows are put beside them::
     & 7, | row << 3     r r r r r c b a      of bits j
     >> 4, | row << 3    r r r r r c b a      of bits j + 4
 
-That is some 20 operations for the 64 cases of three words of a pixel, where spreading each bit apart took 50, and half the loads and stores of cases in two bytes.
+That is some 20 operations for the 64 cases of three words of a pixel, where spreading each bit apart took 50, and half the loads and stores of cases in
+two bytes.
 """
 
 from __future__ import annotations

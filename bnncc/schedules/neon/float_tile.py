@@ -1,4 +1,4 @@
-"""Register tiles of float contractions on NEON, whose multiply-add takes one operand from a lane of a register: neighbours of the input are loaded as one vector.
+"""Register tiles of float contractions on NEON, whose multiply-add takes a factor from a lane of a register: neighbours of the input are loaded as a vector.
 
 For 4 elements of the input, P pixels and V vectors of channels that is 4 P V ``fmla``, P loads of inputs, and V / 2 loads of a pair of vectors of weights for
 each element. 5 x 4 takes 95 instructions for 80 ``fmla``; a load of each single input element took 1.6 for each, as LLVM spilled what it loaded early.
@@ -28,7 +28,7 @@ def neon_tiles(core: Core) -> tuple[tuple[int, int], ...]:
 
 
 def neon_tile(core: Core, row_pixels: int, group_vectors: int) -> tuple[int, int]:
-    """Return pixels and vectors of the register tile for rows of `row_pixels` and groups of so many vectors of channels: of fewest cycles, then instructions."""
+    """Return pixels and vectors of the register tile for rows of `row_pixels` and groups of so many vectors: of fewest cycles, then instructions."""
 
     def cost(tile: tuple[int, int]) -> tuple[float, float]:
         whole, rest = divmod(group_vectors, tile[1])
