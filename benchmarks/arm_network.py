@@ -2,9 +2,9 @@
 
     python benchmarks/arm_network.py MODEL.onnx [--target cortex-a76]
 
-The compiled library tells of each kernel call as it ends, and the counter is read there. A layer's limit is what no code of its formulation can do without: of a
-float layer a fused multiply-add for every four products, and the loads of the best register tile (6 pixels x 4 vectors: 6 quarters of a vector of inputs and
-2 pairs of vectors of weights for 24 of them); of a binary layer an exclusive or, a count and an addition a 128-bit word; beside these, and of all other steps,
+The compiled library tells of each kernel call as it ends, and the counter is read there. A layer's limit is what no code of its formulation can do without:
+of a float layer a fused multiply-add for every four products, and the loads of the best register tile (6 pixels x 4 vectors: 6 quarters of a vector of inputs
+and 2 pairs of vectors of weights for 24 of them); of a binary layer an exclusive or, a count and an addition a 128-bit word; beside these, and of all other steps,
 a load or store for every 16 bytes of feature maps that are read or written.
 """
 
@@ -52,10 +52,14 @@ def limit(note: str, macs: int, moved_bytes: int) -> float:
 def program(metadata: dict) -> str:
     """Return C that runs the network twice on random numbers; what is counted of the second run starts and ends at each step."""
     sizes = [[int(np.prod(t["shape"], dtype=np.int64)) * np.dtype(t["dtype"]).itemsize for t in metadata[kind]] for kind in ("inputs", "outputs")]
-    declare = "".join(f"static unsigned char {kind}{i}[{size}] __attribute__((aligned(64)));\n" for kind, of in zip("io", sizes, strict=True) for i, size in enumerate(of))
+    declare = "".join(
+        f"static unsigned char {kind}{i}[{size}] __attribute__((aligned(64)));\n" for kind, of in zip("io", sizes, strict=True) for i, size in enumerate(of)
+    )
     floats = [i for i, t in enumerate(metadata["inputs"]) if t["dtype"] == "float32"]
     fill = "".join(
-        f"    for (uint32_t k = 0, s = 1; k < sizeof i{i} / 4; k++) {{ s = s * 1664525 + 1013904223; ((float *)i{i})[k] = (float)(int32_t)s * 0x1p-30f; }}\n" for i in floats
+        f"    for (uint32_t k = 0, s = 1; k < sizeof i{i} / 4; k++) {{ s = s * 1664525 + 1013904223; "
+        f"((float *)i{i})[k] = (float)(int32_t)s * 0x1p-30f; }}\n"
+        for i in floats
     )
     pointers = [", ".join(f"{kind}{i}" for i in range(len(of))) for kind, of in zip("io", sizes, strict=True)]
     mark = '__asm__ volatile("orr x{0}, x{0}, x{0}" ::: "memory");'

@@ -2,7 +2,8 @@
 
     LARQ/bin/python benchmarks/larq_peer.py OUT MODEL.onnx MODEL.tflite [--repeat N]      # Python 3.8 to 3.11
 
-That environment needs larq-compute-engine, tensorflow-cpu 2.15, onnxruntime, rich and jinja2, and this repository in PYTHONPATH, but no TVM. The report goes to stdout as JSON.
+That environment needs larq-compute-engine, tensorflow-cpu 2.15, onnxruntime, rich and jinja2, and this repository in PYTHONPATH, but no TVM. The report
+goes to stdout as JSON.
 """
 
 from __future__ import annotations

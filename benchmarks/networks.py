@@ -1,7 +1,7 @@
 """Whole networks for suite.py: measured on one thread and on two beside other programs, and told in tables.
 
-OpenVINO runs NAME.xml where it lies beside NAME.onnx (a graph made by hand: openvino_graph.py), else the ONNX model. Larq Compute Engine runs NAME.tflite, in this
-Python or in one that is given (larq_peer.py).
+OpenVINO runs NAME.xml where it lies beside NAME.onnx (a graph made by hand: openvino_graph.py), else the ONNX model. Larq Compute Engine runs NAME.tflite, in
+this Python or in one that is given (larq_peer.py).
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _larq(row: dict) -> dict | None:
 def network_table(rows: list[dict]) -> str:
     """Return the latencies of whole networks."""
     lines = [
-        "| network | bnncc, ms | onnxruntime, ms | faster | OpenVINO, ms | faster | LCE, ms | faster | two threads, ms | faster than one | onnxruntime, two, ms |",
+        "| network | bnncc, ms | onnxruntime, ms | faster | OpenVINO, ms | faster | LCE, ms | faster "
+        "| two threads, ms | faster than one | onnxruntime, two, ms |",
         "|---" * 11 + "|",
     ]
     for row in rows:

@@ -2,8 +2,9 @@
 
     make benchmark        or        python benchmarks/suite.py --models ../shared/models --repeat 30
 
-Writes docs/benchmark.json, and from it docs/BENCHMARK.md, the table in README.md and, where matplotlib is installed, docs/benchmark_*.svg. OpenVINO is measured where it is
-installed, on NAME.xml beside NAME.onnx (openvino_graph.py) or else the ONNX model; Larq Compute Engine on NAME.tflite, in the Python of `--larq-python` (larq_peer.py).
+Writes docs/benchmark.json, and from it docs/BENCHMARK.md, the table in README.md and, where matplotlib is installed, docs/benchmark_*.svg. OpenVINO is measured
+where it is installed, on NAME.xml beside NAME.onnx (openvino_graph.py) or else the ONNX model; Larq Compute Engine on NAME.tflite, in the Python of
+`--larq-python` (larq_peer.py).
 """
 
 from __future__ import annotations

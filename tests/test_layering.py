@@ -38,7 +38,22 @@ MAY_IMPORT = {
     "boards": {"errors", "spec", "toolchain", "targets", "codegen"},
     "tuning": {"errors", "spec", "toolchain", "ops", "targets", "schedules", "passes", "codegen", "runtime", "boards", "remote"},
     "compiler": {"errors", "spec", "ops", "targets", "schedules", "passes", "frontend", "codegen", "tuning"},
-    "report": {"errors", "spec", "toolchain", "ops", "targets", "schedules", "passes", "frontend", "codegen", "runtime", "compiler", "boards", "remote", "tuning"},
+    "report": {
+        "errors",
+        "spec",
+        "toolchain",
+        "ops",
+        "targets",
+        "schedules",
+        "passes",
+        "frontend",
+        "codegen",
+        "runtime",
+        "compiler",
+        "boards",
+        "remote",
+        "tuning",
+    },
     "cli": {"errors", "spec", "targets", "runtime", "compiler", "report", "boards", "remote", "tuning"},
 }
 """Layer to the layers it may import besides itself. Everybody may import `bnncc` itself for its version: that imports no more than errors."""

@@ -1,4 +1,4 @@
-"""A firmware project: the generated C and, from templates, start-up code, linker script, main, Makefile and CMakeLists.txt; an Arduino library, a Zephyr module."""
+"""A firmware project: the generated C and, from templates, start-up code, linker script, main and build files; an Arduino library, a Zephyr module."""
 
 from __future__ import annotations
 

@@ -120,7 +120,9 @@ class Meter:
         read = work.moved_bytes - work.written_bytes
         copied, rest = 2 * min(read, work.written_bytes), abs(read - work.written_bytes)
         seconds = 1e-9 * (
-            copied / self._stream_rate(copied // 2, False) + rest / self._stream_rate(rest, True) + work.constant_bytes / self._stream_rate(work.all_constants, True)
+            copied / self._stream_rate(copied // 2, False)
+            + rest / self._stream_rate(rest, True)
+            + work.constant_bytes / self._stream_rate(work.all_constants, True)
         )
         moved = work.moved_bytes + work.constant_bytes
         return Limit(seconds, f"memory {moved / seconds * 1e-9:.0f} GB/s") if moved else None

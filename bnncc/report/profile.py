@@ -113,7 +113,8 @@ class ProfileReport:
             console.print(f"Steps with a known limit take {duration(known)}, their limits sum up to {duration(bounded)} ({bounded / known:.0%}).")
         over = f"{self.arena_bytes / self.live_bytes:.2f} times " if self.live_bytes else ""
         console.print(f"Arena: {self.arena_bytes:,} bytes, {over}the most that is alive at once ({self.live_bytes:,}).", markup=False)
-        console.print(f"Medians of {self.repeat} calls on {self.threads} thread{'s'[: self.threads > 1]}, random inputs; limits measured now; {self.machine}", markup=False)
+        threads = f"{self.threads} thread{'s'[: self.threads > 1]}"
+        console.print(f"Medians of {self.repeat} calls on {threads}, random inputs; limits measured now; {self.machine}", markup=False)
 
 
 def profile(

@@ -17,7 +17,18 @@ from tvm import tirx
 
 from bnncc.schedules.statements import Statements, const, spread
 
-__all__ = ["Contraction", "TileShape", "arrange_weights", "blocks", "fill_block", "fill_tile", "fill_tile_in_parts", "parts_tile_bytes", "pixel_tiles", "tile_stride"]
+__all__ = [
+    "Contraction",
+    "TileShape",
+    "arrange_weights",
+    "blocks",
+    "fill_block",
+    "fill_tile",
+    "fill_tile_in_parts",
+    "parts_tile_bytes",
+    "pixel_tiles",
+    "tile_stride",
+]
 
 _PART_BYTES = 12 * 1024
 """Weights that stay in the L1 cache beside the input and the tile."""

@@ -14,8 +14,8 @@ from tvm.script import relax as R
 
 from bnncc.ops import bnn
 from bnncc.ops.pack import PackAttrs, pack_reference
-from bnncc.schedules.choices import Choices
 from bnncc.schedules.channels import PackedLayout
+from bnncc.schedules.choices import Choices
 from bnncc.schedules.contract_float import float_tile
 from bnncc.schedules.x86.bit_chains import PIXELS, chain_table
 from bnncc.targets.x86 import V2, V3, V4, native_variant

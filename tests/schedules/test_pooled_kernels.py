@@ -14,7 +14,7 @@ WAYS = {"speed": scalar("scaled-index"), "bytes": scalar("two-operands", registe
 
 
 def pooled(ci: int, co: int, size: int, pool_size=(2, 2), strides=(2, 2), padding=(0, 0, 0, 0), number: bool = False):
-    """A convolution with thresholds, packing and a maximum, the minimum in half of the channels; a number in between makes it no threshold of a sliced kernel."""
+    """A convolution with thresholds, packing and a maximum, the minimum in half of the channels; a number in between keeps it from sliced kernels."""
     rng = np.random.default_rng(ci)
     _, arrays = conv_bits(rng, ci, co, size, bits=32, out_bits=32)
     arrays = [*arrays[:2], rng.integers(-30, 31, (1, co)).astype(np.int32), rng.choice(np.array([-1, 1], np.int8), co), words(rng, (), 32, co)]

@@ -11,7 +11,12 @@ from tests.schedules.group_runner import group, words
 from tests.schedules.test_popcount_kernels import conv_bits
 
 HELIUM = scalar("scaled-index", "mve")
-WAYS = {"scaled": scalar("scaled-index"), "bytes": scalar("two-operands", registers=8), "nibbles": scalar("scaled-index", optimize_for="flash"), "vectors": HELIUM}
+WAYS = {
+    "scaled": scalar("scaled-index"),
+    "bytes": scalar("two-operands", registers=8),
+    "nibbles": scalar("scaled-index", optimize_for="flash"),
+    "vectors": HELIUM,
+}
 
 
 def convolution(ci: int, co: int, size: int, zeros: bool, *, ends: str = "two", border: bool = False, groups: int = 1):

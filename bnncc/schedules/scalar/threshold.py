@@ -4,9 +4,9 @@ A threshold on the sum is a limit on the number of differing bits (`count_limits
 the border is part of the limit, both at compile time. The bit is 1 where the count reaches its limit: counters that start from ``2 ** k - limit``, 2 ** k more
 than any count, carry out of the top plane there. So a threshold costs the preloading of the planes, and no comparison.
 
-Where the input is two planes (a plain Sign, which may be 0), the sum is ``length - count of the first - count of the second``. Counters of both start from
-``2 ** (k + 1) - limit``. Where both are found equal, one is counted, ``2 count >= limit`` asks for ``count >= ceil(limit / 2)``, and they start from half of that
-number and 2 ** k, so that they carry out of the same plane.
+Where the input is two planes (a plain Sign, which may be 0), the sum is ``length - count of the first - count of the second``. Counters of both start
+from ``2 ** (k + 1) - limit``. Where both are found equal, one is counted, ``2 count >= limit`` asks for ``count >= ceil(limit / 2)``, and they start from half
+of that number and 2 ** k, so that they carry out of the same plane.
 """
 
 from __future__ import annotations

@@ -6,7 +6,18 @@ from tvm import tirx
 
 from bnncc.schedules.statements import Statements
 
-__all__ = ["VECTOR", "VECTOR_REGISTERS", "VECTOR_WORDS", "gather_vector", "keep_vector", "load_vector", "peek", "store_vector", "transpose", "transpose_vectors"]
+__all__ = [
+    "VECTOR",
+    "VECTOR_REGISTERS",
+    "VECTOR_WORDS",
+    "gather_vector",
+    "keep_vector",
+    "load_vector",
+    "peek",
+    "store_vector",
+    "transpose",
+    "transpose_vectors",
+]
 
 VECTOR_WORDS = 4
 VECTOR_REGISTERS = 8
