@@ -4,8 +4,8 @@
 
 The compiled library tells of each kernel call as it ends, and the counter is read there. A layer's limit is what no code of its formulation can do without:
 of a float layer a fused multiply-add for every four products, and the loads of the best register tile (6 pixels x 4 vectors: 6 quarters of a vector of inputs
-and 2 pairs of vectors of weights for 24 of them); of a binary layer an exclusive or, a count and an addition a 128-bit word; beside these, and of all other steps,
-a load or store for every 16 bytes of feature maps that are read or written.
+and 2 pairs of vectors of weights for 24 of them); of a binary layer an exclusive or, a count and an addition a 128-bit word; beside these, and of all other
+steps, a load or store for every 16 bytes of feature maps that are read or written.
 """
 
 from __future__ import annotations
