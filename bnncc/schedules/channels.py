@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["PackedLayout", "Run", "plan_channels", "vector_cuts"]
+import numpy as np
+
+__all__ = ["PackedLayout", "Run", "moved_bits", "plan_channels", "vector_cuts"]
 
 _BLOCK = 64
 
@@ -48,6 +51,23 @@ class PackedLayout:
         return [
             g * self.group_channels + min((w + 1) * self.bits, self.group_channels) for g in range(self.groups) for w in range(self.group_words)
         ]
+
+
+def moved_bits(index: np.ndarray, inputs: list[PackedLayout], out: PackedLayout) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Walk a table of channels and yield, for each output channel, word and bit it comes from, and word and bit it goes to.
+
+    Parameters
+    ----------
+    index : ndarray, int32, shape (channels, 2)
+        Input and channel of each output channel.
+    inputs : list of PackedLayout
+        Layout of each input; their words stand one after the other.
+    out : PackedLayout
+    """
+    offset = np.cumsum([0, *(layout.words for layout in inputs)])
+    for channel, (source, source_channel) in enumerate(index.tolist()):
+        word, bit = inputs[source].locate(source_channel)
+        yield (word + int(offset[source]), bit), out.locate(channel)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tvm import tirx
 
 from bnncc.errors import InternalError
 from bnncc.schedules.builder import PARALLEL_ELEMENTS, Builder
-from bnncc.schedules.channels import PackedLayout
+from bnncc.schedules.channels import PackedLayout, moved_bits
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.statements import const, spread
@@ -43,12 +43,8 @@ def _runs(index: np.ndarray, inputs: list[PackedLayout], out: PackedLayout) -> n
     ndarray, int32
         For each output word a row: how many runs, then for each run source word, first bit there, bits and first target bit; zeros to the end.
     """
-    offset = np.cumsum([0, *(layout.words for layout in inputs)])
     rows: list[list] = [[] for _ in range(out.words)]
-    for channel, (source, source_channel) in enumerate(index.tolist()):
-        word, bit = inputs[source].locate(source_channel)
-        word += int(offset[source])
-        target, target_bit = out.locate(channel)
+    for (word, bit), (target, target_bit) in moved_bits(index, inputs, out):
         runs = rows[target]
         if runs and runs[-1][0] == word and runs[-1][1] + runs[-1][2] == bit and runs[-1][3] + runs[-1][2] == target_bit:
             runs[-1][2] += 1

@@ -12,7 +12,7 @@ import numpy as np
 from tvm import tirx
 
 from bnncc.schedules.builder import Builder
-from bnncc.schedules.channels import PackedLayout
+from bnncc.schedules.channels import PackedLayout, moved_bits
 from bnncc.schedules.statements import const
 
 __all__ = ["PIXELS", "chain_table", "gather_by_chains", "row_words"]
@@ -42,12 +42,8 @@ def chain_table(index: np.ndarray, inputs: list[PackedLayout], out: PackedLayout
     ndarray, uint64
         For each output word a row: how many chains, then for each chain source word, mask of the bits there, mask of the bits in the output word.
     """
-    offset = np.cumsum([0, *(layout.words for layout in inputs)])
     rows: list[list] = [[] for _ in range(out.words)]  # chains as [source word, source bits, target bits]
-    for channel, (source, source_channel) in enumerate(index.tolist()):
-        word, bit = inputs[source].locate(source_channel)
-        word += int(offset[source])
-        target, target_bit = out.locate(channel)
+    for (word, bit), (target, target_bit) in moved_bits(index, inputs, out):
         fitting = [chain for chain in rows[target] if chain[0] == word and chain[1][-1] < bit]
         if fitting:
             chain = max(fitting, key=lambda chain: chain[1][-1])
