@@ -18,7 +18,7 @@ from bnncc.passes.fixed_point import FIXED_LAYERS
 from bnncc.passes.lower_groups import lower_groups
 from bnncc.passes.pipeline import run_pipeline
 from bnncc.passes.plane_costs import FEWEST_BYTES, SCALARS
-from bnncc.passes.step_work import step_work
+from bnncc.passes.step_work import layers_of, step_work
 from bnncc.spec import ByteInput
 from bnncc.targets import OPTIMIZE_FOR, Target, Variant, find_target
 from bnncc.tuning.best import Tuned
@@ -90,7 +90,11 @@ class CompiledArtifact:
         """Return the ONNX node that each variable's value comes from, for comments."""
         known = {var: f"{node.op_type} {node.name}" for var, node in self.context.nodes.items()}
         outputs = {node.output: f"{node.op_type} {node.name}" for node in self.context.nodes.values()}
-        return {**{var: outputs[view.onnx] for var, view in self.context.tensors.items() if view.onnx in outputs}, **known}
+        origins = {**{var: outputs[view.onnx] for var, view in self.context.tensors.items() if view.onnx in outputs}, **known}
+        for var, layers in layers_of(self.fused, self.context).items():
+            named = [f"{layer.op} {layer.node}" for layer in layers]
+            origins[var] = "; ".join(dict.fromkeys([*named, *([origins[var]] if var in origins else [])]))
+        return origins
 
     def lower(self, entries: tuple[str, ...] = ("main",)) -> tuple[dict[str, tvm.IRModule], dict[str, dict[str, str]]]:
         """Generate the kernels of every variant; returns the lowered modules and what each kernel is, by variant name."""

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 import bnncc
 from bnncc.compiler import CompiledArtifact, prepare
 from bnncc.errors import InputError, ModelFormatError, ModelShapeError, OutputError, TargetError
+from bnncc.passes.context import Options
 from bnncc.targets import target_names
 
 NATIVE = "native"
@@ -199,7 +200,7 @@ def test_progress_is_told_from_import_to_kernels(tmp_path):
 
 
 def test_prepare_stops_at_the_groups():
-    imported, fused, context = prepare(network())
+    imported, fused, context = prepare(network(), Options())
     assert [spec.name for spec in imported.inputs] == ["x"] and len(context.layers) == 2
     assert any(g.name_hint.startswith("group_") for g in fused.get_global_vars())
 

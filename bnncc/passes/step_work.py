@@ -9,10 +9,10 @@ import tvm
 from tvm import relax
 
 from bnncc.ops import dtype_of, static_shape
-from bnncc.passes.context import PassContext
+from bnncc.passes.context import LayerRow, PassContext
 from bnncc.passes.rewrite import Graph, op_name
 
-__all__ = ["StepWork", "kernel_calls", "step_work"]
+__all__ = ["StepWork", "kernel_calls", "layers_of", "step_work"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,15 @@ def kernel_calls(fused: tvm.IRModule) -> list[tuple[relax.VarBinding, list[relax
     graph = Graph(fused)
     calls = [b for b in graph.bindings if isinstance(b.value, relax.Call) and isinstance(b.value.op, tvm.ir.GlobalVar)]
     return [(b, graph.users(b.var) if isinstance(b.var.ty, relax.TupleType) else [b.var]) for b in calls]
+
+
+def layers_of(fused: tvm.IRModule, ctx: PassContext) -> dict[str, list[LayerRow]]:
+    """Return the layers that each kernel call computes, under the name of the first tensor that it writes."""
+    found = {}
+    for call, written in kernel_calls(fused):
+        places = [ctx.sums[inner.var.name] for inner in Graph(fused, call.value.op.name_hint).bindings if inner.var.name in ctx.sums]
+        found[written[0].name] = [ctx.layers[place] for place in dict.fromkeys(places)]
+    return {name: layers for name, layers in found.items() if layers}
 
 
 def _nbytes(var: relax.Var) -> int:

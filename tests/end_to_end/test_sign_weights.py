@@ -74,8 +74,8 @@ def test_c_code_holds_a_bit_a_weight(network, sample, tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.INT8])
-def test_an_image_of_whole_numbers_by_signs_is_exact(kind, tmp_path):
+@pytest.mark.parametrize("kind, on_integers", [(TensorProto.UINT8, True), (TensorProto.INT8, False)])
+def test_an_image_of_whole_numbers_by_signs_is_exact(kind, on_integers, tmp_path):
     rng = np.random.default_rng(2)
     weights = rng.choice(np.float32([-1, 1]), (20, 3, 3, 3))
     nodes = [helper.make_node("Cast", ["x"], ["real"], to=TensorProto.FLOAT), helper.make_node("Conv", ["real", "w"], ["y"], "first", pads=[1, 1, 1, 1])]
@@ -88,4 +88,5 @@ def test_an_image_of_whole_numbers_by_signs_is_exact(kind, tmp_path):
     artifact = bnncc.compile(model, target="native")
     artifact.save(tmp_path / "out")
     np.testing.assert_array_equal(np.asarray(bnncc.load(tmp_path / "out")(x)), expected)
-    assert artifact.report.layers[0].weight_bytes == weights.size // 8
+    (layer,) = artifact.report.layers
+    assert layer.integer == on_integers and (on_integers or layer.weight_bytes == weights.size // 8)

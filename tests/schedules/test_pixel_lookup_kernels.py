@@ -121,6 +121,6 @@ def test_the_layer_it_is_for_chooses_it_and_keeps_its_loop_in_registers(tmp_path
     main = max(loops(assembly(function, V3)), key=lambda part: sum(line.startswith("vpshufb") for line in part))
     main = main[: next(i for i, line in enumerate(main) if line.startswith("j"))]
     lookups = sum(line.startswith("vpshufb") for line in main)
-    assert lookups >= 16 and len(main) <= 3.25 * lookups
+    assert lookups >= 16 and len(main) <= 3.5 * lookups
     assert not any(line.startswith("vmovdq") and line.endswith(")") for line in main), "a store in the loop of the lookups is a spill"
     check_exact(function, arrays, tmp_path, VARIANTS[-1])

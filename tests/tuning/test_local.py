@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import platform
 
 import pytest
@@ -51,15 +52,16 @@ def test_an_endless_loop_is_a_failure_within_the_time_limit(runner, tmp_path):
 
 
 def test_builds_that_take_too_long_or_end_their_process_are_failures_and_the_pool_goes_on(tmp_path):
-    pool = BuildPool(1, 0.01)
+    pool = BuildPool(1, 2)
     try:
-        (tmp_path / "module.json").write_text("no module")
-        found = pool.build(tmp_path / "module.json", native_variant(), [({}, tmp_path / "a")])[0]
+        os.mkfifo(tmp_path / "endless.json")  # who reads it waits for one who writes
+        found = pool.build(tmp_path / "endless.json", native_variant(), [({}, tmp_path / "a")])[0]
         assert found.status == "timeout" and found.folder is None
     finally:
         pool.close()
     pool = BuildPool(1, 120)
     try:
+        (tmp_path / "module.json").write_text("no module")
         found = pool.build(tmp_path / "module.json", native_variant(), [({}, tmp_path / "a"), ({}, tmp_path / "b")])
         assert [one.status for one in found] == ["crash", "crash"] and found[0].message
     finally:
