@@ -3,8 +3,8 @@
     python benchmarks/firmware.py [--models tfc,gtsrb] [--boards microbit,mps2-an386] [--images 10]
 
 Prints a Markdown row for each network and board as it is done; the table of the README is made of these. Images are bytes; networks and images lie in
-../shared. Kernels are those for speed, or for flash where these do not fit (marked). Exits with 1 where an output differs from this machine's library by more than
-a millionth (a softmax of another C library).
+../shared. Kernels are those for speed, or for flash where these do not fit (marked). Exits with 1 where an output differs from this machine's library by more
+than a millionth (a softmax of another C library).
 """
 
 from __future__ import annotations
