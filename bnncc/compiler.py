@@ -25,7 +25,7 @@ from bnncc.tuning.best import Tuned
 from bnncc.tuning.database import Database, database_directory
 from bnncc.tuning.target_key import target_key
 
-__all__ = ["compile", "CompiledArtifact", "Report", "prepare"]
+__all__ = ["compile", "CompiledArtifact", "Report", "options_for", "prepare"]
 
 MOST_THREADS = 64
 """That a call can be shared by."""

@@ -24,7 +24,7 @@ _ARCHITECTURES = {"cortex-m0": "nrf5", "cortex-m0plus": "rp2040,mbed_rp2040,samd
 """Arduino's cores for each of ours, where it has some; the library is offered to all (``*``) where not."""
 
 
-def write_integrations(environment: jinja2.Environment, metadata: Mapping, staging: Path) -> None:
+def write_integrations(environment: jinja2.Environment, metadata: Mapping, target: str, staging: Path) -> None:
     """Write the folders ``arduino`` and ``zephyr`` of a project.
 
     Parameters
@@ -33,10 +33,12 @@ def write_integrations(environment: jinja2.Environment, metadata: Mapping, stagi
         Finds the templates.
     metadata : mapping
         Of the compiled C, which lies in `staging`.
+    target : str
+        What it was compiled for.
     staging : Path
         The project's folder.
     """
-    name, target = metadata["name"], metadata["target"]
+    name = metadata["name"]
     specs = {part: [TensorSpec(t["name"], tuple(t["shape"]), t["dtype"]) for t in metadata[part]] for part in ("inputs", "outputs")}
     context = {
         **{"name": name, "macro": name.upper(), "target": target, "version": __version__, "architectures": _ARCHITECTURES.get(target, "*")},

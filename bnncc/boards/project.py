@@ -100,6 +100,6 @@ def write_project(board: Board, compiled: Path, out: Path) -> dict:
             shutil.copyfile(compiled / file, staging / file)
         for file in _FILES:
             (staging / file).write_text(environment.get_template(f"{file}.j2").render(context), encoding="utf-8")
-        write_integrations(environment, metadata, staging)
+        write_integrations(environment, metadata, board.target, staging)
         (staging / METADATA_FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bnncc.boards import find_board
-from bnncc.compiler import prepare
+from bnncc.compiler import options_for, prepare
 from bnncc.errors import TargetError
 from bnncc.ops.interpreter import run_module
 from bnncc.passes.step_work import step_work
@@ -165,9 +165,7 @@ def tune_model(
     elif runner is None:
         chosen = _native_part(chosen)
     variant = chosen.variants[-1]
-    imported, fused, ctx = prepare(
-        model, shapes=shapes, sign_zero=sign_zero, word_bits=variant.word_bits, stage_images=not variant.is_scalar
-    )
+    imported, fused, ctx = prepare(model, options_for(variant, sign_zero), shapes=shapes)
     tasks = extract_tasks(fused, step_work(fused, ctx))
     rng = np.random.default_rng(seed)
     inputs = [[random_array(spec, rng) for spec in imported.inputs] for _ in range(_SAMPLES)]

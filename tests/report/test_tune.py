@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tuning"), str(Path(__file__).parents[1] / "schedules")]
@@ -72,8 +75,6 @@ def test_a_target_that_this_machine_does_not_run_is_told(tmp_path):
 
 @pytest.mark.slow
 def test_what_is_tuned_is_compiled_and_computes_the_same(tmp_path, monkeypatch):
-    import numpy as np
-
     found = tune_model(DIGITS, trials=3, database=Database(tmp_path / "db"))
     assert len(found.tasks) >= 3 and all(task.trials >= 1 for task in found.tasks)
     monkeypatch.setattr("bnncc.tuning.best.LEAST_GAIN", -9.0)  # whatever is best is taken, so that something is
@@ -83,3 +84,19 @@ def test_what_is_tuned_is_compiled_and_computes_the_same(tmp_path, monkeypatch):
     x = np.random.default_rng(0).standard_normal((1, 1, 8, 8)).astype(np.float32)
     assert load(tmp_path / "tuned")(x).tobytes() == load(tmp_path / "plain")(x).tobytes()
     assert inspect_model(DIGITS, target="native", database=tmp_path / "db").steps
+
+
+@pytest.mark.skipif(
+    not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")), reason="qemu-system-arm and gcc-arm-none-eabi are not installed"
+)
+def test_a_board_counts_instructions(tmp_path):
+    weights = helper.make_node("Sign", ["w"], ["b"])
+    nodes = [helper.make_node("Sign", ["x"], ["s"]), weights, helper.make_node("MatMul", ["s", "b"], ["y"])]
+    io_specs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", [1, 64]), ("y", [1, 8]))]
+    w = numpy_helper.from_array(np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32), "w")
+    graph = helper.make_graph(nodes, "small", io_specs[:1], io_specs[1:], [w])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found = tune_model(model, board="mps2-an386", trials=1, database=Database(tmp_path / "db"))
+    assert found.metric == "instructions" and found.tasks
+    records = [json.loads(line) for file in (tmp_path / "db").rglob("*.jsonl") for line in file.read_text().splitlines()]
+    assert records and all(record["metric"] == "instructions" for record in records)
