@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import onnx
@@ -279,7 +279,7 @@ def compile(
         raise InputError(f"optimize_for is {optimize_for!r}; it is one of {', '.join(OPTIMIZE_FOR)}.")
     if optimize_for != "speed" and not chosen.variants[0].is_source:
         raise TargetError(f"--optimize-for {optimize_for} chooses among the kernels of microcontrollers; the target {chosen.name} has kernels for speed only.")
-    chosen = replace(chosen, variants=tuple(replace(variant, optimize_for=optimize_for) for variant in chosen.variants))
+    chosen = chosen.optimized_for(optimize_for)
     records = Database(database_directory() if database is True else Path(database)) if database is not False else None
     stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")
     imported, fused, ctx = prepare(

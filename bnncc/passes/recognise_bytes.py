@@ -34,8 +34,6 @@ __all__ = ["recognise_bytes", "byte_line"]
 
 _BYTES = np.arange(256)
 
-_MOST_THRESHOLDS = 7
-
 _ROUNDINGS = 4
 """Units in the last place of the largest level that the source's arithmetic may leave a level off the line."""
 
@@ -99,11 +97,11 @@ class _Recognise(Rewriter):
         values = np.broadcast_to(self.chains.evaluate(var, {root: points}), (256, *self.chains.constant_shape(var, root))).astype(np.float32)
         x = self.mapping.get(root, root)
         self.ctx.unsigned_codes.add(x.name)
-        steps = Steps(_BYTES[1:].astype(np.float32).reshape(-1, *(1,) * (values.ndim - 1)), values)
-        quantizer = quantizer_of(Steps(np.broadcast_to(steps.breaks, values[1:].shape), values))
+        steps = Steps(np.broadcast_to(points[1:].astype(np.float32), values[1:].shape), values)
+        quantizer = quantizer_of(steps)
         levels = even_levels(values) if quantizer is None and feeds_layer(self.graph, var) else None
-        if levels is not None and len(levels.values) <= _MOST_THRESHOLDS + 1:
-            quantizer = level_quantizer(Steps(np.broadcast_to(steps.breaks, values[1:].shape), values), levels)
+        if levels is not None:
+            quantizer = level_quantizer(steps, levels)
         if quantizer is not None:
             return self._thresholds(var, x, quantizer, builder)
         if dtype_of(var) == "bool":

@@ -110,7 +110,9 @@ def _thresholds(steps: Steps, index: np.ndarray, levels: np.ndarray, slack: floa
 
 
 def level_quantizer(steps: Steps, levels: Levels) -> Quantizer | None:
-    """Return thresholds and codes for evenly spaced levels; None where a channel is not monotone."""
+    """Return thresholds and codes for evenly spaced levels; None where a channel is not monotone, or thresholds are so many that arithmetic is cheaper."""
+    if len(levels.values) > _MOST_THRESHOLDS + 1:
+        return None
     lo, step = int(levels.codes[0]), int(levels.codes[1] - levels.codes[0])
     return _by_direction(steps, np.searchsorted(levels.values, steps.values), len(levels.values), lo, step, levels.scale, levels.offset)
 
@@ -248,8 +250,7 @@ def _quantizer(chains: Chains, var: relax.Var, root: relax.Var, found: Steps, st
         return None
     levels = even_levels(found.values) if feeds_layer(graph, var) or _joins_codes(chains, var, steps) else None
     if levels is not None:
-        few = level_quantizer(found, levels) if len(levels.values) <= _MOST_THRESHOLDS + 1 else None
-        return root, few or levels
+        return root, level_quantizer(found, levels) or levels
     uneven = _nearly_even(graph, var, found) or _uneven_planes(graph, var, found)
     return None if uneven is None else (root, uneven)
 

@@ -17,8 +17,8 @@ from bnncc.compiler import options_for, prepare
 from bnncc.errors import TargetError
 from bnncc.ops.interpreter import run_module
 from bnncc.passes.step_work import step_work
-from bnncc.report.benchmark import duration, processor, random_array
-from bnncc.report.tune_progress import TuneProgress
+from bnncc.report.benchmark import processor, random_array
+from bnncc.report.tune_progress import TuneProgress, measured_text
 from bnncc.runtime import load
 from bnncc.targets import Target, Variant, find_target
 from bnncc.toolchain import is_native
@@ -100,7 +100,7 @@ class TuneReport:
         """Print the report."""
         table = Table("layer", "runs", "untuned", "ratio", "trials", "failed", "kernel", "what compile does", box=None, pad_edge=False)
         for task in self.tasks:
-            untuned = "" if task.untuned_value is None else duration(task.untuned_value) if self.metric.endswith("seconds") else f"{task.untuned_value:,.0f}"
+            untuned = measured_text(task.untuned_value, self.metric)
             trials = f"{task.trials}{' (all)' if task.exhausted else ''}"
             table.add_row(task.title, str(len(task.layers)), untuned, f"{task.ratio:.2f}", trials, str(task.failures), task.note, task.verdict)
         console.print(table)
@@ -160,8 +160,7 @@ def tune_model(
     chosen = find_target(target)
     if board is not None:
         described = find_board(board)
-        chosen, runner = find_target(described.target), lambda _: FirmwareRunner(described)
-        chosen = replace(chosen, variants=tuple(replace(variant, optimize_for=optimize_for) for variant in chosen.variants))
+        chosen, runner = find_target(described.target).optimized_for(optimize_for), lambda _: FirmwareRunner(described)
     elif runner is None:
         chosen = _native_part(chosen)
     variant = chosen.variants[-1]

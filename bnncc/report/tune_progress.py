@@ -19,7 +19,14 @@ from bnncc.targets import Variant
 from bnncc.tuning.record import Record
 from bnncc.tuning.session import TaskState
 
-__all__ = ["TuneProgress"]
+__all__ = ["TuneProgress", "measured_text"]
+
+
+def measured_text(value: float | None, metric: str) -> str:
+    """Return a measured value for readers: a time with its unit, or a count; empty where nothing was measured."""
+    if value is None:
+        return ""
+    return duration(value) if metric.endswith("seconds") else f"{value:,.0f}"
 
 
 class TuneProgress:
@@ -113,8 +120,7 @@ class TuneProgress:
         title = "" if left is None else f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
         table = Table("task", "runs", "untuned", "best", "of limit", "trials", "failed", title=title, box=None, pad_edge=False)
         for state in states:
-            value = state.untuned_value
-            untuned = "" if value is None else duration(value) if self.metric.endswith("seconds") else f"{value:,.0f}"
+            untuned = measured_text(state.untuned_value, self.metric)
             share = self.share(state)
             table.add_row(
                 state.task.title, str(state.task.count), untuned, f"{state.best_ratio:.2f}", "" if share is None else f"{share:.0%}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bnncc.errors import InternalError
 
@@ -146,6 +146,10 @@ class Target:
     def formats(self) -> tuple[str, ...]:
         """What ``--format`` may be, the default first: ``c`` is source text, ``so`` a shared library, ``object`` an object file."""
         return ("c", "object") if self.variants[0].is_source else ("so", "object")
+
+    def optimized_for(self, wanted: str) -> Target:
+        """Return the target with kernels for one of `OPTIMIZE_FOR`."""
+        return replace(self, variants=tuple(replace(variant, optimize_for=wanted) for variant in self.variants))
 
     @property
     def has_threads(self) -> bool:
