@@ -19,17 +19,16 @@ from tvm.relax import op
 
 from bnncc.ops import static_shape
 from bnncc.passes.context import PassContext
-from bnncc.passes.rewrite import Builder, Rewriter, const, op_name
+from bnncc.passes.rewrite import Builder, ContextRewriter, const, op_name
 
 __all__ = ["canonicalize_arithmetic"]
 
 _MAX_TERMS = 16
 
 
-class _Canonicalize(Rewriter):
+class _Canonicalize(ContextRewriter):
     def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
+        super().__init__(mod, ctx)
         self.terms: dict[relax.Var, Counter] = {}
 
     def rewrite(self, var, value, builder: Builder):

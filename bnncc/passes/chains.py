@@ -7,13 +7,15 @@ by evaluation, not by patterns: constants are applied as the source would, in fl
 from __future__ import annotations
 
 import numpy as np
+import tvm
 from tvm import relax
 
 from bnncc.ops import is_bnn, reference, static_shape
 from bnncc.ops.interpreter import evaluate_elementwise
-from bnncc.passes.rewrite import Graph, op_name
+from bnncc.passes.context import PassContext
+from bnncc.passes.rewrite import ContextRewriter, Graph, op_name
 
-__all__ = ["ELEMENTWISE", "Chains", "apply_call"]
+__all__ = ["ELEMENTWISE", "ChainRewriter", "Chains", "apply_call"]
 
 _UNARY = "negative abs sign floor ceil round sqrt exp log tanh sigmoid clip nn.relu nn.leakyrelu logical_not astype"
 _BINARY = "add subtract multiply divide power maximum minimum greater greater_equal less less_equal equal not_equal"
@@ -130,3 +132,17 @@ def apply_call(call: relax.Call, args: list[np.ndarray]) -> np.ndarray:
 def _prelu_axis_is_last(call) -> bool:
     rank = len(static_shape(call.args[0]))
     return call.attrs.axis % rank == rank - 1 or static_shape(call.args[1]) == (1,)
+
+
+class ChainRewriter(ContextRewriter):
+    """A rewriter that asks for the chains of the graph as it came.
+
+    Parameters
+    ----------
+    mod : IRModule
+    ctx : PassContext
+    """
+
+    def __init__(self, mod: tvm.IRModule, ctx: PassContext):
+        super().__init__(mod, ctx)
+        self.chains = Chains(self.graph)

@@ -14,15 +14,14 @@ from tvm import relax
 from bnncc.ops import bnn, is_bnn, static_shape
 from bnncc.passes.code_range import code_range, runs_on_bits
 from bnncc.passes.context import PassContext
-from bnncc.passes.rewrite import Builder, Rewriter, const, constant, used_vars
+from bnncc.passes.rewrite import Builder, ContextRewriter, const, constant, used_vars
 
 __all__ = ["decide_sign_zero"]
 
 
-class _Decide(Rewriter):
+class _Decide(ContextRewriter):
     def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
+        super().__init__(mod, ctx)
         self.read_as_bits = _read_as_bits(self.graph)
 
     def rewrite(self, var, value, builder: Builder):

@@ -18,11 +18,11 @@ from tvm import relax
 from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
-from bnncc.passes.chains import Chains
+from bnncc.passes.chains import ChainRewriter
 from bnncc.passes.code_range import code_range
 from bnncc.passes.context import PassContext
 from bnncc.passes.integer_steps import IntegerSteps, integer_thresholds
-from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
+from bnncc.passes.rewrite import Builder, const, constant, op_name
 
 __all__ = ["fold_sums"]
 
@@ -32,11 +32,9 @@ _LARGEST_TABLE = 1 << 26
 """Evaluations a fold may cost; above, the chain stays."""
 
 
-class _Fold(Rewriter):
+class _Fold(ChainRewriter):
     def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
-        self.chains = Chains(self.graph)
+        super().__init__(mod, ctx)
         self.sums: dict[relax.Var, relax.Var] = {}
 
     def rewrite(self, var, value, builder: Builder):

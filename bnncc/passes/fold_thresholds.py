@@ -20,11 +20,11 @@ import tvm
 from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
-from bnncc.passes.chains import Chains
+from bnncc.passes.chains import ChainRewriter
 from bnncc.passes.code_range import CODE_TYPES, CodeRange, accumulator_bounds, code_range, runs_on_bits
 from bnncc.passes.context import PassContext
 from bnncc.passes.integer_steps import IntegerSteps, bisect_integers, integer_thresholds
-from bnncc.passes.rewrite import Builder, Rewriter, const
+from bnncc.passes.rewrite import Builder, const
 
 __all__ = ["fold_thresholds", "accumulator_values"]
 
@@ -48,12 +48,7 @@ def accumulator_values(call, codes: CodeRange) -> np.ndarray:
     return np.arange(-length, length + 1, 2 if even else 1, dtype=np.int32)
 
 
-class _Fold(Rewriter):
-    def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
-        self.chains = Chains(self.graph)
-
+class _Fold(ChainRewriter):
     def rewrite(self, var, value, builder: Builder):
         return self._fold(var, builder) if is_bnn(value, "quantize") else None
 

@@ -18,18 +18,14 @@ from bnncc.errors import InternalError
 from bnncc.ops import bnn, is_bnn
 from bnncc.passes.code_range import LARGEST_SUM, accumulator_bounds, code_range
 from bnncc.passes.context import PassContext
-from bnncc.passes.rewrite import Builder, Rewriter, const, constant
+from bnncc.passes.rewrite import Builder, ContextRewriter, const, constant
 
 __all__ = ["lower_integers"]
 
 _EXACT_IN_FLOAT = 1 << 24
 
 
-class _Lower(Rewriter):
-    def __init__(self, mod: tvm.IRModule, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
-
+class _Lower(ContextRewriter):
     def rewrite(self, var, value, builder: Builder):
         if is_bnn(value, "conv2d") or is_bnn(value, "dense"):
             self._check_sums(var)

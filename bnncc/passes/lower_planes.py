@@ -22,15 +22,14 @@ from bnncc.ops.pack import PackAttrs, pack_reference
 from bnncc.passes.bit_planes import CodePlanes, WeightPlanes, code_planes, weight_planes
 from bnncc.passes.code_range import LARGEST_SUM, code_range
 from bnncc.passes.context import PassContext
-from bnncc.passes.rewrite import Builder, Rewriter, const, constant
+from bnncc.passes.rewrite import Builder, ContextRewriter, const, constant
 
 __all__ = ["lower_planes"]
 
 
-class _Lower(Rewriter):
+class _Lower(ContextRewriter):
     def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
+        super().__init__(mod, ctx)
         self.bits = ctx.options.word_bits
         self.packed: dict[tuple, relax.Var] = {}
 

@@ -18,7 +18,7 @@ from bnncc.ops import bnn, static_shape
 from bnncc.ops.pack import PackAttrs, pack_reference
 from bnncc.passes.context import PassContext
 from bnncc.passes.recognise_binary import two_valued
-from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
+from bnncc.passes.rewrite import Builder, ContextRewriter, const, constant, op_name
 
 __all__ = ["pack_signs"]
 
@@ -26,11 +26,7 @@ _TOLERANCE = 2.0**-21
 """Largest relative distance of a weight's magnitude from its filter's scale: real inputs do not average more than rounding out."""
 
 
-class _Pack(Rewriter):
-    def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
-
+class _Pack(ContextRewriter):
     def rewrite(self, var, value, builder: Builder):
         name = op_name(value)
         weight = constant(value.args[1]) if name in ("relax.nn.conv2d", "relax.matmul") else None

@@ -34,7 +34,7 @@ from bnncc.passes.context import LayerRow, PassContext
 from bnncc.passes.fixed_point import layer_place, rounded_filters
 from bnncc.passes.integers import IntegerFilters, integer_filters
 from bnncc.passes.planes import filter_planes
-from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
+from bnncc.passes.rewrite import Builder, ContextRewriter, const, constant, op_name
 
 __all__ = ["recognise_binary", "two_valued", "TOLERANCE"]
 
@@ -80,11 +80,7 @@ def two_valued(filters: np.ndarray) -> _Signs | str:
     return _Signs(np.where(filters < 0, -1, 1).astype(np.int8), np.where(dead, 0, scale).astype(np.float32))
 
 
-class _Recognise(Rewriter):
-    def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
-
+class _Recognise(ContextRewriter):
     def rewrite(self, var, value, builder: Builder):
         name = op_name(value)
         if name == "relax.nn.conv2d":

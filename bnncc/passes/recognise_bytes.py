@@ -22,12 +22,12 @@ import tvm
 from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of
-from bnncc.passes.chains import Chains
+from bnncc.passes.chains import ChainRewriter
 from bnncc.passes.context import PassContext
 from bnncc.passes.integer_steps import NEVER
 from bnncc.passes.integers import Levels, even_levels
 from bnncc.passes.recognise_quantize import Quantizer, channel_form, feeds_layer, level_quantizer, pads, quantizer_of
-from bnncc.passes.rewrite import Builder, Rewriter, const
+from bnncc.passes.rewrite import Builder, const
 from bnncc.passes.steps import Steps
 
 __all__ = ["recognise_bytes", "byte_line"]
@@ -83,12 +83,7 @@ def _whole(q: Quantizer) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([np.clip(t, -NEVER, NEVER) for t in limits]).astype(np.int32), flip
 
 
-class _Recognise(Rewriter):
-    def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
-        self.chains = Chains(self.graph)
-
+class _Recognise(ChainRewriter):
     def rewrite(self, var, value, builder: Builder):
         root = self.chains.root[var]
         if root.same_as(var) or dtype_of(root) != "uint8" or dtype_of(var) not in ("float32", "bool") or not self._is_read(var, root):

@@ -20,7 +20,7 @@ from tvm.relax import op
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.passes.chains import ELEMENTWISE, Chains
 from bnncc.passes.context import PassContext
-from bnncc.passes.rewrite import Builder, Graph, Rewriter, const, op_name, used_vars
+from bnncc.passes.rewrite import Builder, ContextRewriter, Graph, const, op_name, used_vars
 
 __all__ = ["recognise_logic"]
 
@@ -99,10 +99,9 @@ def _find(graph: Graph) -> dict[relax.Var, _Finite]:
     return result
 
 
-class _Recognise(Rewriter):
+class _Recognise(ContextRewriter):
     def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
+        super().__init__(mod, ctx)
         self.found = _find(self.graph)
 
     def rewrite(self, var, value, builder: Builder):

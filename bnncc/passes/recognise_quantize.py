@@ -29,11 +29,11 @@ from tvm import relax
 from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn
-from bnncc.passes.chains import Chains
+from bnncc.passes.chains import ChainRewriter, Chains
 from bnncc.passes.context import PassContext
 from bnncc.passes.integers import Levels, even_levels
 from bnncc.passes.planes import LevelPlanes, level_planes
-from bnncc.passes.rewrite import REAL_LAYERS, Builder, Graph, Rewriter, const, op_name
+from bnncc.passes.rewrite import REAL_LAYERS, Builder, Graph, const, op_name
 from bnncc.passes.steps import StepAnalysis, Steps, previous_float
 
 __all__ = ["recognise_quantize", "Quantizer", "channel_form", "code_quantizer", "feeds_layer", "level_quantizer", "pads", "quantizer_of"]
@@ -288,11 +288,9 @@ def _find(chains: Chains, ctx: PassContext) -> dict[relax.Var, _Found]:
     return result
 
 
-class _Recognise(Rewriter):
+class _Recognise(ChainRewriter):
     def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
-        self.chains = Chains(self.graph)
+        super().__init__(mod, ctx)
         self.found = _find(self.chains, ctx)
 
     def rewrite(self, var, value, builder: Builder):

@@ -13,8 +13,9 @@ from tvm import relax
 from tvm.ir import GenericConst, Tuple, TupleGetItem
 
 from bnncc.errors import InternalError
+from bnncc.passes.context import PassContext
 
-__all__ = ["REAL_LAYERS", "Graph", "Builder", "Rewriter", "replace_function", "constant", "const", "op_name", "used_vars", "substitute"]
+__all__ = ["REAL_LAYERS", "Graph", "Builder", "ContextRewriter", "Rewriter", "replace_function", "constant", "const", "op_name", "used_vars", "substitute"]
 
 REAL_LAYERS = ("relax.nn.conv2d", "relax.matmul")
 """Layers with weights, as they are imported."""
@@ -236,6 +237,20 @@ class Rewriter:
             self.mapping[b.var] = new if isinstance(new, relax.Var | GenericConst) else builder.bind(new, b.var.name)
         outputs = [self.mapping.get(o, o) if isinstance(o, relax.Var) else o for o in graph.outputs]
         return replace_function(self.mod, self.function, graph, builder.bindings, outputs)
+
+
+class ContextRewriter(Rewriter):
+    """A rewriter of ``main`` that knows the context: it asks for options there, and notes what it decides.
+
+    Parameters
+    ----------
+    mod : IRModule
+    ctx : PassContext
+    """
+
+    def __init__(self, mod: tvm.IRModule, ctx: PassContext):
+        super().__init__(mod)
+        self.ctx = ctx
 
 
 def replace_function(mod: tvm.IRModule, name: str, graph: Graph, bindings: list[relax.VarBinding], outputs: list[relax.Expr]) -> tvm.IRModule:

@@ -18,7 +18,7 @@ from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
 from bnncc.ops.geometry import output_size
 from bnncc.passes.code_range import code_range
 from bnncc.passes.context import PassContext
-from bnncc.passes.rewrite import Builder, Rewriter, const, constant, op_name
+from bnncc.passes.rewrite import Builder, ContextRewriter, const, constant, op_name
 
 __all__ = ["sink_dequantize", "pool_padding"]
 
@@ -39,11 +39,7 @@ def pool_padding(attrs, shape: tuple[int, ...], out_shape: tuple[int, ...]) -> t
     return top, left, extra[0], extra[1]
 
 
-class _Sink(Rewriter):
-    def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
-
+class _Sink(ContextRewriter):
     def rewrite(self, var, value, builder: Builder):
         if op_name(value) not in _MOVEMENT:
             return None

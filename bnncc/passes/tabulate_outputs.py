@@ -15,11 +15,11 @@ import tvm
 from tvm.relax import op
 
 from bnncc.ops import dtype_of, is_bnn
-from bnncc.passes.chains import Chains
+from bnncc.passes.chains import ChainRewriter
 from bnncc.passes.code_range import accumulator_bounds, code_range
 from bnncc.passes.context import PassContext
 from bnncc.passes.fold_thresholds import accumulator_values
-from bnncc.passes.rewrite import Builder, Rewriter, const
+from bnncc.passes.rewrite import Builder, const
 
 __all__ = ["tabulate_outputs"]
 
@@ -27,12 +27,7 @@ _LARGEST_TABLE = 1 << 13
 """Numbers in a table: 32 kB of flash. What takes more is computed."""
 
 
-class _Tabulate(Rewriter):
-    def __init__(self, mod, ctx: PassContext):
-        super().__init__(mod)
-        self.ctx = ctx
-        self.chains = Chains(self.graph)
-
+class _Tabulate(ChainRewriter):
     def rewrite(self, var, value, builder: Builder):
         root = self.chains.root[var]
         source = self.graph.value(root)
