@@ -1,6 +1,6 @@
 """Trained networks on microcontroller boards in QEMU: accuracy on test images, equality with this machine's library, instructions, flash and RAM.
 
-    python benchmarks/firmware.py [--models tfc,gtsrb] [--boards microbit,mps2-an386] [--images 10]
+    python benchmarks/firmware.py [--models tfc,gtsrb] [--boards microbit,mps2-an386] [--images 100]
 
 Prints a Markdown row for each network and board as it is done; the table of the README is made of these. Images are bytes; networks and images lie in
 ../shared. Kernels are those for speed, or for flash where these do not fit (marked). Exits with 1 where an output differs from this machine's library by more
@@ -24,6 +24,7 @@ from bnncc.boards import find_board, measure_memory, run_project
 from bnncc.errors import BudgetError
 from bnncc.report.board import write_firmware
 from bnncc.report.firmware import count_firmware
+from bnncc.report.reference import Reference
 from bnncc.spec import ByteInput
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +83,7 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Row:
-    """What one network does on one board; right of all images, there and here."""
+    """What one network does on one board; right of all images: there, in this machine's library, and by onnxruntime without optimization."""
 
     network: str
     board: str
@@ -90,6 +91,7 @@ class Row:
     images: int
     right: int
     right_here: int
+    right_reference: int
     largest: float
     instructions: int
     milliseconds: float | None
@@ -99,11 +101,11 @@ class Row:
     def __str__(self) -> str:
         estimate = "-" if self.milliseconds is None else f"{self.milliseconds:,.1f}"
         equal = "bit for bit" if self.largest == 0 else f"{self.largest:.1g}"
-        known = [f"{self.right} of {self.images}", f"{self.right_here} of {self.images}", equal, f"{self.instructions:,}", estimate]
+        known = [f"{self.right} of {self.images}", str(self.right_here), str(self.right_reference), equal, f"{self.instructions:,}", estimate]
         return "| " + " | ".join([self.network, self.board, self.target, *known, f"{self.flash:,}", f"{self.ram:,}"]) + " |"
 
 
-HEADER = "| network | board | core | right | right here | outputs equal | instructions | estimated ms | flash | RAM |\n|" + "---|" * 10
+HEADER = "| network | board | core | right | right here | onnxruntime | outputs equal | instructions | estimated ms | flash | RAM |\n|" + "---|" * 11
 
 
 def measure(name: str, board: str, images: int) -> Row:
@@ -124,22 +126,26 @@ def measure(name: str, board: str, images: int) -> Row:
             write_firmware(model, chosen, project, optimize_for="flash", **options)
             board += " (flash)"
         memory, counts = measure_memory(project), count_firmware(project)
-        bnncc.compile(model, target="native", **options).save(library)
+        native = bnncc.compile(model, target="native", **options)
+        native.save(library)
+        (output,) = (spec.name for spec in native.model.outputs)
+        reference = Reference(native.model.reference, [output])
+        wanted = np.stack([reference.run({spec: image})[output] for image in x]).reshape(len(x), -1)
         here = np.stack([bnncc.load(library)(image) for image in x]).reshape(len(x), -1)
         made = run_project(project, [{spec: image} for image in x], timeout=1200)
         there = np.stack([next(iter(outputs.values())) for outputs in made]).reshape(len(x), -1)
     largest = float(np.abs(here - there).max() / np.abs(here).max())
-    right, right_here = (int((made.argmax(1) == labels).sum()) for made in (there, here))
+    right = [int((made.argmax(1) == labels).sum()) for made in (there, here, wanted)]
     used = [sum(parts.values()) for parts in (memory.flash, memory.ram)]
-    return Row(name, board, chosen.target, len(x), right, right_here, largest, counts.instructions, counts.milliseconds, *used)
+    return Row(name, board, chosen.target, len(x), *right, largest, counts.instructions, counts.milliseconds, *used)
 
 
 def rows(models: list[str], boards: list[str] | None, images: int) -> Iterator[Row]:
-    """Yield the rows; tfc runs 100 images on its first board."""
+    """Yield the rows."""
     for name in models:
-        for number, board in enumerate(boards or NETWORKS[name].boards):
+        for board in boards or NETWORKS[name].boards:
             if board in NETWORKS[name].boards:
-                yield measure(name, board, max(images, 100) if name == "tfc" and not number else images)
+                yield measure(name, board, images)
 
 
 def main() -> int:
@@ -147,7 +153,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(NETWORKS), help=f"of {', '.join(NETWORKS)}")
     parser.add_argument("--boards", default="", help="by default those that a network fits")
-    parser.add_argument("--images", type=int, default=10)
+    parser.add_argument("--images", type=int, default=100)
     given = parser.parse_args()
     print(HEADER)
     worst = 0.0

@@ -7,17 +7,21 @@ from bnncc.boards.manifest import Board, Region, board_names, find_board
 from bnncc.boards.memory import FirmwareMemory, measure_memory
 from bnncc.boards.project import write_project
 from bnncc.boards.runner import is_project, run_project
+from bnncc.boards.vectors import Vectors, bytes_of_vector, tolerance_of
 
 __all__ = [
     "Board",
     "FirmwareMemory",
     "FunctionCount",
     "Region",
+    "Vectors",
     "board_names",
+    "bytes_of_vector",
     "count_project",
     "find_board",
     "is_project",
     "measure_memory",
     "run_project",
+    "tolerance_of",
     "write_project",
 ]

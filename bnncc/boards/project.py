@@ -11,15 +11,19 @@ import jinja2
 
 from bnncc.boards.integrations import INTEGRATION_FOLDERS, write_integrations
 from bnncc.boards.manifest import Board
+from bnncc.boards.vectors import VECTOR_FILES, Vectors, write_vectors
 from bnncc.codegen.output import METADATA_FILE, PROJECT_FORMAT, output_folder
 from bnncc.errors import BudgetError
 from bnncc.spec import TensorSpec
 from bnncc.targets import find_target
 
-__all__ = ["ram_of", "write_project"]
+__all__ = ["EMULATOR_OPTIONS", "ram_of", "write_project"]
+
+EMULATOR_OPTIONS = ("-nographic", "-monitor", "none", "-serial", "null", "-semihosting-config", "enable=on,target=native")
+"""Of QEMU, for a firmware that reaches the host by semihosting."""
 
 _FILES = ("startup.c", "board.h", "main.c", "link.ld", "Makefile", "CMakeLists.txt")
-_BUILT = ("firmware.elf", "firmware.map")
+_BUILT = tuple(f"{program}.{ending}" for program in ("firmware", "test") for ending in ("elf", "map", "hex", "bin"))
 
 
 def ram_of(metadata: Mapping, board: Board) -> dict[str, int]:
@@ -49,7 +53,7 @@ def _check_budget(metadata: Mapping, board: Board) -> None:
         )
 
 
-def write_project(board: Board, compiled: Path, out: Path) -> dict:
+def write_project(board: Board, compiled: Path, out: Path, vectors: Vectors | None = None) -> dict:
     """Write a firmware project.
 
     Parameters
@@ -59,6 +63,8 @@ def write_project(board: Board, compiled: Path, out: Path) -> dict:
         Folder that `emit_c` wrote for the board's target.
     out : Path
         Folder to write; made if there is none, replaced if it holds an earlier output.
+    vectors : Vectors, optional
+        For ``make test``, which runs them on the board.
 
     Returns
     -------
@@ -81,19 +87,21 @@ def write_project(board: Board, compiled: Path, out: Path) -> dict:
         undefined=jinja2.StrictUndefined,
         **{"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True, "autoescape": False},
     )
+    specs = {part: [_spec(t) for t in metadata[part]] for part in ("inputs", "outputs")}
     context = {
         **{"name": name, "macro": name.upper(), "board": board, "arm": arm, "options": " ".join(find_target(board.target).variants[0].c_options)},
         "prefix": board.tool_prefix,
-        "inputs": [_spec(t).nbytes for t in metadata["inputs"]],
-        "outputs": [_spec(t).nbytes for t in metadata["outputs"]],
+        **{part: [spec.nbytes for spec in tensors] for part, tensors in specs.items()},
         "kinds": [t["dtype"] for t in metadata["inputs"]],
+        "programs": {"firmware": "main.c", **({"test": "test.c"} if vectors else {})},
+        "emulator": " ".join([*board.emulator, *EMULATOR_OPTIONS]) if board.emulator else "",
     }
     result = {
         **metadata,
         "format": PROJECT_FORMAT,
         "board": board.name,
         "ram": ram_of(metadata, board),
-        "files": [f"{name}.c", f"{name}.h", *_FILES, *_BUILT, *INTEGRATION_FOLDERS, METADATA_FILE],
+        "files": [f"{name}.c", f"{name}.h", *_FILES, *(VECTOR_FILES if vectors else ()), *_BUILT, *INTEGRATION_FOLDERS, METADATA_FILE],
     }
     with output_folder(Path(out)) as staging:
         for file in (f"{name}.c", f"{name}.h"):
@@ -101,5 +109,7 @@ def write_project(board: Board, compiled: Path, out: Path) -> dict:
         for file in _FILES:
             (staging / file).write_text(environment.get_template(f"{file}.j2").render(context), encoding="utf-8")
         write_integrations(environment, metadata, board.target, staging)
+        if vectors is not None:
+            result["vectors"] = write_vectors(environment, context, specs, vectors, staging)
         (staging / METADATA_FILE).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result

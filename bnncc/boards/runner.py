@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bnncc.boards.manifest import Board, find_board
+from bnncc.boards.project import EMULATOR_OPTIONS
 from bnncc.codegen.output import METADATA_FILE, PROJECT_FORMAT
 from bnncc.errors import LibraryError, TargetError, ToolchainError
 
@@ -56,8 +57,7 @@ def call(command: Sequence[str], folder: Path, timeout: float, what: str) -> str
 
 def emulate(board: Board, firmware: Path, folder: Path, timeout: float, more: Sequence[str] = ()) -> str:
     """Run a firmware under QEMU, with more options of QEMU; return what it and QEMU print. Errors as of `call`."""
-    options = ["-nographic", "-monitor", "none", "-serial", "null", "-semihosting-config", "enable=on,target=native"]
-    return call([*board.emulator, *options, *more, "-kernel", str(firmware)], folder, timeout, f"run the firmware on {board.name}")
+    return call([*board.emulator, *EMULATOR_OPTIONS, *more, "-kernel", str(firmware)], folder, timeout, f"run the firmware on {board.name}")
 
 
 def build_project(folder: Path, board: Board, place: Path, timeout: float) -> None:

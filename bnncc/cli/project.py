@@ -42,6 +42,11 @@ def project(
     name: Name = None,
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
+    inputs: Annotated[
+        list[str],
+        typer.Option("--input", metavar="[NAME=]X.npy", help="Samples for the test vectors; random ones without.", show_default=False),
+    ] = [],  # noqa: B006
+    vectors: Annotated[int, typer.Option("--vectors", min=0, metavar="N", help="How many test vectors the firmware of `make test` holds at most.")] = 8,
     as_json: Json = False,
 ) -> None:
     """Compile a model into a firmware project for a microcontroller board."""
@@ -50,12 +55,15 @@ def project(
     from bnncc.boards import find_board
 
     chosen = find_board(board)
+    from bnncc.cli.arrays import read_inputs
     from bnncc.report.board import write_firmware
+
+    samples = read_inputs(inputs) if inputs else None
 
     with console.progress() as report:
         source = {"shapes": shapes, "byte_inputs": byte_inputs, "fixed_layers": fixed_layers(first_layer, last_layer)}
         options = {**source, "name": name, "sign_zero": sign_zero.value, "progress": report}
-        metadata, warnings = write_firmware(model, chosen, output, optimize_for=optimize_for.value, **options)
+        metadata, warnings = write_firmware(model, chosen, output, optimize_for=optimize_for.value, vectors=vectors, inputs=samples, **options)
     console.warn(warnings)
     if as_json:
         console.print_json(metadata)
@@ -65,3 +73,6 @@ def project(
     print(f"RAM {sum(metadata['ram'].values()):,} of {chosen.ram.length:,} bytes: {ram}; constants in flash {metadata['constants_bytes']:,} bytes")
     where = f"`bnncc run {output} --input X.npy --output Y.npy` runs it in QEMU" if chosen.emulator else "`make` builds it; not run here"
     print(where)
+    if vectors:
+        does = "runs them in QEMU" if chosen.emulator else "builds test.elf, which says PASS or FAIL on the serial port"
+        print(metadata["vectors_note"] + (f" `make -C {output} test` {does}." if "vectors" in metadata else ""))

@@ -36,8 +36,8 @@ def verify(
     model: Model,
     inputs: Annotated[
         list[str],
-        typer.Option("--input", metavar="[NAME=]X.npy", help="Samples; with the input's name where there are several.", show_default=False),
-    ],
+        typer.Option("--input", metavar="[NAME=]X.npy", help="Samples; with the input's name where there are several. Else random.", show_default=False),
+    ] = [],  # noqa: B006
     target: TargetName = "x86-64",
     board: BoardName = None,
     shape: Shapes = [],  # noqa: B006  Typer copies it
@@ -48,7 +48,7 @@ def verify(
     last_layer: LastLayer = Arithmetic.exact,
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Check the first N samples only.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Check the first N samples only, or draw N.", show_default=False)] = None,
     rpc: Rpc = None,
     key: RpcKey = "",
     timeout: RpcTimeout = 60.0,
@@ -67,7 +67,7 @@ def verify(
     from bnncc.cli.arrays import read_inputs
     from bnncc.report.verify import verify_model
 
-    arrays = read_inputs(inputs)
+    arrays = read_inputs(inputs) if inputs else None
     with console.progress() as progress:
         report = verify_model(
             model, target=target, inputs=arrays, **source, limit=limit, progress=progress, opener=opener_of(rpc, key, timeout)

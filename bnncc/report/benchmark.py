@@ -17,10 +17,11 @@ from bnncc import __version__
 from bnncc.errors import BnnccError, InputError, ModelFormatError
 from bnncc.remote import Machine, RemoteModel
 from bnncc.report.peers import open_peer
-from bnncc.runtime import CompiledModel, TensorSpec, load
+from bnncc.report.samples import random_array
+from bnncc.runtime import CompiledModel, load
 from bnncc.spec import ByteInput
 
-__all__ = ["BenchmarkReport", "Latency", "benchmark", "duration", "processor", "random_array"]
+__all__ = ["BenchmarkReport", "Latency", "benchmark", "duration", "processor"]
 
 SAMPLE_SECONDS = 1e-3  # a sample lasts at least this long, so that the clock's resolution and the loop around the calls do not count
 WARM_UP_SECONDS = 0.1
@@ -204,13 +205,6 @@ def _machine(remote: Machine | None) -> dict[str, str | int]:
     if remote is not None:
         return {"processor": remote.name, "emulated": remote.emulated}
     return {"processor": processor(), "cores": os.cpu_count() or 1, "system": platform.platform(terse=True)}
-
-
-def random_array(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
-    """Return normally distributed reals, or for another element type 0 and 1, which every use of integers takes."""
-    dtype = np.dtype(spec.dtype)
-    values = rng.standard_normal(spec.shape) if dtype.kind == "f" else rng.integers(0, 2, spec.shape)
-    return np.asarray(values).astype(dtype)
 
 
 def _open_session(path: Path, model: CompiledModel, threads: int):

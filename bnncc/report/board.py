@@ -12,11 +12,12 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
-from bnncc.boards import Board, FirmwareMemory, find_board, measure_memory, run_project, write_project
+from bnncc.boards import Board, FirmwareMemory, find_board, measure_memory, run_project, tolerance_of, write_project
 from bnncc.compiler import compile
 from bnncc.errors import BudgetError
 from bnncc.report.firmware import FirmwareCounts, count_firmware
-from bnncc.report.samples import samples_of
+from bnncc.report.samples import given_or_random
+from bnncc.report.vectors import make_vectors
 from bnncc.runtime import load
 from bnncc.targets import OPTIMIZE_FOR
 
@@ -69,20 +70,33 @@ def check_budget(memory: FirmwareMemory) -> None:
         raise BudgetError(f"The firmware for {memory.board.name} needs {' and '.join(over)}.")
 
 
-def write_firmware(model: str | Path | onnx.ModelProto, board: Board, out: Path, *, optimize_for: str = "speed", **options) -> tuple[dict, list[str]]:
+def write_firmware(
+    model: str | Path | onnx.ModelProto,
+    board: Board,
+    out: Path,
+    *,
+    optimize_for: str = "speed",
+    vectors: int = 0,
+    inputs: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    **options,
+) -> tuple[dict, list[str]]:
     """Compile a model into a firmware project that fits its board.
 
     Parameters
     ----------
     out : Path
         Folder to write; nothing is written where the firmware does not fit.
+    vectors : int
+        How many test vectors the project gets at most.
+    inputs : ndarray or mapping of str to ndarray, optional
+        What they are made of; random numbers without.
     options
         As of `bnncc.compiler.compile`.
 
     Returns
     -------
     metadata : dict
-        The project's.
+        The project's; ``vectors_note`` says what the test vectors are.
     warnings : list of str
 
     Raises
@@ -91,7 +105,7 @@ def write_firmware(model: str | Path | onnx.ModelProto, board: Board, out: Path,
         It takes more flash or RAM than there is; the message names the options that would fit.
     """
     try:
-        return _write(model, board, out, optimize_for, options)
+        return _write(model, board, out, optimize_for, options, vectors, inputs)
     except BudgetError as error:
         fits = [other for other in OPTIMIZE_FOR if other != optimize_for and _fits(model, board, other, options)]
         found = " or ".join(f"`--optimize-for {other}`" for other in fits)
@@ -99,13 +113,15 @@ def write_firmware(model: str | Path | onnx.ModelProto, board: Board, out: Path,
         raise BudgetError(f"{error} {advice} Nothing was written.") from error
 
 
-def _write(model, board: Board, out: Path, optimize_for: str, options: Mapping) -> tuple[dict, list[str]]:
+def _write(model, board: Board, out: Path, optimize_for: str, options: Mapping, count: int = 0, inputs=None) -> tuple[dict, list[str]]:
     with tempfile.TemporaryDirectory(prefix="bnncc-") as folder:
         artifact = compile(model, target=board.target, optimize_for=optimize_for, **options)
         artifact.save(Path(folder) / "c")
         write_project(board, Path(folder) / "c", Path(folder) / "project")
-        check_budget(measure_memory(Path(folder) / "project"))
-        return write_project(board, Path(folder) / "c", out), artifact.warnings
+        memory = measure_memory(Path(folder) / "project")
+        check_budget(memory)
+        vectors, note = make_vectors(model, inputs, count, board.flash.length - sum(memory.flash.values()), options) if count else (None, "")
+        return {**write_project(board, Path(folder) / "c", out, vectors), "vectors_note": note}, artifact.warnings
 
 
 def _fits(model, board: Board, optimize_for: str, options: Mapping) -> bool:
@@ -165,16 +181,19 @@ class FirmwareComparison:
 
 
 def verify_firmware(
-    model: str | Path | onnx.ModelProto, board: str, inputs: np.ndarray | Mapping[str, np.ndarray], *, limit: int | None = None, **options
+    model: str | Path | onnx.ModelProto, board: str, inputs: np.ndarray | Mapping[str, np.ndarray] | None = None, *, limit: int | None = None, **options
 ) -> list[FirmwareComparison]:
-    """Run a model's firmware under QEMU and this machine's library on the same samples, and compare the outputs; options as of `write_firmware`."""
+    """Run a model's firmware under QEMU and this machine's library on the same samples, and compare the outputs; options as of `write_firmware`.
+
+    Without inputs the samples are those that `verify` draws.
+    """
     chosen = find_board(board)
     with tempfile.TemporaryDirectory(prefix="bnncc-verify-") as folder:
         project, library = Path(folder) / "project", Path(folder) / "library"
         write_firmware(model, chosen, project, **options)
         artifact = compile(model, target="native", **{name: value for name, value in options.items() if name != "optimize_for"})
         artifact.save(library)
-        samples = samples_of(inputs, artifact.model.inputs, limit)
+        samples = given_or_random(inputs, artifact.model.inputs, limit)
         made, native = run_project(project, samples), load(library)
         names = [spec.name for spec in artifact.model.outputs]
         wanted = [result if isinstance(result, dict) else {names[0]: result} for result in map(native, samples)]
@@ -185,5 +204,4 @@ def _compare(name: str, board: str, found: list[np.ndarray], wanted: list[np.nda
     ours, theirs = np.stack(found), np.stack(wanted)
     differs = ours.view(f"u{ours.itemsize}") != theirs.view(f"u{theirs.itemsize}") if ours.dtype.kind == "f" else ours != theirs
     apart = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))[differs]
-    tolerance = 1e-6 * float(np.max(np.abs(theirs), initial=0)) if theirs.dtype.kind == "f" else 0.0
-    return FirmwareComparison(name, board, len(found), ours.size, int(differs.sum()), float(np.max(apart, initial=0)), tolerance)
+    return FirmwareComparison(name, board, len(found), ours.size, int(differs.sum()), float(np.max(apart, initial=0)), tolerance_of(theirs))

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bnncc.report.samples import RANDOM
+
 __all__ = ["OutputComparison", "TensorComparison", "VerifyReport"]
 
 _SHOWN_CHANNELS = 8
@@ -150,6 +152,8 @@ class VerifyReport:
         The model, the target, and the code that this machine ran.
     sign_zero : str
     samples : int
+    drawn : bool
+        Whether they are random.
     sections : list of TensorComparison
         In order of computation, one for each tensor that a section makes.
     outputs : list of OutputComparison
@@ -162,6 +166,7 @@ class VerifyReport:
     variant: str
     sign_zero: str
     samples: int
+    drawn: bool
     sections: list[TensorComparison]
     outputs: list[OutputComparison]
     bit_layers: int
@@ -189,7 +194,7 @@ class VerifyReport:
 
     def to_json(self) -> dict:
         """Return what JSON can hold."""
-        plain = {name: getattr(self, name) for name in ("name", "target", "variant", "sign_zero", "samples", "bit_layers", "integer_layers", "layers")}
+        plain = {name: getattr(self, name) for name in ("name", "target", "variant", "sign_zero", "samples", "drawn", "bit_layers", "integer_layers", "layers")}
         rows = {"sections": [row.to_json() for row in self.sections], "outputs": [row.to_json() for row in self.outputs]}
         return {"ok": self.ok, **plain, "totals": self.totals, **rows}
 
@@ -228,7 +233,7 @@ class VerifyReport:
     def _sentences(self) -> list[tuple[str, str]]:
         t, rounds = self.totals, any(row.is_rounded for row in self.sections)
         bit_sections = len({row.section for row in self.sections if row.is_binary})
-        said = []
+        said = [(f"No --input: the {self.samples} samples were {RANDOM}. Real ones show what a trained network sees.", "")] if self.drawn else []
         for row in self.outputs:
             classes = f"; the class is the reference's in {row.same_class} of {row.rows}" if row.rows else ""
             classes += f", {row.tied_class} more are ties of maxima" if row.tied_class else ""

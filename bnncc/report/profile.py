@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bnncc.errors import LibraryError, TargetError
-from bnncc.report.benchmark import duration, processor, random_array
+from bnncc.report.benchmark import duration, processor
 from bnncc.report.limits import Limit, Meter, StepWork
+from bnncc.report.samples import random_array
 from bnncc.runtime import CompiledModel, load
 from bnncc.toolchain import is_native
 

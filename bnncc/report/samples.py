@@ -9,7 +9,31 @@ import numpy as np
 from bnncc.errors import InputError
 from bnncc.spec import TensorSpec
 
-__all__ = ["samples_of"]
+__all__ = ["RANDOM", "given_or_random", "random_array", "samples_of"]
+
+RANDOM = "drawn at random, seed 0: reals normally distributed, bytes over their whole range"
+"""What to say of the samples of `given_or_random` where none are given."""
+
+_FEW = 4
+
+
+def random_array(spec: TensorSpec, rng: np.random.Generator) -> np.ndarray:
+    """Return normally distributed reals, integers of 8 bits over their whole range, or for another element type 0 and 1, which every use of integers takes."""
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind == "f":
+        values = rng.standard_normal(spec.shape)
+    else:
+        low, high = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "iu" and dtype.itemsize == 1 else (0, 1)
+        values = rng.integers(low, high + 1, spec.shape)
+    return np.asarray(values).astype(dtype)
+
+
+def given_or_random(inputs: np.ndarray | Mapping[str, np.ndarray] | None, specs: Sequence[TensorSpec], limit: int | None = None) -> list[dict[str, np.ndarray]]:
+    """Return the samples of `samples_of`, or where no inputs are given `limit` random ones (4 without a limit), always the same."""
+    if inputs is not None:
+        return samples_of(inputs, specs, limit)
+    rng = np.random.default_rng(0)
+    return [{spec.name: random_array(spec, rng) for spec in specs} for _ in range(limit or _FEW)]
 
 
 def samples_of(inputs: np.ndarray | Mapping[str, np.ndarray], specs: Sequence, limit: int | None = None) -> list[dict[str, np.ndarray]]:

@@ -17,7 +17,8 @@ from bnncc.compiler import options_for, prepare
 from bnncc.errors import TargetError
 from bnncc.ops.interpreter import run_module
 from bnncc.passes.step_work import step_work
-from bnncc.report.benchmark import processor, random_array
+from bnncc.report.benchmark import processor
+from bnncc.report.samples import random_array
 from bnncc.report.tune_progress import TuneProgress, measured_text
 from bnncc.runtime import load
 from bnncc.targets import Target, Variant, find_target

@@ -18,7 +18,7 @@ from bnncc.compiler import CompiledArtifact, compile
 from bnncc.report.bounds import RoundingBounds
 from bnncc.report.comparison import OutputComparison, TensorComparison, VerifyReport
 from bnncc.report.reference import Reference, decide_zeros
-from bnncc.report.samples import samples_of
+from bnncc.report.samples import given_or_random
 from bnncc.report.sections import Boundary, Section, cut_sections
 from bnncc.runtime import CompiledModel, load
 from bnncc.spec import ByteInput
@@ -37,7 +37,7 @@ FLOAT_TOLERANCE = 1e-4
 def verify_model(
     model: str | Path | onnx.ModelProto,
     *,
-    inputs: np.ndarray | Mapping[str, np.ndarray],
+    inputs: np.ndarray | Mapping[str, np.ndarray] | None = None,
     target: str = "native",
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     byte_inputs: Mapping[str, ByteInput] | None = None,
@@ -52,8 +52,8 @@ def verify_model(
     Parameters
     ----------
     model : path or ModelProto
-    inputs : ndarray or mapping of str to ndarray
-        One sample, or N of them along the first axis or one before it.
+    inputs : ndarray or mapping of str to ndarray, optional
+        One sample, or N of them along the first axis or one before it; random ones without.
     target : str
         A name that ``bnncc targets`` lists; what `opener` gives has to run it.
     shapes : mapping of str to tuple of int, optional
@@ -62,7 +62,7 @@ def verify_model(
         As of `compile`.
     sign_zero : {"exact", "plus", "minus"}
     limit : int, optional
-        Check the first so many samples only.
+        Check the first so many samples only, or draw so many.
     progress : callable, optional
         ``progress(stage, done, total)``.
     opener : callable
@@ -80,10 +80,14 @@ def verify_model(
 
 
 def verify_artifact(
-    artifact: CompiledArtifact, inputs: np.ndarray | Mapping[str, np.ndarray], *, limit: int | None = None, opener: Callable[[Path], CompiledModel] = load
+    artifact: CompiledArtifact,
+    inputs: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    *,
+    limit: int | None = None,
+    opener: Callable[[Path], CompiledModel] = load,
 ) -> VerifyReport:
     """Compare what was compiled with its ONNX model; parameters and errors as of `verify_model`."""
-    samples = samples_of(inputs, artifact.model.inputs, limit)
+    samples = given_or_random(inputs, artifact.model.inputs, limit)
     fused, sections = cut_sections(artifact.fused, artifact.context, [spec.name for spec in artifact.model.outputs])
     with tempfile.TemporaryDirectory(prefix="bnncc-verify-") as folder:
         out = Path(folder) / "model"
@@ -93,7 +97,7 @@ def verify_artifact(
             check.run(sample)
             if artifact.progress is not None:
                 artifact.progress("verify", number + 1, len(samples))
-        return check.report(len(samples))
+        return check.report(len(samples), drawn=inputs is None)
 
 
 class _Check:
@@ -208,7 +212,7 @@ class _Check:
         known = {name: array for name, array in tensors.items() if name not in own}
         return self.bounds.of(b.view.onnx, known)
 
-    def report(self, samples: int) -> VerifyReport:
+    def report(self, samples: int, drawn: bool) -> VerifyReport:
         """Return what was gathered."""
         artifact = self.artifact
         return VerifyReport(
@@ -217,6 +221,7 @@ class _Check:
             variant=self.compiled.variant,
             sign_zero=artifact.context.options.sign_zero,
             samples=samples,
+            drawn=drawn,
             sections=list(self.rows.values()),
             outputs=list(self.outputs.values()),
             bit_layers=sum(layer.bits for layer in artifact.context.layers),

@@ -22,6 +22,11 @@ def test_verify_finds_the_binarized_part_exact(images):
     assert json.loads(result.stdout)["ok"] is True
 
 
+def test_verify_without_an_input_draws_samples_and_says_so():
+    result = bnncc("verify", MODEL, "--target", "native", "--limit", "2")
+    assert result.exit_code == 0 and "No --input: the 2 samples were drawn at random" in result.stdout, result.output
+
+
 def test_verify_exits_1_after_its_report_when_something_differs(images, monkeypatch):
     found = SimpleNamespace(ok=False, to_json=lambda: {"ok": False}, to_text=lambda console: console.print("differs"))
     monkeypatch.setattr(verify, "verify_model", lambda model, **options: found)
