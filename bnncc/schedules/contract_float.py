@@ -19,6 +19,7 @@ onnxruntime  40.4        42.9         38.5           38.7             37.6
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from bnncc.schedules.builder import Builder
@@ -26,7 +27,7 @@ from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.neon.float_tile import RUN, neon_tile, neon_tiles
-from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile_in_parts, parts_tile_bytes, pixel_tiles
+from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile_in_parts, parts_tile_bytes, pixel_tiles, usual_part_bytes
 from bnncc.schedules.staging import StagedRows, staged_rows
 from bnncc.schedules.windows import depthwise_conv2d
 
@@ -41,6 +42,8 @@ _MANY_TRIED = ((4, 4), (4, 5), (4, 6), (5, 5), (8, 2), (14, 2), (7, 4), (7, 3), 
 """What tuning tries besides."""
 
 _UNROLLED = (24, 48, 96, 192)
+_PARTS = (0, 4 * 1024, 8 * 1024, 12 * 1024, 24 * 1024)
+_AHEAD = (0, 512, 1024, 2048, 4096)
 
 
 def float_contraction(builder: Builder, groups: int, outputs: int, taps: tuple[int, int], depth: int, vectors: int) -> Contraction:
@@ -88,9 +91,23 @@ def float_tile(builder: Builder, row_pixels: int, group_vectors: int) -> tuple[i
     return builder.choices.choose("tile", min(tiles, key=cycles), (*tiles, *tried))
 
 
-def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order, at, stage: StagedRows | None = None) -> Kernel:
+def _tuned(builder: Builder, c: Contraction, pixels: int) -> Contraction:
+    """Ask for what leaves the order of each sum, and so its rounding, as it is; `pixels` of the outputs."""
+    ask = builder.choices.choose
+    c = replace(c, unrolled_steps=ask("unrolled steps", c.unrolled_steps, _UNROLLED))
+    if builder.variant.is_scalar:
+        return c
+    if c.tap_count * c.block_bytes > min(_PARTS[1:]) and pixels > 1:
+        c = replace(c, part_bytes=ask("weights part", usual_part_bytes(c), _PARTS))
+    c = replace(c, ahead_bytes=ask("weights ahead", 0, _AHEAD))
+    if c.group_vectors > c.vectors and pixels > 1 and not c.part_bytes:
+        c = replace(c, pixels_outside=ask("loop order", "channels outside", ("channels outside", "pixels outside")) == "pixels outside")
+    return c
+
+
+def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order, at, stage: StagedRows | None = None, joins_rows: bool = False) -> Kernel:
     x, w = anchor.args[:2]
-    c = replace(c, unrolled_steps=builder.choices.choose("unrolled steps", c.unrolled_steps, _UNROLLED))
+    c = _tuned(builder, c, math.prod(anchor.shape[:-1]))
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
     weights = builder.replace(w, size, "float32", lambda array: arrange_weights(c, order(array)))
 
@@ -98,8 +115,9 @@ def _write(builder: Builder, anchor: Tensor, c: Contraction, widest: int, order,
         return builder.evaluator.value(x, at(place, g, kh, kw, k), count)
 
     write_contraction(
-        builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value, fill_tile_in_parts, parts_tile_bytes(c), stage=stage
-    )
+        builder, anchor, c, weights, widest, load_x, lambda value, index, lanes: value, fill_tile_in_parts, parts_tile_bytes(c), stage=stage,
+        joins_rows=joins_rows,
+    )  # fmt: skip
     return builder.kernel(f"float, tile {widest} pixels x {c.vectors} vectors of {c.lanes} channels")
 
 
@@ -110,18 +128,24 @@ def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     kh, kw, depth, outputs = w.shape
     if depth == 1 and outputs == int(attrs.groups) > 1:
         return depthwise_conv2d(builder, anchor)
-    widest, vectors = float_tile(builder, anchor.shape[2], -(-outputs // int(attrs.groups) // builder.lanes))
+    (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
+    stage = staged_rows(builder, x, sy, (kh - 1) * dy + 1)
+    joins_rows, row_pixels = False, anchor.shape[2]
+    if kh == kw == sy == sx == 1 and stage is None and anchor.shape[1] > 1 and not builder.variant.is_scalar:
+        # its pixels follow one another in memory, from row to row
+        joins_rows = builder.choices.choose("rows", "apart", ("apart", "joined")) == "joined"
+        row_pixels *= anchor.shape[1] if joins_rows else 1
+    widest, vectors = float_tile(builder, row_pixels, -(-outputs // int(attrs.groups) // builder.lanes))
     if int(attrs.groups) == 1 and int(attrs.dilation[1]) == 1:
         # the taps of a row are one run of numbers in memory
         kw, depth = 1, kw * depth
     c = float_contraction(builder, int(attrs.groups), outputs, (kh, kw), depth, vectors)
-    (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
 
     def at(place, g, kh, kw, k):
         n, y, pixel = place
         return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * depth + k)
 
-    return _write(builder, anchor, c, widest, lambda array: array.transpose(3, 0, 1, 2), at, staged_rows(builder, x, sy, (kh - 1) * dy + 1))
+    return _write(builder, anchor, c, widest, lambda array: array.transpose(3, 0, 1, 2), at, stage, joins_rows)
 
 
 def matmul(builder: Builder, anchor: Tensor) -> Kernel:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
+from tvm import tirx
 
 from bnncc.errors import InternalError
 from bnncc.schedules.builder import PARALLEL_ELEMENTS, Builder
@@ -20,7 +21,7 @@ __all__ = ["write_contraction"]
 
 _L1_BYTES = 32 * 1024
 
-_TILE_BYTES = (8 * 1024, 16 * 1024, 32 * 1024, 64 * 1024)
+_TILE_BYTES = (8 * 1024, 16 * 1024, 32 * 1024, 64 * 1024, 128 * 1024, 256 * 1024)
 
 _MANY_TILES = 9
 """So many are shared evenly enough, be they an odd number."""
@@ -40,6 +41,7 @@ def write_contraction(
     stage: StagedRows | None = None,
     pixel_lanes: int = 0,
     answers: Answers | None = None,
+    joins_rows: bool = False,
 ) -> None:
     """Write a whole kernel around a contraction.
 
@@ -68,6 +70,8 @@ def write_contraction(
         Where lanes of a vector are pixels, how many; `widest` is then the most pixels of a tile.
     answers : Answers, optional
         Where `fill` stores the outputs itself; there is no tile then, and nothing is read.
+    joins_rows : bool
+        Whether register tiles go over the ends of rows: the pixels of an image are one row then. Not with a `stage`.
 
     Raises
     ------
@@ -85,12 +89,14 @@ def write_contraction(
         tile_bytes = 0  # no cache that a larger tile would serve, and RAM is short
     elif not pixel_lanes and (stage is not None or not _weights_stay(c)):
         tile_bytes = builder.choices.choose("tile bytes", tile_bytes, _TILE_BYTES)
-    rows = anchor.shape[-3] if len(anchor.shape) > 2 else 1
+    rows, row_pixels = anchor.shape[-3] if len(anchor.shape) > 2 else 1, anchor.shape[-2]
+    if joins_rows:
+        rows, row_pixels = 1, rows * row_pixels
     staged = None if stage is None else stage.most_rows
     if pixel_lanes:
-        tiles = _filled_tiles(rows, anchor.shape[-2], widest, pixel_lanes, inputs, rows if staged is None else staged)
+        tiles = _filled_tiles(rows, row_pixels, widest, pixel_lanes, inputs, rows if staged is None else staged)
     else:
-        tiles = _tiles(c, rows, anchor.shape[-2], widest, stride, tile_bytes, staged)
+        tiles = _tiles(c, rows, row_pixels, widest, stride, tile_bytes, staged)
     split = _split(builder, anchor, c, rows, tiles, planes)
     for shape, starts in tiles:
         extents = math.prod(anchor.shape[:-3]), rows // shape.rows, starts[1]
@@ -105,6 +111,8 @@ def write_contraction(
             first = starts[0] + t * shape.row_pixels
 
             def place(row, pixel, outer=outer, y=y, first=first, shape=shape):
+                if joins_rows:
+                    return (*outer, tirx.floordiv(first + pixel, anchor.shape[-2]), tirx.floormod(first + pixel, anchor.shape[-2]))
                 return (*outer, y * shape.rows + row, first + pixel) if len(anchor.shape) > 2 else (first + pixel,)
 
             if answers is not None:

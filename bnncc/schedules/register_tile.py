@@ -28,6 +28,7 @@ __all__ = [
     "parts_tile_bytes",
     "pixel_tiles",
     "tile_stride",
+    "usual_part_bytes",
 ]
 
 _PART_BYTES = 12 * 1024
@@ -35,6 +36,8 @@ _PART_BYTES = 12 * 1024
 
 _NEAR_BYTES = 64 * 1024
 """A block of so many bytes comes from the L2 cache as fast as it is needed."""
+
+_LINE_BYTES = 64
 
 _FAR_BYTES = 2 * 1024 * 1024
 _FAR_TILE_BYTES, _NEAR_TILE_BYTES = 128 * 1024, 16 * 1024
@@ -72,6 +75,12 @@ class Contraction:
         Straight-line steps in one loop body, at most; more costs compile time and instruction cache and gains nothing.
     run : int
         So many neighbours of the input are loaded as one vector, of which each step takes a lane; 1 where steps load single elements.
+    part_bytes : int, optional
+        Weights of a block that `fill_tile_in_parts` takes at a time, 0 for the whole block; by default what `usual_part_bytes` says.
+    ahead_bytes : int
+        How far in front of the weights that are read cache lines are asked for; 0 where the processor's own prefetcher is enough.
+    pixels_outside : bool
+        Whether all blocks of channels are computed for a register tile of pixels, one after the other, before the next pixels; else the other way round.
     """
 
     groups: int
@@ -88,6 +97,14 @@ class Contraction:
     planes: object = 1
     unrolled_steps: int = 96
     run: int = 1
+    part_bytes: int | None = None
+    ahead_bytes: int = 0
+    pixels_outside: bool = False
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of the weights of one step of a block."""
+        return np.dtype(self.weight_dtype).itemsize * self.lanes * min(self.vectors, self.group_vectors)
 
     @property
     def group_vectors(self) -> int:
@@ -166,10 +183,18 @@ def fill_tile(body: Statements, c: Contraction, shape: TileShape, weights, tile,
         ``load_x(row, pixel, plane, group, kh, kw, k)``: scalar expression of the input; a vector of so many neighbours as a last argument says.
     """
     vector_size = c.tap_count * c.lanes
-    for g, first, vectors in blocks(body, c, shape):
-        base = (g * c.group_vectors + first) * vector_size
-        for row, pixel, width in shape.each(body):
-            fill_block(body, c, shape, row, pixel, width, vectors, weights, base, tile, g, first, load_x)
+
+    def fill(g, first, vectors, row, pixel, width) -> None:
+        fill_block(body, c, shape, row, pixel, width, vectors, weights, (g * c.group_vectors + first) * vector_size, tile, g, first, load_x)
+
+    if c.pixels_outside and shape.channel_parts == 1:
+        for at in shape.each(body):
+            for block in blocks(body, c, shape):
+                fill(*block, *at)
+        return
+    for block in blocks(body, c, shape):
+        for at in shape.each(body):
+            fill(*block, *at)
 
 
 def fill_tile_in_parts(body: Statements, c: Contraction, shape: TileShape, weights, tile, load_x: Callable) -> None:
@@ -177,11 +202,11 @@ def fill_tile_in_parts(body: Statements, c: Contraction, shape: TileShape, weigh
 
     The sums of a register tile then go through the tile once a part. Where a block is small enough, or cannot be cut, this is `fill_tile`.
     """
-    size = np.dtype(c.weight_dtype).itemsize * c.lanes * min(c.vectors, c.group_vectors)
-    depth = max((n for n in range(c.run, c.depth + 1, c.run) if c.depth % n == 0 and n * size <= _PART_BYTES), default=0)
+    part_bytes = usual_part_bytes(c) if c.part_bytes is None else c.part_bytes
+    depth = max((n for n in range(c.run, c.depth + 1, c.run) if c.depth % n == 0 and n * c.block_bytes <= part_bytes), default=0)
     alone = shape.rows * sum(count for _, count, _ in shape.runs) == 1
     overlaps = c.groups > 1 and c.group_outputs % c.lanes  # lanes beyond a group's channels would add to the next group
-    if alone or c.tap_count * size <= _NEAR_BYTES or depth < _LEAST_DEPTH or overlaps or c.planes != 1 or c.acc_dtype != c.tile_dtype:
+    if alone or depth < _LEAST_DEPTH or depth == c.tap_count or overlaps or c.planes != 1 or c.acc_dtype != c.tile_dtype:
         fill_tile(body, c, shape, weights, tile, load_x)
         return
     part = replace(c, taps=(1, 1), depth=depth)
@@ -200,6 +225,11 @@ def fill_tile_in_parts(body: Statements, c: Contraction, shape: TileShape, weigh
 
             for row, pixel, width in shape.each(body):
                 fill_block(body, part, shape, row, pixel, width, vectors, weights, at, tile, g, first, load, adds=True)
+
+
+def usual_part_bytes(c: Contraction) -> int:
+    """Return how many bytes of weights of a block are taken at a time, 0 for the whole block where it comes from the L2 cache as fast as it is needed."""
+    return 0 if c.tap_count * c.block_bytes <= _NEAR_BYTES else _PART_BYTES
 
 
 def parts_tile_bytes(c: Contraction) -> int:
@@ -232,12 +262,16 @@ def fill_block(
     for (_, _, slot), place in zip(slots, places, strict=True):
         body.store(acc, slot, body.load(tile, place, c.lanes) if adds else const(0, c.acc_dtype, c.lanes), c.lanes)
     steps = width * vectors
+    itemsize = np.dtype(c.weight_dtype).itemsize
 
     def taps(plane, kh, kw, k, run: int):
         xs = [load_x(row, pixel + i, plane, g, kh, kw, k, *([run] * (run > 1))) for i in range(width)]
         xs = [[x] if run == 1 else _lanes(body, x, run) for x in xs]
         for u in range(run):
             at = base + ((kh * c.taps[1] + kw) * c.depth + (k + u)) * (vectors * c.lanes)
+            if c.ahead_bytes:  # what is asked for beyond the last weights costs nothing
+                for line in range(0, vectors * c.lanes, _LINE_BYTES // itemsize):
+                    body.prefetch(weights, at + c.ahead_bytes // itemsize + line)
             for i, j, slot in slots:
                 w = body.load(weights, at + j * c.lanes, c.lanes)
                 body.store(acc, slot, c.step(body.load(acc, slot, c.lanes), spread(xs[i][u], c.lanes), w), c.lanes)

@@ -15,6 +15,10 @@ from bnncc.schedules.statements import const, spread
 __all__ = ["max_pool2d", "avg_pool2d", "packed_max_pool2d", "mean", "is_global", "depthwise_conv2d", "packed_depthwise_conv2d"]
 
 
+_MOST_STRAIGHT = 16
+"""Taps that may be written one after the other."""
+
+
 def _pair(values) -> tuple[int, int]:
     first, second = (int(v) for v in values)
     return first, second
@@ -33,8 +37,11 @@ def _axis(builder: Builder, out, size: int, kernel: int, stride: int, dilation: 
     return builder.evaluator.loop(last - first, name, first), start, last - first
 
 
-def _reduce(builder: Builder, node: Tensor, index: tuple, lanes: int, initial, combine):
-    """Combine the window of `node` at `index` into one vector; return it and the number of taps inside the image."""
+def _reduce(builder: Builder, node: Tensor, index: tuple, lanes: int, initial, combine, repeats: bool = False):
+    """Combine the window of `node` at `index` into one vector; return it and the number of taps inside the image.
+
+    Where `combine` is idempotent a tap may be taken twice (`repeats`), so that those outside of the image are replaced by their nearest inside.
+    """
     x, attrs = node.args[0], node.attrs
     body = builder.body
     n, y, px, c = index
@@ -43,7 +50,24 @@ def _reduce(builder: Builder, node: Tensor, index: tuple, lanes: int, initial, c
     acc = body.local(x.dtype, lanes, "acc")
     body.store(acc, 0, initial, lanes)
     last_row, last_column = (node.shape[1] - 1) * sy + (ky - 1) * dy, (node.shape[2] - 1) * sx + (kx - 1) * dx
-    if any(int(p) for p in attrs.padding) or last_row >= x.shape[1] or last_column >= x.shape[2]:
+    reaches_out = any(int(p) for p in attrs.padding) or last_row >= x.shape[1] or last_column >= x.shape[2]
+    meets_image = top < ky and left < kx and (node.shape[1] - 1) * sy - top < x.shape[1] and (node.shape[2] - 1) * sx - left < x.shape[2]
+    can_be_straight = not reaches_out or (repeats and meets_image and dy == dx == 1)
+    if can_be_straight and ky * kx <= _MOST_STRAIGHT and not builder.variant.is_scalar:
+        # bitwise steps take less time than a loop around them, floats wait for memory either way
+        usual = "loops" if x.dtype.startswith("float") else "straight"
+        if builder.choices.choose("window", usual, ("loops", "straight")) == "straight":
+            rows = [y * sy - top + kh * dy for kh in range(ky)]
+            columns = [px * sx - left + kw * dx for kw in range(kx)]
+            if reaches_out:
+                rows = [tirx.max(tirx.min(row, x.shape[1] - 1), 0) for row in rows]
+                columns = [tirx.max(tirx.min(column, x.shape[2] - 1), 0) for column in columns]
+            for row in rows:
+                for column in columns:
+                    value = builder.evaluator.value(x, (n, row, column, c), lanes)
+                    body.store(acc, 0, combine(body.load(acc, 0, lanes), value), lanes)
+            return body.load(acc, 0, lanes), ky * kx
+    if reaches_out:
         rows, row, row_count = _axis(builder, y, x.shape[1], ky, sy, dy, top, "kh")
         columns, column, column_count = _axis(builder, px, x.shape[2], kx, sx, dx, left, "kw")
         count = row_count * column_count
@@ -68,7 +92,7 @@ def max_pool2d(builder: Builder, anchor: Tensor) -> Kernel:
     lowest = float("-inf") if dtype == "float32" else int(np.iinfo(dtype).min)
 
     def at(index, lanes):
-        return _reduce(builder, anchor, index, lanes, const(lowest, dtype, lanes), tirx.max)[0]
+        return _reduce(builder, anchor, index, lanes, const(lowest, dtype, lanes), tirx.max, repeats=True)[0]
 
     builder.evaluator.define(anchor, at)
     builder.write_everywhere()
@@ -111,7 +135,7 @@ def packed_max_pool2d(builder: Builder, anchor: Tensor) -> Kernel:
     def at(index, lanes):
         flipped = builder.evaluator.value(flip, (index[-1],), lanes)
         ones = const((1 << int(anchor.dtype[4:])) - 1, anchor.dtype, lanes)
-        total, _ = _reduce(builder, anchor, index, lanes, ones, lambda a, b: tirx.bitwise_and(a, tirx.bitwise_xor(b, flipped)))
+        total, _ = _reduce(builder, anchor, index, lanes, ones, lambda a, b: tirx.bitwise_and(a, tirx.bitwise_xor(b, flipped)), True)
         return tirx.bitwise_xor(total, flipped)
 
     builder.evaluator.define(anchor, at)

@@ -41,6 +41,7 @@ class FirmwareRunner:
     """
 
     metric = "instructions"
+    is_noisy = False
 
     def __init__(self, board: Board, timeout: float = 300.0):
         if not board.emulator:

@@ -34,6 +34,7 @@ class LocalRunner:
 
     metric = "seconds"
     workers = 1
+    is_noisy = True
 
     def __init__(self, machine: str, triple: str, timeout: float = 60.0):
         self.machine, self.timeout = machine, timeout

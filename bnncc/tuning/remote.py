@@ -52,6 +52,8 @@ class RemoteRunner:
         There is no C compiler for the devices.
     """
 
+    is_noisy = True
+
     def __init__(self, device: Device, triple: str, patience: float = 120.0):
         self.device, self._patience = device, patience
         self.workers = count_devices(device)

@@ -99,11 +99,14 @@ class Runner(Protocol):
         What measures, for the records.
     workers : int
         How many jobs at once.
+    is_noisy : bool
+        Whether a second measurement may say something else.
     """
 
     metric: str
     machine: str
     workers: int
+    is_noisy: bool
 
     def measure(self, job: Job) -> Measurement:
         """Check and measure one candidate."""
