@@ -41,7 +41,20 @@ def walking_pointers(loop: tirx.For) -> tuple[object, list[tuple]]:
                 found.append((s.var, tirx.BufferLoad(element.source, [_analyzer.simplify(moved[1])]), int(step)))
                 continue
         kept.append(s)
+    kept = _without_idle(kept) if found else kept
     return tirx.SeqStmt(kept) if len(kept) > 1 else kept[0], found
+
+
+def _without_idle(statements: list) -> list:
+    """Leave out numbers that only pointers were computed from."""
+    kept: list = []
+    read: set = set()
+    for s in reversed(statements):
+        if isinstance(s, tirx.Bind) and not isinstance(s.var.ty, tvm.ir.PointerType) and s.var not in read:
+            continue
+        tvm_ffi.structural_walk(s, (tirx.Var, read.add))
+        kept.append(s)
+    return kept[::-1]
 
 
 def _substitute(expr, values: dict):

@@ -2,7 +2,7 @@
 
 Logical (layout-free small integers, NHWC): quantize, dequantize, conv2d, dense, max_pool2d, logic, pad, repeat_channels.
 Packed (words of channels): pack, unpack, packed_conv2d, packed_dense, plane_conv2d, plane_dense, packed_max_pool2d, packed_logic, packed_pad, gather_channels.
-Real activations: sign_conv2d, sign_dense.
+Real activations: sign_conv2d, sign_dense. Codes by signs that the kernel is made of: signed_sum_conv2d.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bnncc.ops import (  # noqa: F401  (importing registers)
     quantize,
     repeat_channels,
     sign_conv2d,
+    signed_sum_conv2d,
 )
 from bnncc.ops.registry import bnn, dtype_of, is_bnn, reference, static_shape
 

@@ -10,7 +10,7 @@ from tvm_ffi.dataclasses import py_class
 from bnncc.ops.geometry import output_size, windows
 from bnncc.ops.registry import define_op, dtype_of, require, static_shape
 
-__all__ = ["ACTIVATIONS", "Conv2dAttrs", "conv2d_reference", "dense_reference"]
+__all__ = ["ACTIVATIONS", "Conv2dAttrs", "conv2d_reference", "dense_reference", "infer_conv2d"]
 
 
 ACTIVATIONS = ("int8", "uint8", "int16")
@@ -64,7 +64,8 @@ def _require_integers(name: str, x, w) -> None:
     require(dtype_of(x) in ACTIVATIONS and dtype_of(w) in WEIGHTS, f"{name}: activations must be {', '.join(ACTIVATIONS)}, weights {', '.join(WEIGHTS)}")
 
 
-def _infer_conv2d(call: relax.Call) -> relax.Type:
+def infer_conv2d(call: relax.Call) -> relax.Type:
+    """Return the type of a convolution of integers, of ``bnn.conv2d`` or what shares its attributes."""
     x, w = call.args
     a = call.attrs
     n, h, width, ci = static_shape(x)
@@ -91,5 +92,5 @@ def _build_conv2d(op):
     return conv2d
 
 
-define_op("conv2d", _build_conv2d, _infer_conv2d, conv2d_reference)
+define_op("conv2d", _build_conv2d, infer_conv2d, conv2d_reference)
 define_op("dense", lambda op: lambda x, w: relax.Call(op, [x, w]), _infer_dense, dense_reference)

@@ -34,6 +34,8 @@ class Options:
         Whether the target computes float32 without a library.
     widens_codes : bool
         Whether layers on small integers read them as int16; else as the bytes they are.
+    sums_codes : bool
+        Whether sums of codes by signs may be written into the code of a kernel.
     planes : PlaneCosts
         When such layers run on bit planes instead.
     fixed_layers : tuple of str
@@ -46,6 +48,7 @@ class Options:
     pool_words: bool = False
     has_float_unit: bool = True
     widens_codes: bool = True
+    sums_codes: bool = False
     planes: PlaneCosts = VECTORS
     fixed_layers: tuple[str, ...] = ()
 

@@ -32,6 +32,7 @@ from bnncc.passes.recognise_bytes import recognise_bytes
 from bnncc.passes.recognise_logic import recognise_logic
 from bnncc.passes.recognise_quantize import recognise_quantize
 from bnncc.passes.sink_dequantize import sink_dequantize
+from bnncc.passes.sum_signed_codes import sum_signed_codes
 from bnncc.passes.tabulate_outputs import tabulate_outputs
 from bnncc.passes.verify import verify_phase
 
@@ -78,7 +79,8 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
         (
             pack_bits,
             lower_planes,
-            lower_integers,  # what neither bits nor planes took
+            sum_signed_codes,  # what planes did not take
+            lower_integers,  # what nothing before took
             lower_dequantize,
             materialize_padding,
             pack_signs,  # what stays float, padded already

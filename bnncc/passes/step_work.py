@@ -87,6 +87,7 @@ _INPUTS = {  # inputs of one output: of the operator and the shape of its weight
     "relax.nn.conv2d": lambda call, weights: int(np.prod(weights[:3])),  # HWIO
     "relax.matmul": lambda call, weights: weights[-2],
     "relax.bnn.conv2d": lambda call, weights: int(np.prod(weights[1:])),  # OHWI
+    "relax.bnn.signed_sum_conv2d": lambda call, weights: int(np.prod(weights[1:])),
     "relax.bnn.dense": lambda call, weights: weights[-1],
     "relax.bnn.packed_conv2d": lambda call, weights: weights[1] * weights[2] * (int(call.attrs.channels) // int(call.attrs.groups)),
     "relax.bnn.packed_dense": lambda call, weights: int(call.attrs.channels),

@@ -17,7 +17,7 @@ _PACKED = frozenset(
     f"relax.bnn.{n}"
     for n in (
         "pack unpack packed_conv2d packed_dense plane_conv2d plane_dense packed_max_pool2d packed_logic packed_pad gather_channels sign_conv2d "
-        "sign_dense quantize conv2d dense pad repeat_channels"
+        "sign_dense signed_sum_conv2d quantize conv2d dense pad repeat_channels"
     ).split()
 )
 

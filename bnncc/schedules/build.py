@@ -18,6 +18,7 @@ from bnncc.schedules.elementwise import ELEMENTWISE
 from bnncc.schedules.fallback import legalized
 from bnncc.schedules.group import Group, Tensor, read_group
 from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.scalar import signed_sums
 from bnncc.schedules.staging import PROLOGUE_OPS, fits_stage
 from bnncc.targets import Variant
 
@@ -30,6 +31,7 @@ _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
     "relax.bnn.plane_dense": planes.plane_dense,
     "relax.bnn.conv2d": contract_int8.conv2d,
     "relax.bnn.dense": contract_int8.dense,
+    "relax.bnn.signed_sum_conv2d": signed_sums.signed_sum_conv2d,
     "relax.bnn.sign_conv2d": contract_signs.sign_conv2d,
     "relax.bnn.sign_dense": contract_signs.sign_dense,
     "relax.bnn.pad": movement.pad,
@@ -146,6 +148,8 @@ def is_anchor(call: relax.Call) -> bool:
 def _takes(group: Group, node: Tensor) -> bool:
     """Tell whether a single operator is of the form that its schedule takes; where not, Relax's legalization does."""
     if node.op == "relax.nn.conv2d" or node.op.startswith(("relax.bnn.packed_conv2d", "relax.bnn.packed_dense", "relax.bnn.plane_", "relax.bnn.sign_")):
+        return group.is_constant(node.args[1])
+    if node.op == "relax.bnn.signed_sum_conv2d":
         return group.is_constant(node.args[1])
     if node.op in ("relax.bnn.conv2d", "relax.bnn.dense"):
         return group.is_constant(node.args[1]) and not any(int(p) for p in getattr(node.attrs, "padding", ()))
