@@ -3,7 +3,8 @@
     python benchmarks/cortex_m.py [--core cortex-m4 ...] [--layer PART_OF_A_NAME ...] [--optimize-for speed]
 
 Prints instructions per 32 multiply-accumulates (a word of weights); for the plain layers beside the figures that issue 6 asks for, for the others beside the
-plain 3x3 layer of like size. Around the layer stand a sign that packs the input and a dense layer of one output; neither is counted.
+plain 3x3 layer of like size. Around the layer stand a sign that packs the input and a dense layer of one output; neither is counted. First layers read bytes of
+an image, planes of channels, and everything from there to the packed bits is counted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bnncc import compile
 from bnncc.boards import count_project, find_board, write_project
 from bnncc.errors import BudgetError
 from bnncc.passes.context import SIGN_ZERO
+from bnncc.spec import ByteInput
 from bnncc.targets import OPTIMIZE_FOR
 
 __all__ = ["BOARDS", "LAYERS", "Layer", "instructions_a_word"]
@@ -60,6 +62,8 @@ class Layer:
         What stands around the image.
     pool : int
         Height and width of the windows of a maximum, 1: none.
+    is_first : bool
+        Whether it reads bytes that stand for -128 to 127, not signs.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Layer:
     groups: int = 1
     pad: str = "plus"
     pool: int = 1
+    is_first: bool = False
 
     @property
     def macs(self) -> int:
@@ -82,9 +87,9 @@ class Layer:
         """Return the ONNX model."""
         rng = np.random.default_rng(0)
         source = (1, self.inputs, self.size * self.stride, self.size * self.stride) if self.size else (1, self.inputs)
-        constants, nodes = {}, [helper.make_node("Sign", ["x"], ["signs"], "before")]
+        constants, nodes = {}, [] if self.is_first else [helper.make_node("Sign", ["x"], ["signs"], "before")]
         if self.size:
-            around, image = (self.kernel - 1) // 2, "signs"
+            around, image = (self.kernel - 1) // 2, "x" if self.is_first else "signs"
             pads = [around] * 4
             if self.pad == "plus" and around:
                 constants |= {"pads": np.array([0, 0, around, around] * 2, np.int64), "one": np.float32(1)}
@@ -110,6 +115,18 @@ class Layer:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+FIRST_LAYERS = (
+    ("first 3 to 64@32x32", (3, 64, 32), {}),
+    ("first 3 to 32@32x32", (3, 32, 32), {}),
+    ("first 3 to 16@32x32", (3, 16, 32), {}),
+    ("first 3 to 64@16x16 stride 2", (3, 64, 16), {"stride": 2}),
+    ("first 5x5 3 to 32@32x32", (3, 32, 32), {"kernel": 5}),
+    ("first 1 to 32@28x28", (1, 32, 28), {}),
+    ("first 5x5 1 to 32@28x28", (1, 32, 28), {"kernel": 5}),
+    ("first 2 to 32@28x28", (2, 32, 28), {}),
+    ("first 4 to 32@28x28", (4, 32, 28), {}),
+)
+
 LAYERS = (
     Layer("3x3 64@16x16", 64, 64, 16),
     Layer("3x3 128@8x8", 128, 128, 8),
@@ -130,6 +147,7 @@ LAYERS = (
     Layer("3x3 100@8x8", 100, 100, 8, 1),
     Layer("dense 1000", 1000, 1000, 0, 3),
     Layer("dense 512", 512, 512, 0, 3),
+    *(Layer(name, *shape, is_first=True, pad="zero", **how) for name, shape, how in FIRST_LAYERS),
 )
 
 
@@ -137,14 +155,16 @@ def instructions_a_word(layer: Layer, core: str, optimize_for: str = "speed", si
     """Return instructions per 32 multiply-accumulates and what kernel was taken; the project is left in `keep`, where given."""
     with tempfile.TemporaryDirectory(prefix="bnncc-") as temporary:
         place = Path(temporary)
-        metadata = compile(layer.model(), target=core, name="layer", sign_zero=sign_zero, optimize_for=optimize_for).save(place / "c")
+        meaning = {"": ByteInput(1 / 128, 128)} if layer.is_first else None
+        artifact = compile(layer.model(), target=core, name="layer", sign_zero=sign_zero, optimize_for=optimize_for, byte_inputs=meaning)
+        metadata = artifact.save(place / "c")
         project = place / "project" if keep is None else keep
         write_project(dataclasses.replace(find_board(BOARDS[core]), target=core), place / "c", project)
         rows = count_project(project)  # in the order of the layers
-        first = next(i for i, row in enumerate(rows) if "before" in row.layers.split()) + 1
+        first = next((i + 1 for i, row in enumerate(rows) if "before" in row.layers.split()), 0)
         spent = sum(row.instructions for row in rows[first:] if "behind" not in row.layers.split() and not SOFT_FLOAT.match(row.function))
     (notes,) = metadata["model"]["kernel_notes"].values()
-    return spent / (layer.macs / 32), next(note for note in notes.values() if "lanes" in note or "tree" in note)
+    return spent / (layer.macs / 32), next(note for note in notes.values() if any(part in note for part in ("lanes", "tree", " by int8")))
 
 
 def main() -> None:
@@ -157,7 +177,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the projects")
     options = parser.parse_args()
     chosen = [i for i, layer in enumerate(LAYERS) if not options.layer or any(part in layer.name for part in options.layer)]
-    chosen = sorted({*chosen, *(LAYERS[i].like for i in chosen)})
+    chosen = sorted({*chosen, *(LAYERS[i].like for i in chosen if not LAYERS[i].is_first)})
     for core in options.core or BOARDS:
         print(f"\n{core}, instructions per 32 MAC\n\n| layer | counted | asked | to plain | kernel |\n|---|---|---|---|---|")
         found: dict[int, float] = {}
@@ -169,8 +189,8 @@ def main() -> None:
             except BudgetError as error:
                 print(f"| {layer.name} | - | | | {error} |", flush=True)
                 continue
-            asked = f"{ASKED[core][i]:.1f}" if i < PLAIN else "1.3x"
-            ratio = "" if i < PLAIN or layer.like not in found else f"{found[i] / found[layer.like]:.2f}"
+            asked = "15" if layer.is_first else f"{ASKED[core][i]:.1f}" if i < PLAIN else "1.3x"
+            ratio = "" if i < PLAIN or layer.is_first or layer.like not in found else f"{found[i] / found[layer.like]:.2f}"
             print(f"| {layer.name} | {found[i]:.2f} | {asked} | {ratio} | {note} |", flush=True)
 
 

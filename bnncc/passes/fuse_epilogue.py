@@ -26,7 +26,7 @@ from tvm.ir import GenericConst, Tuple, TupleGetItem
 from bnncc.ops import is_bnn, static_shape
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Graph, constant, op_name, replace_function, substitute, used_vars
-from bnncc.schedules import EPILOGUE_OPS, is_anchor, makes_image, pools_as_made, stages_image
+from bnncc.schedules import EPILOGUE_OPS, is_anchor, makes_image, pools_as_made, reads_any_order, stages_image
 
 __all__ = ["fuse_epilogue"]
 
@@ -141,7 +141,7 @@ class _Fuse:
             if self.pool_words and self._pools(b):
                 return
             self.groups.append(_Group(static_shape(b.var)))
-            if self.stage_images and stages_image(b.value):
+            if (self.stage_images and stages_image(b.value)) or (reads_any_order(b.value) and self._is_transposed(b.value.args[0])):
                 self._take_image(b.value.args[0], b.var)
         else:
             self.groups.append(_Group(None))
@@ -182,6 +182,9 @@ class _Fuse:
         plain = all(op_name(m.value) in EPILOGUE_OPS and not is_bnn(m.value, "pack") for m in members)
         only = all(not self.graph.is_output(m.var) and all(u in needed for u in self.graph.users(m.var)) for m in members)
         return index if members and plain and only else None
+
+    def _is_transposed(self, image) -> bool:
+        return op_name(self.graph.value(image)) == "relax.permute_dims"
 
     def _take_image(self, image, reader) -> None:
         """Move what only `reader` needs of the way to its image, pads and the step to NHWC, from groups of their own into its group, the last one."""

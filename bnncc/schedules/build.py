@@ -22,7 +22,7 @@ from bnncc.schedules.scalar import signed_sums
 from bnncc.schedules.staging import PROLOGUE_OPS, fits_stage
 from bnncc.targets import Variant
 
-__all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "IMAGE_OPS", "build_kernel", "is_anchor", "makes_image", "stages_image"]
+__all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "IMAGE_OPS", "build_kernel", "is_anchor", "makes_image", "reads_any_order", "stages_image"]
 
 _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
     "relax.bnn.packed_conv2d": packed.packed_conv2d,
@@ -50,7 +50,9 @@ _ANCHORS: dict[str, Callable[[Builder, Tensor], Kernel]] = {
 ANCHOR_OPS: frozenset[str] = frozenset(_ANCHORS)
 """Operators of which a group may hold one, with elementwise ones after it."""
 
-IMAGE_OPS: frozenset[str] = frozenset({"relax.bnn.packed_conv2d", "relax.bnn.plane_conv2d", "relax.bnn.conv2d", "relax.nn.conv2d"})
+_STAGING_OPS = frozenset({"relax.bnn.packed_conv2d", "relax.bnn.plane_conv2d", "relax.bnn.conv2d", "relax.nn.conv2d"})
+
+IMAGE_OPS: frozenset[str] = _STAGING_OPS | {"relax.bnn.signed_sum_conv2d"}
 """Anchors whose first operand may be made by `PROLOGUE_OPS` of their own group."""
 
 EPILOGUE_OPS: frozenset[str] = frozenset(ELEMENTWISE) | {"relax.bnn.quantize", "relax.bnn.pack", "relax.bnn.unpack", "relax.bnn.repeat_channels"}
@@ -126,12 +128,17 @@ def makes_image(call: relax.Call) -> bool:
 
 def stages_image(call: relax.Call) -> bool:
     """Tell whether a contraction of `IMAGE_OPS` can make its image itself: the rows that it reads at a time are few enough bytes."""
-    if getattr(call.op, "name", "") not in IMAGE_OPS:
+    if getattr(call.op, "name", "") not in _STAGING_OPS:
         return False
     image, weights = (static_shape(arg) for arg in call.args[:2])
     dilation = int(call.attrs.dilation[0])
     taps = weights[0] if call.op.name == "relax.nn.conv2d" else weights[1]
     return fits_stage(image, np.dtype(dtype_of(call.args[0])).itemsize, (taps - 1) * dilation + 1)
+
+
+def reads_any_order(call: relax.Call) -> bool:
+    """Tell whether a contraction reads its image element by element, so that an order of axes in front costs nothing in its own group."""
+    return getattr(call.op, "name", "") == "relax.bnn.signed_sum_conv2d"
 
 
 def is_anchor(call: relax.Call) -> bool:

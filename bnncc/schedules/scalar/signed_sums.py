@@ -96,9 +96,10 @@ class SignedSums:
     def _threshold(self) -> _Threshold | None:
         """Return the epilogue where it is one threshold a channel, packed."""
         group = self.builder.group
-        if len(group.nodes) != 3 or len(group.outputs) != 1 or (self.largest - self.least).max() >= 1 << (_HALF - 1):
+        nodes = [node for node in group.nodes if node is not self.x]
+        if len(nodes) != 3 or len(group.outputs) != 1 or (self.largest - self.least).max() >= 1 << (_HALF - 1):
             return None
-        _, quantize, pack = group.nodes
+        _, quantize, pack = nodes
         if quantize.op != "relax.bnn.quantize" or pack.op != "relax.bnn.pack" or group.outputs[0] is not pack:
             return None
         if quantize.args[0] is not self.anchor or pack.args[0] is not quantize or int(pack.attrs.step) or int(pack.attrs.planes) != 1:
@@ -223,7 +224,11 @@ class SignedSums:
                     body.store(self.taps, column * self.channels + c, word)
 
     def _code(self, n, row, column, c: int):
-        code = self.builder.evaluator.value(self.x, (n, row, simplify(column), c), 1)
+        place, x = (n, row, simplify(column), c), self.x
+        if x.op:  # an order of axes that this kernel reads through
+            axes = [int(axis) for axis in x.attrs.axes]
+            place, x = [place[axes.index(axis)] for axis in range(4)], x.args[0]
+        code = self.builder.evaluator.value(x, tuple(place), 1)
         return tirx.Cast(_WORD, tirx.Cast("int32", code))
 
     def _accumulate(self, o: int, start, rows: list):
