@@ -264,7 +264,7 @@ class RoundingBounds:
         key = (node.output[0], *(None if a is None else (a.shape, a.dtype.str) for a in arrays))
         if key not in self._sessions:
             self._sessions[key] = self._session(node, arrays)
-        given = {name: np.ascontiguousarray(array) for name, array in zip(node.input, arrays, strict=True) if name}
+        given = {name: np.asarray(array, order="C") for name, array in zip(node.input, arrays, strict=True) if name}
         try:
             return self._sessions[key].run([node.output[0]], given)[0]
         except Exception as error:  # onnxruntime's own classes share no base

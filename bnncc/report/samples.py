@@ -74,7 +74,7 @@ def samples_of(inputs: np.ndarray | Mapping[str, np.ndarray], specs: Sequence, l
             "Give the same of each."
         )
     number = min([*counts.values(), *([] if limit is None else [limit])], default=1)
-    return [{name: np.ascontiguousarray(column[i]) for name, column in columns.items()} for i in range(number)]
+    return [{name: np.asarray(column[i], order="C") for name, column in columns.items()} for i in range(number)]
 
 
 def _split(array: np.ndarray, spec) -> np.ndarray:

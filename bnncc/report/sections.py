@@ -96,7 +96,7 @@ class Boundary:
             raise InternalError(
                 f"{self.name} has shape {list(self.shape)}, but the ONNX tensor {self.view.onnx!r} gives {list(held.shape)}."
             )
-        return np.ascontiguousarray(held.astype(self.dtype, copy=False))
+        return held.astype(self.dtype, order="C", copy=False)
 
     def _require_known(self, held: np.ndarray) -> None:
         """Raise where there are codes that the variable cannot hold."""

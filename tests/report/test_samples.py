@@ -29,6 +29,13 @@ def test_samples_lie_along_the_first_axis_or_one_before_it(specs, shape, count):
     np.testing.assert_array_equal(np.stack([s["x"] for s in samples]), array.reshape(count, *specs[0].shape))
 
 
+def test_an_input_without_axes_stays_one():
+    specs = [TensorSpec("s", (), "float32")]
+    for given, expected in ((numbers(), [0.0]), (numbers(3), [0.0, 1.0, 2.0])):
+        samples = samples_of(given, specs)
+        assert [s["s"].shape for s in samples] == [()] * len(expected) and [float(s["s"]) for s in samples] == expected
+
+
 def test_several_inputs_are_given_by_name():
     samples = samples_of({"a": numbers(3, 3), "b": numbers(3, 4, dtype="int64")}, TWO, limit=2)
     assert len(samples) == 2 and samples[1]["a"].tolist() == [[3, 4, 5]] and samples[1]["b"].tolist() == [4, 5, 6, 7]

@@ -219,6 +219,16 @@ def test_a_float_network_has_no_binarized_part_and_a_wrong_layer_of_it_is_found(
     assert not report.ok and set(row_of(report, "y").differing_by_channel) == {2}
 
 
+def test_an_input_without_axes_is_verified_like_any_other():
+    inputs = [helper.make_tensor_value_info("x", 1, [1, 8]), helper.make_tensor_value_info("scale", 1, [])]
+    nodes = [helper.make_node("Exp", ["scale"], ["e"]), helper.make_node("Mul", ["x", "e"], ["y"])]
+    graph = helper.make_graph(nodes, "scaled", inputs, [helper.make_tensor_value_info("y", 1, [1, 8])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    rng = np.random.default_rng(0)
+    report = verify_model(model, inputs={"x": rng.standard_normal((3, 8), np.float32), "scale": rng.standard_normal(3, np.float32)})
+    assert report.ok and report.samples == 3 and report.outputs[0].max_abs_difference < 1e-5
+
+
 def test_the_report_is_json_and_its_text_ends_with_the_result(artifact):
     report = verify_artifact(artifact, images(2))
     told = json.loads(json.dumps(report.to_json()))
