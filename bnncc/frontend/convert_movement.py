@@ -122,11 +122,7 @@ def convert_gather(c: Conversion) -> relax.Expr:
     indices = c.array(1)
     if indices is None:
         return R.take(c[0], c[1], axis, mode="wrap")
-    if indices.size and (indices.min() < -shape[axis] or indices.max() >= shape[axis]):
-        raise c.misshapen(
-            f"its indices run from {indices.min()} to {indices.max()}, outside of axis {axis} of an input of shape {list(shape)}."
-        )
-    indices = np.where(indices < 0, indices + shape[axis], indices).astype(np.int64)
+    indices = c.in_bounds(indices, shape[axis], axis)
     result = (*shape[:axis], *indices.shape, *shape[axis + 1 :])
     flat = indices.reshape(-1)
     step = int(flat[1] - flat[0]) if flat.size > 1 else 1

@@ -19,7 +19,7 @@ def convert_scatter_nd(c: Conversion) -> relax.Expr:
     tuples = indices.reshape(-1, depth)
     inner = int(np.prod(shape[depth:]))
     source = np.full((int(np.prod(shape[:depth])), inner), -1, np.int64)
-    rows = np.ravel_multi_index(tuple(_in_bounds(c, tuples[:, i], shape[i]) for i in range(depth)), shape[:depth])
+    rows = np.ravel_multi_index(tuple(c.in_bounds(tuples[:, i], shape[i], i) for i in range(depth)), shape[:depth])
     for count, row in enumerate(rows):
         source[row] = np.arange(count * inner, (count + 1) * inner)
     return _merged(c, source.reshape(shape))
@@ -31,16 +31,10 @@ def convert_scatter_elements(c: Conversion) -> relax.Expr:
     shape, indices = c.shape(c[0]), c.constant(1, "indices").astype(np.int64)
     axis = c.attributes.get("axis", 0) % len(shape)
     places = list(np.indices(indices.shape))
-    places[axis] = _in_bounds(c, indices, shape[axis])
+    places[axis] = c.in_bounds(indices, shape[axis], axis)
     source = np.full(shape, -1, np.int64)
     np.put(source, np.ravel_multi_index(tuple(places), shape).ravel(), np.arange(indices.size))
     return _merged(c, source)
-
-
-def _in_bounds(c: Conversion, indices: np.ndarray, size: int) -> np.ndarray:
-    if indices.size and (indices.min() < -size or indices.max() >= size):
-        raise c.misshapen(f"its indices run from {indices.min()} to {indices.max()}, outside of an axis of {size}.")
-    return np.where(indices < 0, indices + size, indices)
 
 
 def _merged(c: Conversion, source: np.ndarray) -> relax.Expr:

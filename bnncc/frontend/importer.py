@@ -15,6 +15,7 @@ from tvm.ir import GenericConst, Tuple
 from bnncc.errors import ModelShapeError, UnsupportedOperator
 from bnncc.frontend import (  # noqa: F401  (they register their converters)
     convert_elementwise,
+    convert_gather,
     convert_matmul,
     convert_movement,
     convert_normalize,
