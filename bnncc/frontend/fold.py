@@ -9,6 +9,7 @@ from onnx import numpy_helper
 from bnncc.errors import UnsupportedOperator
 from bnncc.frontend.control_flow import inline_decided_branches
 from bnncc.frontend.evaluate import constant_closure, evaluate
+from bnncc.frontend.masked_writes import select_masked_writes
 from bnncc.frontend.no_ops import remove_no_ops
 from bnncc.frontend.onnx_graph import STANDARD_DOMAINS, constant_value, node_reads, opset, subgraphs, title
 from bnncc.frontend.shapes import TensorType, infer_types
@@ -42,9 +43,11 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
             if known.static and 0 not in known.shape:
                 check_size(f"The tensor '{name}'", known.shape)
         changed = _fold_shapes(folded.graph, types)
+        changed |= _name_types(folded.graph, types)
         changed |= _fold_constants(folded, origins)
         changed |= inline_decided_branches(folded.graph)
         changed |= opset(folded) >= 13 and unstack_comparisons(folded.graph, types)
+        changed |= select_masked_writes(folded.graph, types)
         changed |= remove_no_ops(folded.graph, types)
         _prune(folded.graph)
     for node in folded.graph.node:
@@ -94,6 +97,19 @@ def _fold_shapes(graph: onnx.GraphProto, types: dict[str, TensorType]) -> bool:
         graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
     if found:
         _replace_nodes(graph, kept)
+    return found
+
+
+def _name_types(graph: onnx.GraphProto, types: dict[str, TensorType]) -> bool:
+    """Turn CastLike into Cast: of its second input it reads the element type alone, so that it is no reason to keep a constant from being folded."""
+    found = False
+    for node in graph.node:
+        known = types.get(node.input[1]) if node.op_type == "CastLike" and node.domain in STANDARD_DOMAINS else None
+        if known is not None:
+            found = True
+            node.op_type = "Cast"
+            node.input[:] = node.input[:1]
+            node.attribute.append(onnx.helper.make_attribute("to", known.elem_type))
     return found
 
 

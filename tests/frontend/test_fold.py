@@ -47,6 +47,21 @@ def test_the_batch_through_shape_arithmetic_is_folded() -> None:
     assert imported.outputs[0].shape == (5, 6)
 
 
+def test_a_weight_cast_to_the_type_of_a_feature_map_is_folded() -> None:
+    """As dynamo spells ones_like: the element type alone is taken from the feature map."""
+    nodes = [
+        node("CastLike", ["one", "x"], ["c"]),
+        node("Shape", ["x"], ["s"]),
+        node("Expand", ["c", "s"], ["ones"]),
+        node("Greater", ["x", "zero"], ["p"]),
+        node("Neg", ["ones"], ["n"]),
+        node("Where", ["p", "ones", "n"], ["y"]),
+    ]
+    imported = import_onnx(make_model(nodes, (2, 3), {"one": np.asarray(1, np.int64), "zero": np.asarray(0, F)}))
+    assert _ops(imported.folded) == ["Greater", "Where"]
+    assert tensor_differences(imported, random_feeds(imported), tolerance=0) == []
+
+
 def test_shape_arithmetic_that_needs_values_round_after_round_is_folded() -> None:
     # Each Reshape's target hangs on the shape of the one before, by way of arithmetic that shape inference does not follow.
     nodes, current = [], "x"
