@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tvm import tirx
 
 from bnncc.schedules.builder import Builder
@@ -9,7 +11,7 @@ from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.count_limits import complemented, count_limits, use_limits
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
-from bnncc.schedules.formulations.limit_planes import find_answers
+from bnncc.schedules.formulations.limit_planes import answers_alone, find_answers
 from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced, sliced_formulation
 from bnncc.schedules.group import Tensor
@@ -59,11 +61,11 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
     length = int(anchor.attrs.channels) // shape.groups * shape.taps[0] * shape.taps[1]
     if builder.variant.is_source and (kernel := sliced_kernel(builder, anchor, shape, length, word_at, border)) is not None:
         return kernel
-    chosen = choose_formulation(builder, shape)
+    limits = count_limits(builder, anchor)
+    chosen = choose_formulation(builder, replace(shape, answers=answers_alone(builder, limits)))
     c = chosen.contraction
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
-    limits = count_limits(builder, anchor)
-    answers = find_answers(builder, anchor, limits, length, c.lanes) if limits is not None and chosen.answering is not None else None
+    answers = find_answers(builder, anchor, limits, length, c.lanes) if chosen.answering is not None else None
     if answers is not None:
         chosen = chosen.answering
     if limits is None:

@@ -89,6 +89,10 @@ class Statements:
         """Evaluate a call for what it does."""
         self._blocks[-1].append(tirx.Evaluate(call))
 
+    def fence(self, value) -> None:
+        """Keep LLVM's schedulers from moving instructions across this place; `value` is any that is computed before it."""
+        self._blocks[-1].append(tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.fake.use", value)))
+
     def prefetch(self, buffer, index) -> None:
         """Ask for the cache line of an element of `buffer`."""
         hints = [tirx.const(hint, "int32") for hint in (0, 3, 1)]  # to be read, kept in all levels, data

@@ -25,21 +25,25 @@ class Core:
         Loads.
     load_wait : float
         Cycles that an in-order processor waits for a load on average.
+    in_runs : bool
+        Whether it wants instructions that take equally long side by side, see `vertical_in_order`.
     """
 
     issue: int
     vector_pipes: int
     load_pipes: int
     load_wait: float = 0.0
+    in_runs: bool = False
 
     @property
     def in_order(self) -> bool:
         """Whether it waits where an operand is late, so that LLVM moves loads far up and a register tile must leave room for them."""
         return self.load_wait > 0
 
-    def cycles(self, instructions: float, vector_operations: float, loads: float) -> float:
-        """Return the cycles that code takes at least."""
-        return max(instructions / self.issue, vector_operations / self.vector_pipes, loads / self.load_pipes) + loads * self.load_wait
+    def cycles(self, instructions: float, vector_operations: float, loads: float, awaited: float | None = None) -> float:
+        """Return the cycles that code takes at least; `awaited` are the loads whose results are used at once, all where it is not given."""
+        waits = (loads if awaited is None else awaited) * self.load_wait
+        return max(instructions / self.issue, vector_operations / self.vector_pipes, loads / self.load_pipes) + waits
 
 
 @dataclass(frozen=True)

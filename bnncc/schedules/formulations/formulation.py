@@ -31,6 +31,8 @@ class BinaryShape:
         Outputs a row of the image has; rows of activations for a dense layer.
     planes : int or expression
         How many planes of the input are summed.
+    answers : bool
+        Whether all that is asked for is a bit of every count, see `limit_planes.answers_alone`.
     """
 
     word: str
@@ -40,6 +42,7 @@ class BinaryShape:
     taps: tuple[int, int]
     pixels: int
     planes: object
+    answers: bool = False
 
     @property
     def word_bits(self) -> int:

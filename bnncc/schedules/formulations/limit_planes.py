@@ -17,7 +17,7 @@ from bnncc.schedules.count_limits import CountLimits, limits_of
 from bnncc.schedules.evaluate import layout_of
 from bnncc.schedules.group import Tensor, linear_index
 
-__all__ = ["Answers", "find_answers", "limit_planes"]
+__all__ = ["Answers", "answers_alone", "find_answers", "limit_planes"]
 
 
 def limit_planes(limits: np.ndarray, length: int, lanes: int) -> np.ndarray:
@@ -92,13 +92,18 @@ class Answers:
         self.builder.body.store(self.builder.stored(self.pack), linear_index(self.pack.shape, (*self.place(row, pixel), vector * words)), value, words)
 
 
+def answers_alone(builder: Builder, limits: CountLimits | None) -> bool:
+    """Return whether a group ends with one threshold a channel and its words."""
+    pack = builder.group.outputs[0]
+    if limits is None or len(builder.group.outputs) != 1 or pack.op != "relax.bnn.pack" or pack.args[0] is not limits.quantize:
+        return False
+    return int(pack.attrs.planes) == 1 and not int(pack.attrs.step) and limits.thresholds.shape[0] == 1 and layout_of(pack).normal().groups == 1
+
+
 def find_answers(builder: Builder, anchor: Tensor, limits: CountLimits, length: int, lanes: int) -> Answers | None:
-    """Return the answers of a group that ends with one threshold a channel and its words, which fill whole vectors of `lanes` channels; else None."""
-    group, channels = builder.group, anchor.shape[-1]
-    pack = group.outputs[0]
-    if len(group.outputs) != 1 or pack.op != "relax.bnn.pack" or pack.args[0] is not limits.quantize or channels % lanes:
-        return None
-    if int(pack.attrs.planes) != 1 or int(pack.attrs.step) or limits.thresholds.shape[0] != 1 or layout_of(pack).normal().groups != 1:
+    """Return the answers of a group where these are all that it ends with and fill whole vectors of `lanes` channels; else None."""
+    channels, pack = anchor.shape[-1], builder.group.outputs[0]
+    if channels % lanes or not answers_alone(builder, limits):
         return None
     classes = limits.border[0].shape[:2] if limits.border else (1, 1)
     table = limits.border[:1]

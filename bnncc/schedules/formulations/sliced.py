@@ -44,6 +44,7 @@ from bnncc.schedules.formulations.limit_planes import Answers
 from bnncc.schedules.formulations.sliced_pairs import CASE_ROWS, PairedCases
 from bnncc.schedules.formulations.sliced_table import LAST_BIT, LAST_PIECES, LAST_ROWS, case_place, queue_words, table, triples
 from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
+from bnncc.schedules.formulations.vertical_in_order import CounterInRuns
 from bnncc.schedules.register_tile import Contraction, TileShape, tile_stride
 from bnncc.schedules.statements import Statements, const, spread
 from bnncc.targets import Variant
@@ -51,7 +52,10 @@ from bnncc.targets import Variant
 __all__ = ["sliced", "sliced_formulation"]
 
 _CHUNK = 32
-"""Bytes of cases that stand side by side, and lookups of straight-line code, at most LAST_ROWS; twice as many are no faster on x86."""
+"""Bytes of cases that stand side by side, and lookups of straight-line code, at most LAST_ROWS; twice as many are no faster on x86, and four times as many, 16 KB of rows, are on NEON."""
+
+_LOADED_EARLY = 4
+"""Rows that LLVM may load before they are counted where the straight-line code is long: of more it spills some, and copies others before a select."""
 
 _LINE_BYTES = 64
 
@@ -149,7 +153,8 @@ class _Sliced:
         self.scale = self.row_bytes >> self.shift
         # where a load cannot add a register and a constant to its base, a case has the row in it
         self.paired = None if variant.indexed_offsets else PairedCases(self.pixels, triples(self.words) + 1)
-        self.straight = _CHUNK if self.paired is None else 2 * _CHUNK
+        self.in_runs = self.adder == "bsl" and variant.core.in_runs
+        self.straight = _CHUNK if self.paired is None else 4 * _CHUNK
 
     def write(self) -> None:
         """Write everything."""
@@ -250,25 +255,25 @@ class _Sliced:
             for plane in range(1, self.counts):
                 start = const(0, "uint64", width) if self.answers is None else self._start(pixel, vector, plane)
                 body.store(planes, (pixel * self.counts + plane) * width, start, width)
-        straight = self.straight * c.lanes
-        with body.loop(64 * n // self.straight, "chunk") as chunk:
-            rows = self._rows(base + chunk * straight, self.straight)
+        chunks, rest = divmod(64 * n, self.straight)
+        step = self.straight * c.lanes
+        with body.loop(chunks, "chunk") as chunk:
+            rows = self._rows(base + chunk * step, self.straight)
             with body.loop(self.pixels, "pixel") as pixel:
                 if self.fetches:
-                    self._fetch_next(base + (chunk + 1) * straight, pixel)
-                self._keep(self._counter(cases, [(chunk, i, i) for i in range(self.straight)], rows, planes, pixel), planes, pixel)
-        places = [divmod(case_place(bit), self.straight) for bit in range(LAST_ROWS)]
-        places = [(64 * n // self.straight + chunk, place, bit) for bit, (chunk, place) in enumerate(places)]
-        rows = self._rows(base + 64 * n * c.lanes, LAST_ROWS)
+                    self._fetch_next(base + (chunk + 1) * step, pixel)
+                self._keep(self._counter(cases, [(chunk * self.straight, i, i) for i in range(self.straight)], rows, planes, pixel), planes, pixel)
+        at = chunks * self.straight
+        places = [(at, i, i) for i in range(rest)] + [(at, rest + case_place(bit), rest + bit) for bit in range(LAST_ROWS)]
+        rows = self._rows(base + at * c.lanes, rest + LAST_ROWS)
         with body.loop(self.pixels, "pixel") as pixel:
-            counter = self._counter(cases, places[:LAST_BIT], rows, planes, pixel)
-            single = self._look(cases, places[LAST_BIT], rows, pixel)
+            case, row = self._look(cases, places[-1], rows, pixel)
             if self.answers is None:
-                self._keep(counter, planes, pixel)
-                body.store(planes, pixel * self.counts * width, single, width)
+                self._keep(self._counter(cases, places[:-1], rows, planes, pixel), planes, pixel)
+                body.store(planes, pixel * self.counts * width, row(case()), width)
             else:
                 # what the bits of weight 1 carry is all that matters of them
-                counter.add(body.bind(tirx.bitwise_and(single, self._start(pixel, vector, 0)), "m"), 0)
+                counter = self._counter(cases, places[:-1], rows, planes, pixel, lambda: row(case()) & self._start(pixel, vector, 0))
                 counter.finish()
                 self.answers.store(*self._place(pixel), vector, counter.planes[-1])
 
@@ -294,31 +299,50 @@ class _Sliced:
         for i in range(share):
             self.body.prefetch(self.weights, rows + tirx.min(pixel * share + i, lines - 1) * _LINE_BYTES)
 
-    def _look(self, cases, place: tuple, rows, pixel):
-        """Return one row of the table by the case of a pixel; `place` is (chunk, place of the case in it, row of `rows`)."""
-        chunk, at, row = place
+    def _look(self, cases, place: tuple, rows, pixel) -> tuple[Callable, Callable]:
+        """Return what reads the case of a pixel and what reads the table's row of that case; `place` is (first case, case from there on, row of `rows`)."""
+        first, case, row = place
         if self.paired is not None:
-            case = tirx.Cast("int32", self.body.load(cases, self.paired.at(chunk, pixel, at)))
-            return self._row(rows[row // CASE_ROWS], case * self.row_bytes)
-        case = tirx.Cast("int32", self.body.load(cases, (chunk * self.pixels + pixel) * _CHUNK + at))
-        return self._row(rows[0], row * self.c.lanes + case * self.scale)
+            where = self.paired.at(tirx.truncdiv(first, 64) + case // 64, pixel, case % 64)
+            return lambda: self._case(cases, where), lambda case: self._row(rows[row // CASE_ROWS], case * self.row_bytes)
+        where = ((tirx.truncdiv(first, _CHUNK) + case // _CHUNK) * self.pixels + pixel) * _CHUNK + case % _CHUNK
+        return lambda: self._case(cases, where), lambda case: self._row(rows[0], row * self.c.lanes + case * self.scale)
+
+    def _case(self, cases, where):
+        return tirx.Cast("int32", self.body.load(cases, where))
 
     def _row(self, rows, offset):
         return _reinterpret(f"uint64x{self.register_words}", self.body.load(rows, offset, self.row_bytes))
 
-    def _counter(self, cases, places: list, rows, planes, pixel) -> VerticalCounter:
-        """Return the counter of a pixel, from plane 1 on, with rows of weight 2 added."""
+    def _counter(self, cases, places: list, rows, planes, pixel, carry: Callable | None = None) -> VerticalCounter:
+        """Return the counter of a pixel, from plane 1 on, with rows of weight 2 added, and ``carry()`` where it is given."""
         body, width = self.body, self.register_words
-        old = [body.bind(body.load(planes, (pixel * self.counts + plane) * width, width), "c") for plane in range(1, self.counts)]
-        counter = VerticalCounter(body, old, self.adder)
-        for place in places:
-            counter.add(body.bind(self._look(cases, place, rows, pixel), "w"), 0)
+        looks = [self._look(cases, place, rows, pixel) for place in places]
+
+        def plane(i: int):
+            return body.load(planes, (pixel * self.counts + 1 + i) * width, width)
+
+        if self.in_runs:
+            counter = CounterInRuns(body, plane, self.counts - 1)
+            counter.add_looked_up(looks)
+            if carry is not None:
+                counter.add(body.bind(carry(), "m"), 0)
+            return counter
+        counter = VerticalCounter(body, [body.bind(plane(i), "c") for i in range(self.counts - 1)], self.adder)
+        if carry is not None:
+            counter.add(body.bind(carry(), "m"), 0)
+        for number, (case, vector) in enumerate(looks, 1):
+            counter.add(body.bind(vector(case()), "w"), 0)
+            if self.paired is not None and number % _LOADED_EARLY == 0:
+                body.fence(counter.planes[0])
         return counter
 
     def _keep(self, counter: VerticalCounter, planes, pixel) -> None:
         """Store the planes of the counter of a pixel."""
         counter.finish()
         for plane, value in enumerate(counter.planes, 1):
+            if value is None:  # as it was
+                continue
             self.body.store(planes, (pixel * self.counts + plane) * self.register_words, value, self.register_words)
 
     def _to_tile(self, planes, channel, once: bool) -> None:

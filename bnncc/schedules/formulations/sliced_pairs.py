@@ -28,7 +28,9 @@ _LANES = 16
 
 
 class PairedCases:
-    """Where the cases stand, and how those of three words are stored: [three words][two pixels][bit of a byte][pixel][byte].
+    """Where the cases stand, and how those of three words are stored: [two pixels][three words][bit of a byte][pixel][byte].
+
+    All cases of a pixel are near each other, so that a load reaches them from one register.
 
     Parameters
     ----------
@@ -40,17 +42,17 @@ class PairedCases:
     dtype = "uint8"
 
     def __init__(self, pixels: int, triples: int):
-        self.pairs = -(-pixels // _PIXELS)
-        self.size = triples * self.pairs * _PIXELS * 64
+        self.triples = triples
+        self.size = triples * -(-pixels // _PIXELS) * _PIXELS * 64
 
     def at(self, triple, pixel, place: int):
         """Return where the case of a place of a pixel stands."""
         pair, which = tirx.truncdiv(pixel, _PIXELS), tirx.truncmod(pixel, _PIXELS)
-        return (triple * self.pairs + pair) * (_PIXELS * 64) + place // 8 * _LANES + which * 8 + place % 8
+        return (pair * self.triples + triple) * (_PIXELS * 64) + place // 8 * _LANES + which * 8 + place % 8
 
     def store(self, body: Statements, words: tuple, cases, triple, pair, rows: list[int]) -> None:
         """Store the cases of three words of two pixels; `rows` are those of the 64 places."""
-        to = (triple * self.pairs + pair) * (_PIXELS * 64)
+        to = (pair * self.triples + triple) * (_PIXELS * 64)
         for j, word in enumerate(_nibbles(body, words)):
             octets = body.bind(tirx.call_intrin(f"uint8x{_LANES}", "tirx.reinterpret", word), "octets")
             low = tirx.bitwise_and(octets, const(7, "uint8", _LANES))

@@ -65,9 +65,13 @@ class VerticalCounter:
         x = bind(tirx.bitwise_xor(a, b), "x")
         total = bind(tirx.bitwise_xor(x, c), "s")
         if self._adder == "bsl":
-            # c where a and b differ, else b: LLVM makes one instruction of this spelling, three of most others
-            return total, bind(tirx.bitwise_xor(tirx.bitwise_and(bind(tirx.bitwise_xor(b, c), "d"), x), b), "m")
+            return total, self._majority(x, b, c)
         return total, bind(tirx.bitwise_xor(tirx.bitwise_and(a, b), tirx.bitwise_and(x, c)), "m")
+
+    def _majority(self, x, b, c):
+        """Return c where x says that b and the third bits differ, else b: LLVM makes one instruction of this spelling, three of most others."""
+        difference = self._body.bind(tirx.bitwise_xor(b, c), "d")
+        return self._body.bind(tirx.bitwise_xor(tirx.bitwise_and(difference, x), b), "m")
 
 
 def transpose_planes(body: Statements, planes: list, lanes: int) -> list:
