@@ -18,6 +18,7 @@ import tvm
 from layers import OTHERS, PLAIN
 from tvm import relax
 
+import bnncc.tuning
 from bnncc.codegen import lower_tir
 from bnncc.ops import bnn
 from bnncc.schedules import build_kernel, packed
@@ -26,6 +27,7 @@ from bnncc.schedules.neon.popcount import popcount_tree
 from bnncc.targets import find_target
 from bnncc.toolchain import find_compiler, find_emulator
 
+_COUNTER = Path(bnncc.tuning.__file__).with_name("count_instructions.c")
 SHAPES = ((64, 56), (128, 28), (256, 14), (512, 7))
 FORMULATIONS = {"tree": popcount_tree, "sliced": sliced_formulation}
 
@@ -73,7 +75,7 @@ def program(sizes: list[int], parallel: bool) -> str:
 def counter(folder: Path) -> Path:
     """Build the emulator's plugin."""
     plugin = folder / "libcount.so"
-    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", plugin, Path(__file__).with_name("count_instructions.c")], check=True)
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", plugin, _COUNTER], check=True)
     return plugin
 
 

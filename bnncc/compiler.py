@@ -23,6 +23,7 @@ from bnncc.spec import ByteInput
 from bnncc.targets import OPTIMIZE_FOR, Target, Variant, find_target
 from bnncc.tuning.best import Tuned
 from bnncc.tuning.database import Database, database_directory
+from bnncc.tuning.shipped import Shipped
 from bnncc.tuning.target_key import target_key
 
 __all__ = ["compile", "CompiledArtifact", "Report", "options_for", "prepare"]
@@ -107,7 +108,7 @@ class CompiledArtifact:
 
     def lower_variant(self, variant: Variant, entries: tuple[str, ...] = ("main",)) -> tuple[tvm.IRModule, dict[str, str]]:
         """Generate the kernels of one variant, tuned ones where there are records; returns the lowered module and what each kernel is."""
-        tuned = Tuned(self.database.records(target_key(variant)), variant) if self.database is not None else None
+        tuned = Tuned(self.database.records(target_key(variant)), variant, Shipped(variant)) if self.database is not None else None
         found = lower_groups(self.fused, variant, entries, tuned and tuned.decide)
         if tuned is not None and tuned.stale:
             self.context.warn(
@@ -247,7 +248,8 @@ def compile(
     threads : int
         How many may share a call. A library for more than one needs pthread_create, and has functions that start and end threads of its caller.
     database : path or bool
-        Folder of tuning records; True stands for the user's own, False for none.
+        Folder of tuning records; True stands for the user's own. Where these say nothing of a layer, those that come with the package decide. False stands for
+        none at all.
     dump_ir : path, optional
         Folder for the module after each pass.
     progress : callable, optional

@@ -15,11 +15,12 @@ def targets(as_json: Json = False) -> None:
     from bnncc.boards import board_names, find_board
     from bnncc.targets import find_target, target_names
     from bnncc.tuning.database import Database, database_directory
+    from bnncc.tuning.shipped import shipped_database
     from bnncc.tuning.target_key import target_key
 
     found = [find_target(name) for name in target_names()]
     layers: dict[str, set[str]] = {}
-    for record in Database(database_directory()).records():
+    for record in [*Database(database_directory()).records(), *shipped_database().records()]:
         layers.setdefault(record.target, set()).add(record.workload)
     tuned = {target.name: {v.name: len(layers.get(target_key(v), ())) for v in target.variants} for target in found}
     if as_json:

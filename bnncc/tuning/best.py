@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from tvm import relax
 
@@ -12,34 +11,14 @@ from bnncc.errors import InternalError
 from bnncc.schedules import Decisions, build_kernel
 from bnncc.targets import Variant
 from bnncc.tuning.record import Record
+from bnncc.tuning.shipped import Shipped
 from bnncc.tuning.target_key import target_key
 from bnncc.tuning.task import kernel_version, workload_key
+from bnncc.tuning.verdict import LEAST_GAIN, Verdict
 
-__all__ = ["LEAST_GAIN", "Tuned", "Verdict", "best_decisions"]
+__all__ = ["Tuned", "best_decisions"]
 
-LEAST_GAIN = 0.02
-"""What a kernel must gain over the untuned one before it replaces it: less is noise."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the records say of a kernel.
-
-    Parameters
-    ----------
-    decisions : mapping
-        Empty where the untuned kernel stays.
-    reason : str
-        ``tuned, 0.81 of the untuned time``, for instance.
-    is_tuned : bool
-    is_stale : bool
-        Whether there were records, made for another version of the kernel.
-    """
-
-    decisions: Decisions
-    reason: str
-    is_tuned: bool = False
-    is_stale: bool = False
+_UNKNOWN = Verdict({}, "not tuned")
 
 
 def best_decisions(records: Sequence[Record]) -> tuple[Record, float] | None:
@@ -71,10 +50,12 @@ class Tuned:
     records : iterable of Record
         Of any target; others than that of `variant` are left out.
     variant : Variant
+    shipped : Shipped, optional
+        What decides where none of the records is about a group.
     """
 
-    def __init__(self, records: Iterable[Record], variant: Variant):
-        self.variant = variant
+    def __init__(self, records: Iterable[Record], variant: Variant, shipped: Shipped | None = None):
+        self.variant, self.shipped = variant, shipped
         target = target_key(variant)
         self.stale = 0
         """How many kernels were left untuned as their records were made for other versions."""
@@ -86,6 +67,9 @@ class Tuned:
     def decide(self, group: relax.Function) -> tuple[Decisions, str]:
         """Return what was decided for the kernel of a group, and what to note of it; nothing where the untuned one stays."""
         verdict = self.verdict(group)
+        if verdict is _UNKNOWN and self.shipped is not None:
+            found = self.shipped.verdict(group)
+            return ({}, "") if found is None else (found.decisions, found.reason if found.is_tuned or found.is_stale else "")
         self.stale += verdict.is_stale
         return verdict.decisions, verdict.reason if verdict.is_tuned else ""
 
@@ -96,7 +80,7 @@ class Tuned:
         """
         known = self._known.get(workload_key(group))
         if not known:
-            return Verdict({}, "not tuned")
+            return _UNKNOWN
         untuned = kernel_version(build_kernel(group, self.variant).func)
         current = [record for record in known if record.untuned == untuned]
         if not current:

@@ -40,6 +40,8 @@ class Record:
         The operator and shapes, what the schedule chose, why it failed; for readers.
     versions : mapping
         Of bnncc and TVM.
+    around : tuple of str
+        Of a record that comes with the package (`bnncc.tuning.shipped`): operators that stood around the core.
     """
 
     target: str
@@ -57,6 +59,7 @@ class Record:
     note: str = ""
     message: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    around: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float | None:
@@ -74,6 +77,7 @@ def read_record(line: str) -> Record | None:
         row = json.loads(line)
         if not isinstance(row, dict) or row.pop("format", None) != FORMAT or row.get("status") not in STATUSES:
             return None
+        row["around"] = tuple(row.get("around", ()))
         return Record(**{**row, "decisions": {name: _hashable(value) for name, value in row["decisions"].items()}})
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
