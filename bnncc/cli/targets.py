@@ -19,18 +19,25 @@ def targets(as_json: Json = False) -> None:
     from bnncc.tuning.target_key import target_key
 
     found = [find_target(name) for name in target_names()]
-    layers: dict[str, set[str]] = {}
-    for record in [*Database(database_directory()).records(), *shipped_database().records()]:
-        layers.setdefault(record.target, set()).add(record.workload)
-    tuned = {target.name: {v.name: len(layers.get(target_key(v), ())) for v in target.variants} for target in found}
+
+    def layers_of(database: Database) -> dict[str, dict[str, int]]:
+        layers: dict[str, set[str]] = {}
+        for record in database.records():
+            layers.setdefault(record.target, set()).add(record.workload)
+        return {target.name: {v.name: len(layers.get(target_key(v), ())) for v in target.variants} for target in found}
+
+    def shown(counts: dict[str, int]) -> str:
+        return ", ".join(f"{count} for {variant}" for variant, count in counts.items() if count)
+
+    tuned, shipped = layers_of(Database(database_directory())), layers_of(shipped_database())
     if as_json:
         rows = [{"name": t.name, "description": t.description, "variants": [v.name for v in t.variants]} for t in found]
-        console.print_json([{**row, "tuned_layers": tuned[row["name"]]} for row in rows])
+        console.print_json([{**row, "tuned_layers": tuned[row["name"]], "shipped_layers": shipped[row["name"]]} for row in rows])
         return
-    table = Table("target", "what it is", "code for", "layers tuned", box=None, pad_edge=False)
+    table = Table("target", "what it is", "code for", "layers tuned", "shapes shipped", box=None, pad_edge=False)
     for target in found:
-        counts = ", ".join(f"{count} for {variant}" for variant, count in tuned[target.name].items() if count)
-        table.add_row(target.name, target.description, ", ".join(v.name for v in target.variants), counts)
+        counts = shown(tuned[target.name]), shown(shipped[target.name])
+        table.add_row(target.name, target.description, ", ".join(v.name for v in target.variants), *counts)
     console.stdout().print(table)
     boards = Table("board", "what it is", "target", "flash", "RAM", box=None, pad_edge=False)
     for board in map(find_board, board_names()):

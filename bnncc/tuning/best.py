@@ -10,7 +10,7 @@ from tvm import relax
 from bnncc.errors import InternalError
 from bnncc.schedules import Decisions, build_kernel
 from bnncc.targets import Variant
-from bnncc.tuning.record import Record
+from bnncc.tuning.record import EMULATED_SECONDS, Record
 from bnncc.tuning.shipped import Shipped
 from bnncc.tuning.target_key import target_key
 from bnncc.tuning.task import kernel_version, workload_key
@@ -82,7 +82,9 @@ class Tuned:
         if not known:
             return _UNKNOWN
         untuned = kernel_version(build_kernel(group, self.variant).func)
-        current = [record for record in known if record.untuned == untuned]
+        if all(record.metric == EMULATED_SECONDS for record in known):
+            return Verdict({}, f"its records are of {EMULATED_SECONDS}, which say nothing of a processor")
+        current = [record for record in known if record.untuned == untuned and record.metric != EMULATED_SECONDS]
         if not current:
             return Verdict({}, "its records were made for another version of its kernel; tune it again", is_stale=True)
         best = best_decisions(current)

@@ -6,7 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-__all__ = ["FORMAT", "Record", "read_record"]
+__all__ = ["EMULATED_SECONDS", "FORMAT", "Record", "read_record"]
+
+EMULATED_SECONDS = "emulated seconds"
+"""The metric of a device that is emulated: kept, as the fault tests of devices need records, but no kernel is chosen by it."""
 
 FORMAT = 1
 """Version of the records; one of another version is not read."""
@@ -29,7 +32,7 @@ class Record:
     status : str
         ``ok``; ``wrong`` (another result than the untuned kernel's), ``crash``, ``timeout``, or ``refused`` (it could not be built).
     metric : str
-        What is measured: ``seconds``, or ``instructions`` where the target is emulated.
+        What is measured: ``seconds``, ``instructions`` where the target is emulated, or `EMULATED_SECONDS`.
     value, untuned_value : float or None
         Of the kernel and of the untuned one, measured in turns; None where the status is not ``ok``.
     machine : str

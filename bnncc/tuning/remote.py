@@ -13,6 +13,7 @@ import numpy as np
 from bnncc.errors import DeviceError
 from bnncc.remote import Device, RemoteLibrary, compile_for_device, count_devices
 from bnncc.runtime.library import checked_library
+from bnncc.tuning.record import EMULATED_SECONDS
 from bnncc.tuning.runner import Job, Measurement, Sample, read_samples
 
 __all__ = ["RemoteRunner"]
@@ -63,7 +64,7 @@ class RemoteRunner:
         compile_for_device(triple, source, self._trial, "-ldl")
         machine = RemoteLibrary(device, self._trial).machine()
         self.machine = f"{device.key}: {machine}" if device.key else str(machine)
-        self.metric = "emulated seconds" if machine.emulated else "seconds"
+        self.metric = EMULATED_SECONDS if machine.emulated else "seconds"
 
     def measure(self, job: Job) -> Measurement:
         """Check and measure one candidate on a device that is free.

@@ -31,6 +31,7 @@ def test_targets_say_for_how_many_layers_there_are_records(tmp_path, monkeypatch
     import json
 
     from bnncc.targets.x86 import V3
+    from bnncc.tuning.shipped import shipped_database
     from bnncc.tuning.target_key import target_key
 
     monkeypatch.setenv("BNNCC_TUNING_DIR", str(tmp_path))
@@ -39,6 +40,8 @@ def test_targets_say_for_how_many_layers_there_are_records(tmp_path, monkeypatch
     rows = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["targets", "--json"]).stdout)}
     assert rows["x86-64"]["tuned_layers"] == {"v2": 0, "v3": 2, "v4": 0}
     assert set(rows["cortex-m4"]["tuned_layers"].values()) == {0}
+    shipped = {record.workload for record in shipped_database().records(target_key(V3))}
+    assert rows["x86-64"]["shipped_layers"] == {"v2": 0, "v3": len(shipped), "v4": 0} and shipped
     assert "2 for v3" in CliRunner().invoke(app, ["targets"]).stdout
 
 

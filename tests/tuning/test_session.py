@@ -145,6 +145,11 @@ def test_a_record_of_another_version_is_not_applied_and_told(changed):
     assert "another version" in tuned.verdict(binary_layer()).reason
 
 
+def test_seconds_of_an_emulated_device_choose_no_kernel():
+    verdict = Tuned([records_of(0.7, metric="emulated seconds")], native_variant()).verdict(binary_layer())
+    assert not verdict.is_tuned and "say nothing of a processor" in verdict.reason
+
+
 @pytest.mark.parametrize("changed", [{"target": "another"}, {"workload": "0" * 16}])
 def test_a_record_of_another_target_or_layer_does_not_count(changed):
     tuned = Tuned([records_of(0.7, **changed)], native_variant())
