@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 __all__ = ["LARGE", "SMALL", "binary_network", "stem_network"]
 
-LARGE = ((32, 56), (64, 56), (128, 28), (256, 14), (512, 7), (64, 112), (128, 56), (256, 28), (512, 14), (512, 28))
+LARGE = ((64, 56), (64, 28), (128, 28), (256, 14), (512, 7))
 """Of networks for images of 224 x 224."""
 
-SMALL = ((32, 32), (64, 32), (64, 16), (128, 16), (128, 8), (256, 8), (512, 4))
+SMALL = ((64, 16),)
 """Of networks for images of 32 x 32, which microcontrollers have memory for."""
 
 

@@ -25,6 +25,7 @@ from bnncc.compiler import options_for, prepare
 from bnncc.errors import TargetError
 from bnncc.passes.step_work import step_work
 from bnncc.report.tune import tune_model
+from bnncc.schedules import build_kernel
 from bnncc.targets import Variant, find_target
 from bnncc.tuning.best import best_decisions
 from bnncc.tuning.core import core_of
@@ -33,7 +34,7 @@ from bnncc.tuning.emulated import EmulatedRunner
 from bnncc.tuning.record import Record
 from bnncc.tuning.shipped import Shipped, shipped_database, shipped_record
 from bnncc.tuning.target_key import target_key
-from bnncc.tuning.task import Task, extract_tasks, workload_key
+from bnncc.tuning.task import Task, extract_tasks, kernel_version, workload_key
 
 __all__ = ["common_networks", "group_of", "tasks_of"]
 
@@ -61,9 +62,6 @@ def group_of(task: Task):
 def _records(tasks: Sequence[Task], variant: Variant, database: Database) -> Iterator[Record]:
     known = database.records(target_key(variant))
     for task in tasks:
-        from bnncc.schedules import build_kernel
-        from bnncc.tuning.task import kernel_version
-
         group = group_of(task)
         untuned = kernel_version(build_kernel(group, variant).func)
         best = best_decisions([record for record in known if (record.workload, record.untuned) == (task.workload, untuned)])

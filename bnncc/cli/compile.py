@@ -52,7 +52,9 @@ def compile_model(
         int, typer.Option(min=1, max=64, metavar="N", help="Most threads that may share a call. Only for more than one does the library need pthreads.")
     ] = 1,
     database: DatabaseFolder = None,
-    untuned: Annotated[bool, typer.Option("--untuned", "--no-records", help="Use no tuning records, neither the user's nor those that come with bnncc.")] = False,
+    untuned: Annotated[
+        bool, typer.Option("--untuned", "--no-records", help="Use no tuning records, neither this user's nor those that come with bnncc.")
+    ] = False,
     dump_ir: Annotated[Path, typer.Option(metavar="FOLDER", help="Write the module after each pass here.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:

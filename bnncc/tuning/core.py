@@ -1,8 +1,8 @@
 """What a group shares with groups of other networks: its contraction, without what stands around it.
 
-The kernel of a 3x3 convolution of 64 channels at 56 x 56 is much the same whether a batch normalization, a shortcut or thresholds follow. So a record that is to
-serve networks nobody has tuned (`bnncc.tuning.shipped`) is about the core of a group: the contraction on its operands, and the thresholds and packing that follow
-it at once, as formulations count no further than these ask for. What else stands in the group is told beside it, by the names of the operators.
+The kernel of a 3x3 convolution of 64 channels at 56 x 56 is much the same whether a batch normalization, a shortcut or thresholds follow. So a record that is
+to serve networks nobody has tuned (`bnncc.tuning.shipped`) is about the core of a group: the contraction on its operands, and the thresholds and packing that
+follow it at once, as formulations count no further than these ask for. What else stands in the group is told beside it, by the names of the operators.
 """
 
 from __future__ import annotations

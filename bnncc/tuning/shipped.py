@@ -1,8 +1,8 @@
 """Records that come with the package: for common shapes of layers, so that a network that nobody has tuned gets kernels that were measured.
 
-They are lines as in any database, but of the cores of groups (`bnncc.tuning.core`): `workload`, `kernel` and `untuned` are those of the core, `around` says what
-stood around it where it was measured. The same contraction in another network is decided as the record says, whatever stands around it there; a record made with
-the same things around it is preferred. It is applied only where the generator still writes exactly the two kernels of the core that it names.
+They are lines as in any database, but of the cores of groups (`bnncc.tuning.core`): `workload`, `kernel` and `untuned` are those of the core, `around`
+says what stood around it where it was measured. The same contraction in another network is decided as the record says, whatever stands around it there; a record made
+with the same things around it is preferred. It is applied only where the generator still writes exactly the two kernels of the core that it names.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def shipped_record(group: relax.Function, variant: Variant, best: Record, ratio:
 
 def _versions(core: Core, variant: Variant, decisions: Decisions) -> tuple[str, str]:
     """Return the versions of the untuned kernel of a core and of that of the decisions, as far as they are about it."""
-    kernels = [build_kernel(core.function, variant, d, strict=False).func for d in ({}, decisions)]
-    return kernel_version(kernels[0]), kernel_version(kernels[1])
+    untuned = kernel_version(build_kernel(core.function, variant).func)
+    return untuned, kernel_version(build_kernel(core.function, variant, decisions, strict=False).func) if decisions else untuned
 
 
 class Shipped:
