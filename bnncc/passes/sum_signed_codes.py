@@ -1,7 +1,8 @@
-"""SumSignedCodes: on a processor without vectors, convolutions of codes of a few channels by signs become sums and differences, the first layer of an image above
+"""SumSignedCodes: on a processor without vectors, convolutions of codes of a few channels by signs become sums and differences: first layers of images above
 all.
 
-Sums of a few taps are made once for all output channels there, and which of them a channel takes stands in the code (schedules/scalar/signed_sums.py)::
+Sums of a few taps are made once for all output channels there, and which of them a channel takes stands in the code or in bytes
+(schedules/scalar/signed_sums.py)::
 
     n = bnn.conv2d(c, w, padding=1, pad_code=128)     ->     n = bnn.signed_sum_conv2d(c, w, signs="5f..", lo=0, hi=255, padding=1, pad_code=128)
 """
@@ -22,9 +23,6 @@ from bnncc.schedules.scalar.signed_sums import fits_halves
 
 __all__ = ["sum_signed_codes"]
 
-_MOST_TAPS = 1 << 15
-"""Weights whose signs are code: about two bytes each."""
-
 _MOST_CHANNELS = 4
 
 
@@ -40,7 +38,7 @@ class _Sum(ContextRewriter):
         if reason:
             self._tell(var, f"products of integers, as {reason}")
             return None
-        self._tell(var, "sums of a few taps, added and subtracted", 2 * weights.size)
+        self._tell(var, "sums of a few taps, added and subtracted")
         signs = spell_signs(weights)
         return bnn.signed_sum_conv2d(
             *value.args, signs, codes.lo, codes.hi, attrs.strides, attrs.padding, attrs.dilation, int(attrs.groups), int(attrs.pad_code)
@@ -56,18 +54,15 @@ class _Sum(ContextRewriter):
         inputs = weights.size // len(weights)
         if weights.shape[3] > _MOST_CHANNELS:
             return f"{weights.shape[3]} channels are many for sums of a few taps"
-        if weights.size > _MOST_TAPS:
-            return f"{weights.size} signs would make much code"
         if not fits_halves(inputs, codes.lo, codes.hi):
             return f"sums of {inputs} codes from {codes.lo} to {codes.hi} do not fit 16 bits"
         return "a row of outputs is one pixel" if shape[2] < 2 else ""
 
-    def _tell(self, var, how: str, weight_bytes: int | None = None) -> None:
+    def _tell(self, var, how: str) -> None:
         index = self.ctx.sums.get(var.name)
         if index is not None:
             row = self.ctx.layers[index]
-            size = row.weight_bytes if weight_bytes is None else weight_bytes
-            self.ctx.layers[index] = replace(row, reason=f"{row.reason.split(': ')[0]}: {how}", weight_bytes=size)
+            self.ctx.layers[index] = replace(row, reason=f"{row.reason.split(': ')[0]}: {how}")
 
 
 def sum_signed_codes(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:

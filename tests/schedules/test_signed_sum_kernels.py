@@ -45,9 +45,9 @@ def check_bits(x, w, codes, thresholds, flip, folder, variant=THUMB, **geometry)
 
 SHAPES = [
     # ci, co, height, width, kernel, stride, padding, dtype, codes, pad_code
-    (3, 64, 9, 8, 3, 1, (0, 0, 0, 0), "uint8", (0, 255), 0),
+    (3, 64, 9, 11, 3, 1, (0, 0, 0, 0), "uint8", (0, 255), 0),
     (3, 33, 7, 9, 3, 1, (1, 1, 1, 1), "uint8", (0, 255), 128),
-    (3, 16, 9, 9, 3, 2, (1, 1, 1, 1), "uint8", (0, 255), 0),
+    (3, 16, 9, 17, 3, 2, (1, 1, 1, 1), "uint8", (0, 255), 7),
     (3, 5, 8, 10, 3, 2, (0, 0, 1, 1), "int8", (-128, 127), 0),
     (3, 20, 7, 7, 5, 1, (2, 2, 2, 2), "uint8", (0, 255), 127),
     (4, 32, 8, 6, 5, 1, (0, 2, 1, 0), "int8", (-128, 127), -128),
@@ -62,14 +62,21 @@ SHAPES = [
 ]
 
 
-OTHERS = [scalar("two-operands", registers=8), scalar(optimize_for="ram")]
+OTHERS = [
+    (scalar("two-operands", registers=8), "2 pixels, signs in the code", (1, 5)),
+    (scalar(optimize_for="ram"), "2 pixels, signs in the code", (8, 9)),
+    (scalar("scaled-index", optimize_for="flash"), "2 pixels, signs in bytes", (1, 2, 8)),
+    (scalar("two-operands", registers=8, optimize_for="flash"), "2 pixels, signs in bytes", (1, 5)),
+    (scalar("scaled-index", "mve"), "8 pixels, signs in the code", (0, 2, 7)),
+    (scalar("scaled-index", "mve", optimize_for="flash"), "8 pixels, signs in bytes", (1, 2)),
+]
 
 
 @pytest.mark.parametrize(
-    "variant, ci, co, height, width, kernel, stride, padding, dtype, codes, pad_code",
-    [(THUMB, *shape) for shape in SHAPES] + [(other, *shape) for other, shape in zip(OTHERS * 2, (SHAPES[1], SHAPES[5], SHAPES[8], SHAPES[9]), strict=True)],
+    "variant, note, ci, co, height, width, kernel, stride, padding, dtype, codes, pad_code",
+    [(THUMB, "signs in the code", *shape) for shape in SHAPES] + [(variant, note, *SHAPES[i]) for variant, note, shapes in OTHERS for i in shapes],
 )
-def test_thresholds_of_either_direction_are_exact(variant, ci, co, height, width, kernel, stride, padding, dtype, codes, pad_code, tmp_path):
+def test_thresholds_of_either_direction_are_exact(variant, note, ci, co, height, width, kernel, stride, padding, dtype, codes, pad_code, tmp_path):
     x = images((2, height, width, ci), dtype, codes)
     w = rng.choice(np.array([-1, 1], np.int8), (co, kernel, kernel, ci))
     w[0], w[-1] = 1, -1
@@ -78,7 +85,7 @@ def test_thresholds_of_either_direction_are_exact(variant, ci, co, height, width
     thresholds[0, :2] = np.iinfo(np.int32).max, np.iinfo(np.int32).min
     flip = rng.choice(np.array([-1, 1], np.int8), co)
     made = check_bits(x, w, codes, thresholds, flip, tmp_path, variant, stride=stride, padding=padding, pad_code=pad_code)
-    assert "thresholds in the starts" in made.note
+    assert "thresholds in the starts" in made.note and note in made.note
 
 
 def test_the_largest_sums_that_halves_hold_meet_every_limit(tmp_path):
@@ -103,8 +110,16 @@ def test_one_threshold_for_all_channels_stands_in_the_code(tmp_path):
     check_c(group(emit, (x.shape, "uint8"), (w.shape, "int8"), constants=(1,)), [x, w], tmp_path, THUMB)
 
 
-@pytest.mark.parametrize("kernel, ci, note", [(3, 3, "sums in memory"), (7, 4, "sums in memory")])
-def test_other_epilogues_get_the_sums(kernel, ci, note, tmp_path):
+@pytest.mark.parametrize(
+    "variant, kernel, ci, note",
+    [
+        (THUMB, 3, 3, "2 pixels, signs in the code"),
+        (THUMB, 7, 4, "2 pixels, signs in the code"),
+        (scalar("scaled-index", optimize_for="flash"), 3, 4, "2 pixels, signs in bytes"),
+        (scalar("scaled-index", "mve"), 3, 3, "8 pixels, signs in the code"),
+    ],
+)
+def test_other_epilogues_get_the_sums(variant, kernel, ci, note, tmp_path):
     """Codes of several bits, and sums that need the sixteenth bit."""
     x = images((2, 9, 10, ci), "uint8", (0, 255))
     w = rng.choice(np.array([-1, 1], np.int8), (11, kernel, kernel, ci))
@@ -117,8 +132,8 @@ def test_other_epilogues_get_the_sums(kernel, ci, note, tmp_path):
         return b.emit(R.astype(code, "int16")), n
 
     arrays = [x, w, thresholds, flip]
-    made = check_c(group(emit, *((a.shape, str(a.dtype)) for a in arrays), constants=(1, 2, 3)), arrays, tmp_path, THUMB)
-    assert note in made.note
+    made = check_c(group(emit, *((a.shape, str(a.dtype)) for a in arrays), constants=(1, 2, 3)), arrays, tmp_path, variant)
+    assert f"{note}, sums in memory" in made.note
 
 
 def test_bits_of_sums_that_need_the_sixteenth_bit_take_the_other_way(tmp_path):

@@ -1,13 +1,15 @@
 """Codes of a few channels by signs: first layers on the bytes of an image, without a multiplication.
 
 Two pixels of an output row stand in the halves of a word, far enough apart that the loop over one half of the row makes both. Sums of a few taps, for all
-their signs, are made once (`tap_sums`), row by row into a ring of as many rows as the kernel has; an output channel adds or subtracts a word for each slot of
-its taps, and which word that is stands in the code::
+their signs, are made once (`tap_sums`), row by row into a ring of as many rows as the kernel has (`sum_table`); an output channel adds or subtracts a word for
+each slot of its taps::
 
     for every row of outputs:
         new rows of the input -> sums[row % KH][column][slot, signs]
-        for every pair of pixels:
-            acc = start[o] + rows[0][17] - rows[0][40] + rows[1][3] ...        for each output channel o, in a straight line
+        for every pair of pixels, or, in vectors, four pairs:
+            acc = start[o] + rows[0][17] - rows[0][40] + rows[1][3] ...        for each output channel o
+
+Which words these are stands in the code, in a straight line; or, where flash is short or signs are many, in a byte for each slot, and channels are a loop.
 
 Ranges. A word is ``low + 65536 * high`` for signed sums low and high, modulo 2^32; sums of words are words of the sums, whatever was borrowed between the
 halves on the way. It is read off the halves at the end if both are in 0 .. 65535 then, and that is what starts are for. With a threshold t a channel starts
@@ -15,8 +17,8 @@ from ``2^15 - t`` in both halves: bit 15 of a half says whether the sum reaches 
 what sums can be are brought to the nearest that they cannot pass. The bits of 16 channels are shifted into one word, which holds those of both pixels then.
 Before any other epilogue starts are the least sum, negated, and ``K * R < 2^16``.
 
-Instructions of Thumb-2 for each of two pixels' channels: 2 a slot (load, add), 3 for start and bit. 3 x 3 taps of 3 channels take 9 slots, or 6 of larger
-tables, 13 or 10 instructions for 32 multiply-accumulates; products of bytes take 96.
+Instructions of Thumb-2 for a channel of two pixels: 2 a slot (load, add), 3 for start and bit; with bytes 3 a slot. 3 x 3 taps of 3 channels take 9 slots, or 6
+of larger tables: 13, 10 or 20 instructions for 32 multiply-accumulates, where products of bytes take 97.
 """
 
 from __future__ import annotations
@@ -32,21 +34,21 @@ from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.evaluate import layout_of
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.scalar.sum_table import BOTH, HALF, WORD, SumTable
 from bnncc.schedules.scalar.tap_sums import TapSums, find_tap_sums
-from bnncc.schedules.statements import const, simplify
+from bnncc.schedules.scalar.words import VECTOR_WORDS, load_vector, peek, store_vector
+from bnncc.schedules.statements import const, spread
 
 __all__ = ["fits_halves", "signed_sum_conv2d"]
 
-_WORD = "uint32"
-_HALF = 16
 _TOP_BITS = 0x80008000
-_BOTH = 0x10001
-"""Times this: a number in both halves."""
+_MOST_CODE = 1 << 13
+"""Signs that are written as code, about two bytes each."""
 
 
 def fits_halves(inputs: int, lo: int, hi: int) -> bool:
     """Tell whether the sums of so many codes, from `lo` to `hi`, added or subtracted, can be told apart in 16 bits."""
-    return inputs * (hi - lo) < 1 << _HALF
+    return inputs * (hi - lo) < 1 << HALF
 
 
 @dataclass(frozen=True)
@@ -70,26 +72,25 @@ class SignedSums:
     """
 
     def __init__(self, builder: Builder, anchor: Tensor):
-        self.builder, self.body, self.anchor = builder, builder.body, anchor
+        self.builder, self.body, self.anchor, variant = builder, builder.body, anchor, builder.variant
         self.x, self.w = anchor.args
-        self.outputs, self.kh, self.kw, self.channels = self.w.shape
+        self.outputs, self.kh, kw, channels = self.w.shape
         attrs = anchor.attrs
-        self.sy, self.sx = (int(s) for s in attrs.strides)
-        self.top, self.left, *_ = (int(p) for p in attrs.padding)
         self.signs = signs_of(attrs, self.w.shape)
-        self.height, self.breadth = anchor.shape[1:3]
+        self.breadth = anchor.shape[2]
         self.half = -(-self.breadth // 2)
-        self.apart = (self.breadth - self.half) * self.sx
-        """Columns of the input between the two pixels of a word."""
-        self.columns = (self.half - 1) * self.sx + self.kw
         codes = sorted((int(attrs.lo), int(attrs.hi), *([int(attrs.pad_code)] if any(map(int, attrs.padding)) else [])))
         flat = self.signs.reshape(self.outputs, -1).astype(np.int64)
         ends = np.stack([flat * codes[0], flat * codes[-1]])
         self.least, self.largest = ends.min(0).sum(1), ends.max(0).sum(1)
-        variant = builder.variant
-        found = find_tap_sums(
-            (self.kh, self.kw), self.channels, self.outputs, self.columns, self.sx, variant.optimize_for, "two-operands" in variant.instructions
-        )
+        self.offset = int(max(0, -self.least.min()))
+        short = variant.optimize_for == "flash" or self.w.size > _MOST_CODE
+        self.in_data = builder.choices.choose("signs", "data" if short else "code", ("code", "data")) == "data"
+        self.lanes = VECTOR_WORDS if "mve" in variant.instructions and self.half >= VECTOR_WORDS else 1
+        self.scaled = "scaled-index" in variant.instructions or "two-operands" not in variant.instructions
+        columns = (self.half - 1) * int(attrs.strides[1]) + kw
+        near = "two-operands" in variant.instructions
+        found = find_tap_sums((self.kh, kw), channels, self.outputs, columns, int(attrs.strides[1]), variant.optimize_for, near, self.in_data)
         self.sums: TapSums = found[builder.choices.choose("taps of sums", next(iter(found)), tuple(found))]
         self.threshold = self._threshold()
 
@@ -97,7 +98,7 @@ class SignedSums:
         """Return the epilogue where it is one threshold a channel, packed."""
         group = self.builder.group
         nodes = [node for node in group.nodes if node is not self.x]
-        if len(nodes) != 3 or len(group.outputs) != 1 or (self.largest - self.least).max() >= 1 << (_HALF - 1):
+        if len(nodes) != 3 or len(group.outputs) != 1 or (self.largest - self.least).max() >= 1 << (HALF - 1):
             return None
         _, quantize, pack = nodes
         if quantize.op != "relax.bnn.quantize" or pack.op != "relax.bnn.pack" or group.outputs[0] is not pack:
@@ -114,176 +115,183 @@ class SignedSums:
 
     # compile time
 
-    def _starts(self) -> None:
-        """Give the weights' buffer what channels start from, and behind that which bits of the words are to be turned over."""
-        if self.threshold is None:
-            self.offset = int(max(0, -self.least.min()))
-            self.builder.replace(self.w, 1, self.w.dtype, lambda array: array.reshape(-1)[:1])
-            return
-        threshold = self.threshold
-        hosts = [tensor for tensor in (threshold.limits, threshold.flip) if tensor.constant is None]
+    def _records(self) -> None:
+        """Give the weights' buffer a record a channel, what it starts from and the bytes of its slots, and behind them which bits are to be turned over."""
+        threshold, slots = self.threshold, self.kh * len(self.sums.lookups)
+        self.record = 1 + (-(-slots // 4) if self.in_data else 0)
+        hosts = [tensor for tensor in (threshold.limits, threshold.flip) if tensor.constant is None] if threshold else []
 
         def arrange(_, *arrays: np.ndarray) -> np.ndarray:
-            known = dict(zip(hosts, arrays, strict=True))
-            limits, flip = (np.broadcast_to(known.get(t, t.constant), t.shape).reshape(-1) for t in (threshold.limits, threshold.flip))
-            limits, rises = np.broadcast_to(limits, self.outputs).astype(np.int64), np.broadcast_to(flip > 0, self.outputs)
-            # the bit says -1: the sum is below its limit, or, where codes fall with it, above
-            limits = np.clip(np.where(rises, limits, limits + 1), self.least, self.largest + 1)
-            words = threshold.layout.words
-            turned = np.packbits(np.pad(rises, (0, 32 * words - self.outputs)), bitorder="little").view("<u4")
-            return np.concatenate([((1 << _HALF - 1) - limits) * _BOTH % (1 << 32), turned]).astype(np.uint32)
+            starts, turned = self._starts(dict(zip(hosts, arrays, strict=True)))
+            cases = np.zeros((self.outputs, 4 * (self.record - 1)), np.uint8)
+            if self.in_data:
+                cases[:, :slots] = self._cases()
+            return np.concatenate([np.column_stack([starts, cases.view("<u4")]).reshape(-1), turned]).astype(np.uint32)
 
-        self.starts = self.builder.replace(self.w, self.outputs + threshold.layout.words, _WORD, arrange, tuple(hosts))
+        words = threshold.layout.words if threshold else 0
+        self.records = self.builder.replace(self.w, self.outputs * self.record + words, WORD, arrange, tuple(hosts))
         for tensor in hosts:  # read at compile time only
             self.builder.replace(tensor, 1, tensor.dtype, lambda array: array.reshape(-1)[:1])
+
+    def _starts(self, known: dict[Tensor, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return what channels start from, and the words of those whose bits are turned over."""
+        threshold = self.threshold
+        if threshold is None:
+            return np.full(self.outputs, self.offset * BOTH), np.zeros(0, np.uint32)
+        limits, flip = (np.broadcast_to(known.get(t, t.constant), t.shape).reshape(-1) for t in (threshold.limits, threshold.flip))
+        limits, rises = np.broadcast_to(limits, self.outputs).astype(np.int64), np.broadcast_to(flip > 0, self.outputs)
+        # the bit says -1: the sum is below its limit, or, where codes fall with it, above
+        limits = np.clip(np.where(rises, limits, limits + 1), self.least, self.largest + 1)
+        turned = np.packbits(np.pad(rises, (0, 32 * threshold.layout.words - self.outputs)), bitorder="little").view("<u4")
+        return ((1 << HALF - 1) - limits) * BOTH % (1 << 32), turned
+
+    def _cases(self) -> np.ndarray:
+        """Return the byte of each slot, channel by channel: which word of its column, or how far from the start of the row where a byte can say that."""
+        lookups = [(i, *lookup) for i in range(self.kh) for lookup in self.sums.lookups]
+        cases = np.array([[self._case(o, *lookup)[0] for lookup in lookups] for o in range(self.outputs)])
+        ahead = np.array([column * self.sums.words if self._is_near else 0 for _, _, column in lookups])
+        return (cases + ahead) * (1 if self.scaled or self.lanes > 1 else 4)
+
+    @property
+    def _is_near(self) -> bool:
+        """Whether a byte reaches from the start of a row to all words of its slots."""
+        return self.lanes == 1 and (self.w.shape[2] * self.sums.words) <= (256 if self.scaled else 64)
+
+    def _case(self, o: int, i: int, number: int, column: int) -> tuple[int, bool]:
+        slot = self.sums.slots[number]
+        return slot.find(self.signs[o, i, column : column + slot.columns, slot.first : slot.first + slot.channels])
 
     # run time
 
     def write(self) -> Kernel:
         """Write everything."""
-        body = self.body
-        self._starts()
-        self.table = body.local(_WORD, self.kh * self.columns * self.sums.words, "sums")
-        self.taps = body.local(_WORD, self.columns * self.channels, "taps")
-        if self.threshold is None:
-            self.found = body.local(_WORD, self.outputs, "found")
-        evaluator = self.builder.evaluator
-        with evaluator.loop(self.anchor.shape[0], "n") as n, evaluator.loop(self.height, "y") as y:
-            self._new_rows(n, y)
-            with evaluator.loop(self.half, "x") as x:
-                rows = [self._row_of(y, i, x) for i in range(self.kh)]
+        body, evaluator = self.body, self.builder.evaluator
+        self._records()
+        self.table = SumTable(self.builder, self.anchor, self.sums, self.half, self.lanes > 1)
+        if self.lanes > 1 or self.threshold is None:
+            self.found = body.local(WORD, self.lanes * (2 if self.threshold else self.outputs), "found")
+        with evaluator.loop(self.anchor.shape[0], "n") as n, evaluator.loop(self.anchor.shape[1], "y") as y:
+            self.table.make_rows(n, y)
+            with evaluator.loop(-(-self.half // self.lanes), "x") as x:
+                if self.half % self.lanes:
+                    x = body.bind(tirx.min(x * self.lanes, tirx.const(self.half - self.lanes, "int32")), "x")
+                else:
+                    x = x * self.lanes
+                rows = [self.table.row(y, i, x) for i in range(self.kh)]
                 if self.threshold is None:
                     self._values(n, y, x, rows)
                 else:
                     self._bits(n, y, x, rows)
-        how = "thresholds in the starts" if self.threshold else "sums in memory"
-        return self.builder.kernel(f"sums of {self.sums.name} taps a row of the kernel, lanes are 2 pixels, signs in the code, {how}")
+        where, how = "bytes" if self.in_data else "the code", "thresholds in the starts" if self.threshold else "sums in memory"
+        return self.builder.kernel(f"sums of {self.sums.name} taps a row of the kernel, lanes are {2 * self.lanes} pixels, signs in {where}, {how}")
 
-    def _row_of(self, y, i: int, x):
-        """Return the sums of row `i` of the taps, from the column of the first tap on."""
-        words = self.columns * self.sums.words
-        slot = simplify((y * self.sy + i) % self.kh)
-        return self.body.part(self.table, slot * words + x * (self.sx * self.sums.words), self.kw * self.sums.words, "row")
+    def _number(self, value: int):
+        return const(value, WORD, self.lanes)
 
-    def _new_rows(self, n, y) -> None:
-        """Make the sums of the rows that this row of outputs is the first to read."""
-        body, end = self.body, y * self.sy + self.kh
-        begin = y * self.sy if self.sy >= self.kh else tirx.Select(y > 0, end - self.sy, 0) if self.height > 1 else 0
-        with self.builder.evaluator.loop(simplify(end - begin), "row", start=simplify(begin)) as row:
-            self._read_taps(n, row)
-            base = body.bind(simplify(row % self.kh) * (self.columns * self.sums.words), "base")
-            for slot in self.sums.slots:
-                with body.loop(self.columns - slot.columns + 1, "column") as column:
-                    self._sum_up(slot, column, base + column * self.sums.words + slot.at)
-
-    def _sum_up(self, slot, column, to) -> None:
-        """Store the sums of a slot: each differs from the one before in one sign."""
-        body = self.body
-        places = [(column + j) * self.channels + slot.first + c for j in range(slot.columns) for c in range(slot.channels)]
-        values = [body.bind(body.load(self.taps, place), "tap") for place in places]
-        total = values[0]
-        for value in values[1:]:
-            total = total + value
-        total, case = body.bind(total, "sum"), 0
-        body.store(self.table, to, total)
-        for number in range(1, slot.sums):
-            changed = (number & -number).bit_length() - 1
-            case ^= 1 << changed
-            twice = tirx.shift_left(values[1 + changed], tirx.const(1, _WORD))
-            total = body.bind(total - twice if case >> changed & 1 else total + twice, "sum")
-            body.store(self.table, to + case, total)
-
-    def _read_taps(self, n, row) -> None:
-        """Bring a row of the input into words of two pixels."""
-        body, height = self.body, self.x.shape[1]
-        pads = self.top or (self.height - 1) * self.sy + self.kh - self.top > height
-        if not pads:
-            return self._read_inside(n, row)
-        inside = tirx.And(row >= self.top, row < self.top + height)
-        with body.when(inside), self.builder.evaluator.scope():
-            self._read_inside(n, row - self.top)
-        with body.when(tirx.Not(inside)), body.loop(self.columns * self.channels, "i") as i:
-            body.store(self.taps, i, self._padding())
-
-    def _padding(self):
-        return const(int(self.anchor.attrs.pad_code) * _BOTH % (1 << 32), _WORD)
-
-    def _read_inside(self, n, row) -> None:
-        width, body = self.x.shape[2], self.body
-        starts = [self.left, self.left - self.apart]  # the columns of taps from which on each half is inside of the image
-        cuts = sorted({min(max(cut, 0), self.columns) for cut in (0, self.columns, *starts, *(start + width for start in starts))})
-        for first, end in zip(cuts, cuts[1:]):
-            with self.builder.evaluator.loop(end - first, "column") as column:
-                column = first + column
-                for c in range(self.channels):
-                    halves = [
-                        self._code(n, row, column - start, c) if start <= first < start + width else const(int(self.anchor.attrs.pad_code) % (1 << 32), _WORD)
-                        for start in starts
-                    ]
-                    word = halves[0] + tirx.shift_left(halves[1], tirx.const(_HALF, _WORD))
-                    body.store(self.taps, column * self.channels + c, word)
-
-    def _code(self, n, row, column, c: int):
-        place, x = (n, row, simplify(column), c), self.x
-        if x.op:  # an order of axes that this kernel reads through
-            axes = [int(axis) for axis in x.attrs.axes]
-            place, x = [place[axes.index(axis)] for axis in range(4)], x.args[0]
-        code = self.builder.evaluator.value(x, tuple(place), 1)
-        return tirx.Cast(_WORD, tirx.Cast("int32", code))
-
-    def _accumulate(self, o: int, start, rows: list):
-        """Return the word of an output channel."""
-        acc = start
+    def _channel(self, o, rows: list):
+        """Return the word of an output channel, or the vector of words."""
+        body, table = self.body, self.table
+        if self.in_data:
+            record = body.part(self.records, o * self.record, self.record, "channel")
+            acc = spread(body.load(record, 0), self.lanes)
+        else:
+            acc = spread(body.load(self.records, o), self.lanes)
+        number = 0
         for i, row in enumerate(rows):
-            for number, column in self.sums.lookups:
-                slot = self.sums.slots[number]
-                signs = self.signs[o, i, column : column + slot.columns, slot.first : slot.first + slot.channels]
-                case, minus = slot.find(signs)
-                word = self.body.load(row, column * self.sums.words + case)
+            for lookup in self.sums.lookups:
+                column = table.place(lookup[1])
+                if self.in_data:
+                    case, minus = tirx.Cast("int32", peek(body, record, 1, "uint8", tirx.const(number, "int32"))), False
+                    if self.lanes == 1 and not self.scaled:
+                        word = peek(body, row, 0 if self._is_near else column, WORD, case)
+                    else:
+                        word = self._load(row, case * table.step + (0 if self._is_near else column))
+                else:
+                    case, minus = self._case(o, i, *lookup)
+                    word = self._load(row, column + case * table.step)
+                number += 1
                 acc = acc - word if minus else acc + word
-        return self.body.bind(acc, "acc")
+        return body.bind(acc, "acc")
+
+    def _load(self, row, index):
+        return load_vector(self.body, row, index) if self.lanes > 1 else self.body.load(row, index)
 
     def _bits(self, n, y, x, rows: list) -> None:
-        """Find the bits of all output channels, and store the words of both pixels."""
-        body, layout, pack = self.body, self.threshold.layout, self.threshold.pack
-        for word in range(layout.words):
-            first, last = word * 32, min(self.outputs, word * 32 + 32)
-            parts = [self._sixteen(range(at, min(at + _HALF, last)), rows) for at in range(first, last, _HALF)]
-            low, high = (parts[0], const(0, _WORD)) if len(parts) == 1 else parts
-            turned = body.bind(body.load(self.starts, self.outputs + word), "turned")
-            pixels = (
-                tirx.bitwise_or(tirx.bitwise_and(low, const(0xFFFF, _WORD)), tirx.shift_left(high, tirx.const(_HALF, _WORD))),
-                tirx.bitwise_or(tirx.shift_right(low, tirx.const(_HALF, _WORD)), tirx.bitwise_and(high, const(0xFFFF0000, _WORD))),
-            )
-            for made, column in zip(pixels, (x, x + self.breadth - self.half)):
-                self.builder.store_word(pack, (n, y, column, word), tirx.Cast(pack.dtype, tirx.bitwise_xor(made, turned)))
+        """Find the bits of all output channels, and store the words of all pixels."""
+        whole, rest = divmod(self.outputs, 32)
+        if self.in_data:
+            with self.body.loop(whole, "word") as word:
+                self._word(n, y, x, rows, word, 32)
+        else:
+            for word in range(whole):
+                self._word(n, y, x, rows, word, 32)
+        if rest:
+            self._word(n, y, x, rows, whole, rest)
 
-    def _sixteen(self, channels: range, rows: list):
+    def _word(self, n, y, x, rows: list, word, count: int) -> None:
+        """Find the bits of a word of channels, and store it for all pixels."""
+        body, pack, half = self.body, self.threshold.pack, self._number(HALF)
+        low, *high = (self._sixteen(word * 32 + at, min(count - at, HALF), rows) for at in range(0, count, HALF))
+        high = high[0] if high else self._number(0)
+        turned = spread(body.load(self.records, self.outputs * self.record + word), self.lanes)
+        turned = body.bind(turned, "turned")
+        pixels = (
+            tirx.bitwise_or(tirx.bitwise_and(low, self._number(0xFFFF)), tirx.shift_left(high, half)),
+            tirx.bitwise_or(tirx.shift_right(low, half), tirx.bitwise_and(high, self._number(0xFFFF0000))),
+        )
+        for side, made in enumerate(pixels):
+            made, column = tirx.bitwise_xor(made, turned), x + side * (self.breadth - self.half)
+            if self.lanes == 1:
+                self.builder.store_word(pack, (n, y, column, word), tirx.Cast(pack.dtype, made))
+                continue
+            store_vector(body, self.found, side * self.lanes, made)
+            with body.loop(self.lanes, "lane") as lane:
+                self.builder.store_word(pack, (n, y, column + lane, word), tirx.Cast(pack.dtype, body.load(self.found, side * self.lanes + lane)))
+
+    def _sixteen(self, first, count: int, rows: list):
         """Return the word whose halves are the bits of up to 16 channels of both pixels."""
         body, bits = self.body, None
-        for o in channels:
-            found = tirx.bitwise_and(self._accumulate(o, body.load(self.starts, o), rows), const(_TOP_BITS, _WORD))
-            bits = body.bind(found if bits is None else tirx.bitwise_or(found, tirx.shift_right(bits, tirx.const(1, _WORD))), "bits")
-        if len(channels) < _HALF:
-            kept = const(((1 << len(channels)) - 1) * _BOTH, _WORD)
-            bits = body.bind(tirx.bitwise_and(tirx.shift_right(bits, tirx.const(_HALF - len(channels), _WORD)), kept), "bits")
+        if self.in_data:
+            kept = body.local(WORD if self.lanes == 1 else f"{WORD}x{self.lanes}", 1, "bits")
+            body.store(kept, 0, self._number(0))
+            with body.loop(count, "o") as o:
+                found = tirx.bitwise_and(self._channel(first + o, rows), self._number(_TOP_BITS))
+                body.store(kept, 0, tirx.bitwise_or(found, tirx.shift_right(body.load(kept, 0), self._number(1))))
+            bits = body.bind(body.load(kept, 0), "bits")
+        else:
+            for o in range(first, first + count):
+                found = tirx.bitwise_and(self._channel(o, rows), self._number(_TOP_BITS))
+                bits = body.bind(found if bits is None else tirx.bitwise_or(found, tirx.shift_right(bits, self._number(1))), "bits")
+        if count < HALF:
+            mask = self._number(((1 << count) - 1) * BOTH)
+            bits = body.bind(tirx.bitwise_and(tirx.shift_right(bits, self._number(HALF - count)), mask), "bits")
         return bits
 
     def _values(self, n, y, x, rows: list) -> None:
-        """Store the sums of all channels of two pixels, and give them to the epilogue."""
-        body, evaluator = self.body, self.builder.evaluator
-        for o in range(self.outputs):
-            body.store(self.found, o, self._accumulate(o, const(self.offset * _BOTH % (1 << 32), _WORD), rows))
-        for lane, column in enumerate((x, x + self.breadth - self.half)):
+        """Store the sums of all channels of all pixels, and give them to the epilogue."""
+        body, evaluator, lanes = self.body, self.builder.evaluator, self.lanes
 
-            def value(index, lanes, lane=lane):
-                word = body.load(self.found, index[-1])
-                word = tirx.shift_right(word, tirx.const(_HALF, _WORD)) if lane else tirx.bitwise_and(word, const(0xFFFF, _WORD))
-                return tirx.Cast("int32", word) - tirx.const(self.offset, "int32")
+        def keep(o) -> None:
+            acc = self._channel(o, rows)
+            store_vector(body, self.found, o * lanes, acc) if lanes > 1 else body.store(self.found, o, acc)
 
-            with evaluator.scope():
-                evaluator.define(self.anchor, value)
-                self.builder.outputs.write(evaluator, (n, y, column))
+        if self.in_data:
+            with body.loop(self.outputs, "o") as o:
+                keep(o)
+        else:
+            for o in range(self.outputs):
+                keep(o)
+        for side in range(2):
+            with evaluator.loop(lanes, "lane") as lane:
+
+                def value(index, _, side=side, lane=lane):
+                    word = body.load(self.found, index[-1] * lanes + lane)
+                    word = tirx.shift_right(word, tirx.const(HALF, WORD)) if side else tirx.bitwise_and(word, const(0xFFFF, WORD))
+                    return tirx.Cast("int32", word) - tirx.const(self.offset, "int32")
+
+                with evaluator.scope():
+                    evaluator.define(self.anchor, value)
+                    self.builder.outputs.write(evaluator, (n, y, x + lane + side * (self.breadth - self.half)))
 
 
 def signed_sum_conv2d(builder: Builder, anchor: Tensor) -> Kernel:

@@ -1,7 +1,7 @@
 """Which taps of a row of a kernel are summed up beforehand, for all their signs, and what that costs.
 
 Taps of one row that lie side by side are a *slot*: some columns of some channels. Of n taps there are ``2 ** (n - 1)`` sums ``a +- b +- c``; the others are
-these, subtracted. They are made once for each column of a row of the input, and serve every output channel, and every row of taps that comes to lie there. So
+these, subtracted, where the code says so, or, for codes that are data, made as well. They are made once for each column of a row of the input, and serve every output channel, and every row of taps that comes to lie there. So
 wide slots cost sums, and RAM, once a column, and save additions for each output channel::
 
     3 channels, 3 columns:   [rgb][rgb][rgb]      4 sums a column    9 additions a channel (3 x 3 taps)
@@ -10,14 +10,12 @@ wide slots cost sums, and RAM, once a column, and save additions for each output
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LANES", "Slot", "TapSums", "find_tap_sums"]
-
-LANES = 2
-"""Pixels that stand in the halves of a word."""
+__all__ = ["Slot", "TapSums", "find_tap_sums"]
 
 _MOST_TAPS = 6
 """Of a slot; twice as many sums with each more."""
@@ -29,6 +27,7 @@ _FAR_LOOKUP = 3.0
 _CHANNEL = 4.5  # start, the bit, its share of the words
 _SUM = 2.3  # add, store
 _TAP = 6.0  # of two pixels: load, join, store, load
+_BYTE = 256
 _NEAR_WORDS = 32
 """What instructions of 16 bits reach from an address on."""
 
@@ -44,12 +43,15 @@ class Slot:
         Channels from `first` on.
     at : int
         Where the sums of a column begin among its words.
+    is_whole : bool
+        Whether sums of either sign are made, so that none is subtracted.
     """
 
     columns: int
     first: int
     channels: int
     at: int
+    is_whole: bool = False
 
     @property
     def taps(self) -> int:
@@ -58,8 +60,12 @@ class Slot:
 
     @property
     def sums(self) -> int:
-        """Words: that of the first tap and the others with either sign."""
-        return 1 << (self.taps - 1)
+        """Words: that of the first tap and the others with either sign, or of all with either sign."""
+        return 1 << (self.taps - (not self.is_whole))
+
+    def turned(self, values: list) -> list:
+        """Return those of the taps' values that take either sign, the bits of a case from the lowest on."""
+        return values if self.is_whole else values[1:]
 
     def find(self, signs: np.ndarray) -> tuple[int, bool]:
         """Return the word of these signs, and whether it is to be subtracted.
@@ -70,6 +76,8 @@ class Slot:
             -1 and +1.
         """
         minus = signs.reshape(-1) < 0
+        if self.is_whole:
+            return self.at + int((minus << np.arange(len(minus))).sum()), False
         others = minus[1:] != minus[0]
         return self.at + int((others << np.arange(len(others))).sum()), bool(minus[0])
 
@@ -97,30 +105,33 @@ class TapSums:
         return "+".join(str(self.slots[slot].taps) for slot, _ in self.lookups)
 
     @classmethod
-    def of(cls, pieces: list[tuple[int, int, int, int]]) -> TapSums:
+    def of(cls, pieces: list[tuple[int, int, int, int]], is_whole: bool) -> TapSums:
         """Return the cover of pieces (column, columns, first channel, channels); those that differ in their column only share a slot."""
         slots: dict[tuple[int, int, int], Slot] = {}
         words = 0
         for _, *piece in pieces:
             if tuple(piece) not in slots:
-                slots[tuple(piece)] = slot = Slot(*piece, words)
+                slots[tuple(piece)] = slot = Slot(*piece, words, is_whole)
                 words += slot.sums
         order = list(slots)
         return cls(tuple(slots.values()), tuple((order.index(tuple(piece)), column) for column, *piece in pieces), words)
 
 
-def _covers(columns: int, channels: int) -> list[TapSums]:
+def _covers(columns: int, channels: int, is_whole: bool) -> list[TapSums]:
     """Return the ways to cover a row of taps: runs of columns of all channels, or single columns of some."""
     found = []
     for run in range(1, columns + 1):
         if run * channels <= _MOST_TAPS:
-            found.append(TapSums.of([(at, min(run, columns - at), 0, channels) for at in range(0, columns, run)]))
+            found.append(TapSums.of([(at, min(run, columns - at), 0, channels) for at in range(0, columns, run)], is_whole))
     for chunk in range(1, min(channels - 1, _MOST_TAPS) + 1):
-        found.append(TapSums.of([(column, 1, at, min(chunk, channels - at)) for column in range(columns) for at in range(0, channels, chunk)]))
+        pieces = [(column, 1, at, min(chunk, channels - at)) for column in range(columns) for at in range(0, channels, chunk)]
+        found.append(TapSums.of(pieces, is_whole))
     return found
 
 
-def find_tap_sums(taps: tuple[int, int], channels: int, outputs: int, width: int, stride: int, wanted: str, has_near_loads: bool) -> dict[str, TapSums]:
+def find_tap_sums(
+    taps: tuple[int, int], channels: int, outputs: int, width: int, stride: int, wanted: str, has_near_loads: bool, is_whole: bool = False
+) -> dict[str, TapSums]:
     """Return the covers by name, what is to be taken by default first.
 
     Parameters
@@ -133,19 +144,22 @@ def find_tap_sums(taps: tuple[int, int], channels: int, outputs: int, width: int
     stride : int
         Columns of the input from one output to the next.
     wanted : str
-        One of `OPTIMIZE_FOR`; only where it is speed may the table be large.
+        One of `OPTIMIZE_FOR`; the smallest table where it is RAM.
     has_near_loads : bool
         Whether loads reach `_NEAR_WORDS` words only.
+    is_whole : bool
+        Whether a byte says which sum is taken: it cannot be subtracted then.
     """
 
     def cost(sums: TapSums) -> tuple:
         size = 4 * taps[0] * width * sums.words
         span = (taps[1] - 1) * sums.words + max(slot.sums for slot in sums.slots)
-        lookup = _FAR_LOOKUP if has_near_loads and span > _NEAR_WORDS else _LOOKUP
+        lookup = _FAR_LOOKUP if is_whole or has_near_loads and span > _NEAR_WORDS else _LOOKUP
         made = stride * sum(slot.sums * _SUM + slot.taps for slot in sums.slots) + stride * channels * _TAP
         instructions = outputs * (taps[0] * len(sums.lookups) * lookup + _CHANNEL) + made
-        if wanted != "speed":
+        if wanted == "ram":
             return (sums.words, instructions)
         return (size > _TABLE_BYTES, instructions)
 
-    return {sums.name: sums for sums in sorted(_covers(taps[1], channels), key=cost)}
+    most = (_BYTE // 4 if has_near_loads else _BYTE) if is_whole else math.inf  # where an index is not scaled, a byte counts bytes
+    return {sums.name: sums for sums in sorted(_covers(taps[1], channels, is_whole), key=cost) if sums.words <= most}
