@@ -1,8 +1,8 @@
 """Which taps of a row of a kernel are summed up beforehand, for all their signs, and what that costs.
 
 Taps of one row that lie side by side are a *slot*: some columns of some channels. Of n taps there are ``2 ** (n - 1)`` sums ``a +- b +- c``; the others are
-these, subtracted, where the code says so, or, for codes that are data, made as well. They are made once for each column of a row of the input, and serve every output channel, and every row of taps that comes to lie there. So
-wide slots cost sums, and RAM, once a column, and save additions for each output channel::
+these, subtracted, where the code says so; where bytes do, they are made as well. All are made once for each column of a row of the input, and serve every
+output channel, and every row of taps that comes to lie there. So wide slots cost sums, and RAM, once a column, and save additions for each output channel::
 
     3 channels, 3 columns:   [rgb][rgb][rgb]      4 sums a column    9 additions a channel (3 x 3 taps)
                              [rgbrgb][rgb]       32 + 4 sums         6 additions a channel
