@@ -201,6 +201,7 @@ def options_for(variant: Variant, sign_zero: str = "exact", fixed_layers: Sequen
         **general,
         stage_images=False,  # sliced kernels read planes of pixels out of a padded image
         pool_words=True,  # one thread, and little memory
+        has_doubles=False,
         widens_codes=False,  # without pairs of products bytes are as good as int16
         sums_codes=True,
         planes=FEWEST_BYTES if variant.optimize_for == "flash" else SCALARS,

@@ -52,7 +52,7 @@ def _constant(value: int | float, dtype: str) -> str:
             return "(-INFINITY)" if value < 0 else "INFINITY"
         if math.isnan(value):
             return "NAN"
-        text = repr(float(np.float32(value))) if dtype == "float64" else str(np.float32(value))
+        text = repr(float(value)) if dtype == "float64" else str(np.float32(value))
         text = text if any(c in text for c in ".e") else f"{text}.0"
         text = text if dtype == "float64" else f"{text}f"
         return f"({text})" if value < 0 else text

@@ -32,6 +32,8 @@ class Options:
         Whether kernels of the target join the words of a maximum's windows as they make them.
     has_float_unit : bool
         Whether the target computes float32 without a library.
+    has_doubles : bool
+        Whether vectors of the target hold float64.
     widens_codes : bool
         Whether layers on small integers read them as int16; else as the bytes they are.
     sums_codes : bool
@@ -47,6 +49,7 @@ class Options:
     stage_images: bool = True
     pool_words: bool = False
     has_float_unit: bool = True
+    has_doubles: bool = True
     widens_codes: bool = True
     sums_codes: bool = False
     planes: PlaneCosts = VECTORS

@@ -6,6 +6,7 @@ steps finds by bisection, which costs the logarithm of the range and is a proof 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +21,6 @@ __all__ = ["IntegerSteps", "bisect_integers", "integer_thresholds", "NEVER"]
 
 NEVER = 1 << 29
 """Integer threshold that no accumulator reaches (twice it still fits int32)."""
-
-_COARSEST = 1 << 8
-"""No int32 is further than this from the float32 it is rounded to."""
-
 
 @dataclass
 class IntegerSteps:
@@ -53,16 +50,19 @@ def bisect_integers(chains: Chains, var: relax.Var, root: relax.Var, low: int, h
     ----------
     chains : Chains
     var : Var
-        Codes at the end of a chain that starts by turning `root` into float32.
+        Codes at the end of a chain that starts by turning `root` into float32, if need be by way of scaled float64.
     """
-    reals = [v for v in chains.between(var, root) if any(a.same_as(root) for a in chains.graph.value(v).args)]
-    if len(reals) != 1 or op_name(chains.graph.value(reals[0])) != "relax.astype" or dtype_of(reals[0]) != "float32":
-        return None
-    found = StepAnalysis(chains, reals[0]).steps_of(var)
+    real = _first_real(chains, var, root)
+    found = StepAnalysis(chains, real).steps_of(var) if real is not None else None
     if found is None:
         return None
-    shape = np.broadcast_shapes(found.breaks.shape[1:], found.values.shape[1:])
-    changes = np.broadcast_to(_first_integer(found.breaks, low, high), (len(found.breaks), *shape))
+
+    def real_of(integers: np.ndarray) -> np.ndarray:
+        return chains.evaluate(real, {root: integers.astype(np.int32)})
+
+    first = _first_integer(found.breaks, real_of, low, high)
+    shape = np.broadcast_shapes(first.shape[1:], found.values.shape[1:])
+    changes = np.broadcast_to(first, (len(first), *shape))
     edge = np.full((1, *shape), low, np.int64)
     starts, ends = np.concatenate([edge, changes]), np.concatenate([changes, edge - low + high + 1]) - 1
     codes = np.array(np.broadcast_to(found.values, starts.shape)).astype(np.int64)
@@ -75,15 +75,39 @@ def bisect_integers(chains: Chains, var: relax.Var, root: relax.Var, low: int, h
     return IntegerSteps(starts, ends, codes)
 
 
-def _first_integer(breaks: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Return the least integer whose float32 is not below each break, within [low, high + 1], int64."""
-    above = np.clip(np.ceil(np.nan_to_num(breaks.astype(np.float64), posinf=high + 1.0)), low, high + 1).astype(np.int64)
-    below = above - _COARSEST  # beyond 2^24 several integers share a float32
+def _first_real(chains: Chains, var: relax.Var, root: relax.Var) -> relax.Var | None:
+    """Return the float32 tensor that stands for the integers of `root` on the way to `var`, never falling where they rise; None where there is no such one."""
+    way = chains.between(var, root)
+    starts = [v for v in way if any(a.same_as(root) for a in chains.graph.value(v).args)]
+    if len(starts) != 1 or op_name(chains.graph.value(starts[0])) != "relax.astype":
+        return None
+    real = starts[0]
+    while dtype_of(real) == "float64":  # scaled there, by what is not negative, and shifted
+        users = [user for user in chains.graph.users(real) if user in way]
+        call = chains.graph.value(users[0])
+        constants = [a for a in map(chains.graph.constant, call.args) if a is not None]
+        if len(users) != 1 or not (op_name(call) in ("relax.add", "relax.astype") or op_name(call) == "relax.multiply" and np.all(constants[0] >= 0)):
+            return None
+        real = users[0]
+    return real if dtype_of(real) == "float32" else None
+
+
+def _first_integer(breaks: np.ndarray, real_of: Callable[[np.ndarray], np.ndarray], low: int, high: int) -> np.ndarray:
+    """Return the least integer whose float32 is not below each break, within [low, high + 1], int64.
+
+    Parameters
+    ----------
+    breaks : ndarray, float32, shape (n, ...)
+    real_of : callable
+        The float32 that stands for integers of shape (n, ...), which does not fall where they rise.
+    """
+    reached = real_of(np.full(breaks.shape, low)) >= breaks
+    below, above = np.broadcast_to(np.int64(low), reached.shape), np.broadcast_to(np.int64(high + 1), reached.shape)
     while np.any(above - below > 1):
         middle = (above + below) >> 1
-        reached = middle.astype(np.float32) >= breaks
-        above, below = np.where(reached, middle, above), np.where(reached, below, middle)
-    return np.maximum(above, low)
+        there = real_of(middle) >= breaks
+        above, below = np.where(there, middle, above), np.where(there, below, middle)
+    return np.where(reached, low, above)
 
 
 def integer_thresholds(steps: IntegerSteps, lo: int, step: int, top: int) -> tuple[np.ndarray, np.ndarray] | None:

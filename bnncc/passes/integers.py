@@ -75,7 +75,7 @@ def _fitted(levels, codes, scale, offset) -> Levels | None:
 
 @dataclass(frozen=True)
 class IntegerFilters:
-    """Weights as ``integers * scale``: int8 of the filters' shape, int16 where they need it, and float32 (Co,), 0 where a filter is dead."""
+    """Weights as ``integers * scale``: int8 of the filters' shape, int16 where they need it, and float64 (Co,), 0 where a filter is dead."""
 
     integers: np.ndarray
     scale: np.ndarray
@@ -117,4 +117,4 @@ def integer_filters(filters: np.ndarray) -> IntegerFilters | None:
     squares = (integers.astype(np.float64) ** 2).sum(1)
     scale = np.where(squares > 0, (flat * integers).sum(1) / np.maximum(squares, 1), 0)
     narrow = integers.astype(np.int8) if -128 <= integers.min() and integers.max() <= 127 else integers
-    return IntegerFilters(narrow.reshape(filters.shape), scale.astype(np.float32))
+    return IntegerFilters(narrow.reshape(filters.shape), scale)

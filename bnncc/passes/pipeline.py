@@ -25,6 +25,7 @@ from bnncc.passes.lower_dequantize import lower_dequantize
 from bnncc.passes.lower_integers import lower_integers
 from bnncc.passes.lower_planes import lower_planes
 from bnncc.passes.materialize_padding import materialize_padding
+from bnncc.passes.narrow_doubles import narrow_doubles
 from bnncc.passes.pack_bits import pack_bits
 from bnncc.passes.pack_signs import pack_signs
 from bnncc.passes.recognise_binary import recognise_binary
@@ -71,6 +72,7 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
             fold_logic,  # after all that rules zeros out
             fold_slices,  # before concatenations are joined into longer ones, of which the slices are only parts
             tabulate_outputs,
+            narrow_doubles,  # of what neither thresholds nor tables took
             fold_concat,  # last: zeros are decided of whole tensors, and pools keep one quantizer in front
         ),
     ),

@@ -87,6 +87,16 @@ class _Recognise(ContextRewriter):
             return self._conv2d(var, value, builder)
         if name == "relax.matmul":
             return self._dense(var, value, builder)
+        if name == "relax.add":
+            return self._bias(var, value, builder)
+        return None
+
+    def _bias(self, var, value, builder):
+        """Add a constant to sums that are scaled in double before they are rounded to float32, not after."""
+        for scaled, other in (value.args, value.args[::-1]):
+            made, bias = builder.values.get(scaled), constant(other)
+            if bias is not None and op_name(made) == "relax.astype" and dtype_of(made.args[0]) == "float64":
+                return op.astype(builder.emit(op.add(made.args[0], const(bias.astype(np.float64))), f"{var.name}_f64"), "float32")
         return None
 
     def _conv2d(self, var, value, builder):
@@ -282,13 +292,18 @@ class _Recognise(ContextRewriter):
     def _scaled(self, var, acc, codes, signs, builder):
         acc = builder.emit(acc, f"{var.name}_acc")
         self.ctx.sums[acc.name] = len(self.ctx.layers) - 1
-        real = builder.emit(op.astype(acc, "float32"), f"{var.name}_acc_f32")
+        scale, window = signs.scale * np.float64(codes.scale), None
         if np.any(codes.offset):
             inputs = signs.signs.reshape(len(signs.signs), -1, signs.signs.shape[-1]).sum(1, dtype=np.int64)
             offsets = np.reshape(codes.offset, (-1, inputs.shape[1] if np.ndim(codes.offset) else 1))  # one row a group, and its filters are consecutive
             window = (inputs * (np.repeat(offsets, len(inputs) // len(offsets), axis=0) / codes.scale)).sum(1)
-            real = builder.emit(op.add(real, const(window.astype(np.float32))), f"{var.name}_window")
-        return op.multiply(real, const(_uniform(signs.scale * np.float32(codes.scale))))
+        # a product of two scales has more digits than float32 holds; sums times it are rounded once, as the source's sums of its own products are, almost
+        dtype = "float32" if np.all(scale == scale.astype(np.float32)) else "float64"
+        real = builder.emit(op.astype(acc, dtype), f"{var.name}_acc_f{dtype[-2:]}")
+        if window is not None:
+            real = builder.emit(op.add(real, const(window.astype(dtype))), f"{var.name}_window")
+        real = op.multiply(real, const(_uniform(scale.astype(dtype))))
+        return real if dtype == "float32" else op.astype(builder.emit(real, f"{var.name}_f64"), "float32")
 
     @staticmethod
     def _why(codes, signs) -> str:

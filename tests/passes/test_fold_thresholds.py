@@ -287,6 +287,24 @@ def test_sums_far_beyond_what_float32_tells_apart_have_exact_thresholds():
     np.testing.assert_array_equal(np.where(sums[:, None] * flip >= thresholds * flip, 1, -1), want)
 
 
+def test_sums_scaled_in_double_have_the_thresholds_of_double():
+    scale, bias = np.array([0.1, 1 / 3, 1e-3, 0.7]), np.array([0.25, -1e3, 0, 1e6])
+    at = np.array([12_345_678, -7_654_321, 999_999_999, 3])
+    t = (at * scale + bias).astype(np.float32)
+
+    def chain(n):
+        wide = op.add(op.multiply(op.astype(n, "float64"), const(scale)), const(bias))
+        return bnn.quantize(op.astype(wide, "float32"), const(t[None]), const(np.int8(1)))
+
+    sums = (at + np.arange(-3000, 3001)[:, None]).astype(np.int32)
+    graph = Graph(module(chain, (sums.shape, "int32")))
+    found = bisect_integers(Chains(graph), graph.outputs[0], graph.params[0], -(1 << 30), 1 << 30)
+    thresholds, flip = integer_thresholds(found, -1, 2, 1)
+    want = np.where((sums * scale + bias).astype(np.float32) >= t, 1, -1)
+    assert np.all(np.ptp(want, axis=0) == 2)
+    np.testing.assert_array_equal(np.where(sums * flip >= thresholds * flip, 1, -1), want)
+
+
 def test_eight_bits_by_eight_bits_have_integer_thresholds():
     codes = lambda x: op.astype(op.round(op.clip(x, 0, 255)), "uint8")  # noqa: E731
     weights = np.full((2, 4096), 127, np.int8)

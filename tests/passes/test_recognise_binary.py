@@ -12,7 +12,7 @@ from bnncc.passes.context import NodeInfo, PassContext
 from bnncc.passes.recognise_binary import TOLERANCE, recognise_binary, two_valued
 from bnncc.passes.rewrite import Graph, const
 
-from .programs import binarized, bindings, module, operators, rewritten, signs, unchanged
+from .programs import binarized, bindings, module, operators, results, rewritten, signs, unchanged
 
 CODES = ((2, 6, 5, 4), "int8")
 rng = np.random.default_rng(1)
@@ -282,6 +282,27 @@ def test_a_layer_whose_result_stays_real_is_an_integer_layer():
     after = rewritten(recognise_binary, module(build, (CODES[0], "float32")), ctx)
     assert operators(after)[-2:] == ["astype", "multiply"] and len(bindings(after, "bnn.conv2d")) == 1
     assert ctx.layers[0].integer and ctx.layers[0].reason == "3-bit input, 3-bit weights: integer arithmetic"
+
+
+def test_a_scale_of_more_digits_than_float32_holds_and_the_bias_are_rounded_once():
+    bias = np.linspace(-40, 40, 6, dtype=np.float32)
+    draw = np.random.default_rng(5)
+    scale, step = np.float32(0.1), np.float32(1365 / 4096)
+    build = lambda c: op.add(conv(real(c, scale), INTEGERS * step), const(bias))  # noqa: E731
+    mod = module(build, ((40, 6, 5, 4), "uint8"))
+    ctx = PassContext()
+    ctx.unsigned_codes.add("x0")
+    codes = draw.integers(0, 256, (40, 6, 5, 4)).astype(np.uint8)
+    after = rewritten(recognise_binary, mod, ctx, codes, tolerance=1e-4)
+    sums = bnn_sums(codes, INTEGERS)
+    # scales as real numbers, and one rounding
+    np.testing.assert_array_equal(results(after, (codes,))[0], (sums * (np.float64(scale) * np.float64(step)) + bias).astype(np.float32))
+
+
+def bnn_sums(codes, weights) -> np.ndarray:
+    """Return the sums of a 3x3 convolution of codes NHWC by integers HWIO, int64."""
+    view = np.lib.stride_tricks.sliding_window_view(codes.astype(np.int64), (3, 3), axis=(1, 2))
+    return np.einsum("nyxcij,ijco->nyxo", view, weights)
 
 
 def test_a_layer_whose_sums_32_bits_may_not_hold_stays_in_float():
