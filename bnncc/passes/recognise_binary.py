@@ -100,13 +100,23 @@ class _Recognise(ContextRewriter):
         return None
 
     def _conv2d(self, var, value, builder):
-        weight = constant(value.args[1])
+        weight, attrs = constant(value.args[1]), value.attrs
         kernel = "x".join(str(k) for k in weight.shape[:2]) if weight is not None else "?"
-        detail = f"{kernel}, {value.attrs.groups} groups" if value.attrs.groups > 1 else kernel
+        detail = f"{kernel}, {attrs.groups} groups" if attrs.groups > 1 else kernel
         if weight is None:
             return self._report(var, value, False, "weights are computed at run time", 0, detail)
-        filters = np.ascontiguousarray(weight.transpose(3, 0, 1, 2))  # HWIO to OHWI
-        codes = self._codes(value.args[0], builder)
+        return self._layer(var, value, np.ascontiguousarray(weight.transpose(3, 0, 1, 2)), detail, builder)  # HWIO to OHWI
+
+    def _dense(self, var, value, builder):
+        weight = constant(value.args[1])
+        if weight is None or weight.ndim != 2 or len(static_shape(value.args[0])) != 2:
+            reason = "both operands are computed at run time" if weight is None else "a product of stacks of matrices"
+            return self._report(var, value, False, reason, 0, "")
+        return self._layer(var, value, np.ascontiguousarray(weight.T), "", builder)
+
+    def _layer(self, var, value, filters, detail, builder):
+        """Return what a layer of constant filters, output channels first, becomes, reported; None where it stays as it is."""
+        codes, size = self._codes(value.args[0], builder), constant(value.args[1]).nbytes
         fixed = layer_place(self.graph, var) if self.ctx.options.fixed_layers else None
         fixed = fixed if fixed in self.ctx.options.fixed_layers else None
         if fixed and isinstance(codes, str):
@@ -122,61 +132,24 @@ class _Recognise(ContextRewriter):
             made = rounded_filters(filters, codes.range)
             self.ctx.rounded.add(fixed)
         if isinstance(codes, str):
-            return self._report(var, value, False, self._why(codes, made), weight.nbytes, detail)
-        padding, pad_code = tuple(int(p) for p in value.attrs.padding), codes.zero
-        held = not any(padding) or codes.holds(pad_code)
-        if isinstance(made, str) or not held:
-            planes = self._planes(var, value, [codes], filters, detail, builder)
-            if planes is not None:
-                return planes
-        if isinstance(made, str):
-            return self._report(var, value, False, self._why(codes, made), weight.nbytes, detail)
-        if not held:
-            held = "bits do" if codes.range.fits_bits else "they do"
-            where = "another code in each channel" if np.isnan(pad_code) else f"{pad_code:g} on the scale of the codes, which {held} not hold"
-            reason = f"padding with 0 is {where}"
-            return self._report(var, value, False, reason, weight.nbytes, detail)
-        attrs = value.attrs
-        if isinstance(made, IntegerFilters):
-            acc = bnn.conv2d(codes.var, const(made.integers), attrs.strides, padding, attrs.dilation, attrs.groups, int(pad_code) if any(padding) else 0)
-            self._report(var, value, False, self._integer_kind(codes, made), 2 * made.integers.size, detail, integer=True)
-            return self._scaled(var, acc, codes, _Signs(made.integers, made.scale), builder)
-        acc = bnn.conv2d(codes.var, const(signs.signs), attrs.strides, padding, attrs.dilation, attrs.groups, int(pad_code) if any(padding) else 0)
-        self._report(var, value, True, self._kind(codes, signs), signs.signs.size // 8, detail)
-        return self._scaled(var, acc, codes, signs, builder)
-
-    def _dense(self, var, value, builder):
-        weight = constant(value.args[1])
-        if weight is None or weight.ndim != 2 or len(static_shape(value.args[0])) != 2:
-            reason = "both operands are computed at run time" if weight is None else "a product of stacks of matrices"
-            return self._report(var, value, False, reason, 0, "")
-        filters = np.ascontiguousarray(weight.T)
-        codes = self._codes(value.args[0], builder)
-        fixed = layer_place(self.graph, var) if self.ctx.options.fixed_layers else None
-        fixed = fixed if fixed in self.ctx.options.fixed_layers else None
-        if fixed and isinstance(codes, str):
-            codes, filters = self._scales_rounded(value.args[0], codes, filters, builder)
-        if isinstance(codes, str) and (folded := self._scales_in_filters(value.args[0], filters, builder)) is not None:
-            codes, filters = folded
-        signs = two_valued(filters)
-        several = self._summed(value.args[0], builder) if isinstance(codes, str) else []
-        if several and (planes := self._planes(var, value, several, filters, "", builder)) is not None:
+            return self._report(var, value, False, self._why(codes, made), size, detail)
+        pads = op_name(value) == "relax.nn.conv2d" and any(int(p) for p in value.attrs.padding)
+        held = not pads or codes.holds(codes.zero)
+        if (isinstance(made, str) or not held) and (planes := self._planes(var, value, [codes], filters, detail, builder)) is not None:
             return planes
-        made = self._integers(codes, signs, filters)
-        if fixed and isinstance(made, str) and not isinstance(codes, str):
-            made = rounded_filters(filters, codes.range)
-            self.ctx.rounded.add(fixed)
-        if isinstance(made, str) and not isinstance(codes, str):
-            planes = self._planes(var, value, [codes], filters, "", builder)
-            if planes is not None:
-                return planes
-        if isinstance(codes, str) or isinstance(made, str):
-            return self._report(var, value, False, self._why(codes, made), weight.nbytes, "")
+        if isinstance(made, str):
+            return self._report(var, value, False, self._why(codes, made), size, detail)
+        if not held:
+            bits = "bits do" if codes.range.fits_bits else "they do"
+            where = "another code in each channel" if np.isnan(codes.zero) else f"{codes.zero:g} on the scale of the codes, which {bits} not hold"
+            return self._report(var, value, False, f"padding with 0 is {where}", size, detail)
+        pad_code = int(codes.zero) if pads else 0
         if isinstance(made, IntegerFilters):
-            self._report(var, value, False, self._integer_kind(codes, made), 2 * made.integers.size, "", integer=True)
-            return self._scaled(var, bnn.dense(codes.var, const(made.integers)), codes, _Signs(made.integers, made.scale), builder)
-        self._report(var, value, True, self._kind(codes, signs), signs.signs.size // 8, "")
-        return self._scaled(var, bnn.dense(codes.var, const(signs.signs)), codes, signs, builder)
+            sums = _sums(value, codes.var, made.integers, pad_code)
+            self._report(var, value, False, self._integer_kind(codes, made), 2 * made.integers.size, detail, integer=True)
+            return self._scaled(var, sums, codes, _Signs(made.integers, made.scale), builder)
+        self._report(var, value, True, self._kind(codes, signs), signs.signs.size // 8, detail)
+        return self._scaled(var, _sums(value, codes.var, signs.signs, pad_code), codes, signs, builder)
 
     def _planes(self, var, value, inputs, filters, detail, builder):
         """Return the layer on a sum of codes as a sum of binary ones, reported; None where bits do not hold the codes or filters take too many values."""
@@ -185,10 +158,7 @@ class _Recognise(ContextRewriter):
             return None
 
         def term(codes, weights, scale, name):
-            if op_name(value) == "relax.matmul":
-                acc = bnn.dense(codes.var, const(weights))
-            else:
-                acc = bnn.conv2d(codes.var, const(weights), value.attrs.strides, value.attrs.padding, value.attrs.dilation, value.attrs.groups, 0)
+            acc = _sums(value, codes.var, weights, 0)
             sums = builder.emit(op.astype(builder.emit(acc, f"{var.name}_{name}"), "float32"), f"{var.name}_{name}_f32")
             return builder.emit(op.multiply(sums, const(_uniform(scale * np.float32(codes.scale)))), f"{var.name}_{name}_scaled")
 
@@ -350,6 +320,14 @@ class _Codes:
         """Tell whether `code` is one that the layer's arithmetic takes."""
         limits = np.iinfo(dtype_of(self.var))
         return code in (-1, 0, 1) if self.range.fits_bits else code == int(code) and limits.min <= code <= limits.max
+
+
+def _sums(value, codes: relax.Var, weights: np.ndarray, pad_code: int) -> relax.Call:
+    """Return the layer `value` on codes and integer weights."""
+    if op_name(value) == "relax.matmul":
+        return bnn.dense(codes, const(weights))
+    attrs = value.attrs
+    return bnn.conv2d(codes, const(weights), attrs.strides, tuple(int(p) for p in attrs.padding), attrs.dilation, attrs.groups, pad_code)
 
 
 def _offset_sums(value, offset: float, filters: np.ndarray) -> np.ndarray:
