@@ -239,11 +239,15 @@ class _Pack(Rewriter):
         last = len(shape) - 1
         x, w = self._packed(source, builder)
         words = static_shape(x)[-1]
-        if name == "relax.take" and old.attrs.axis is not None and constant(old.args[1]) is not None:
+        if name == "relax.take":
+            if old.attrs.axis is None or constant(old.args[1]) is None:
+                return None
+            if old.attrs.axis % len(shape) != last:
+                self.words[var] = w
+                return op.take(x, old.args[1], old.attrs.axis, old.attrs.mode)
             picked = constant(old.args[1]).reshape(-1)
-            if old.attrs.axis % len(shape) == last:
-                self.words[var] = _Words(len(picked), 1, w.planes)
-                return self._gather([x], [w], np.stack([np.zeros_like(picked), picked], axis=1), builder)
+            self.words[var] = _Words(len(picked), 1, w.planes)
+            return self._gather([x], [w], np.stack([np.zeros_like(picked), picked], axis=1), builder)
         if name == "relax.strided_slice":
             return self._slice(var, old, builder, x, w, shape)
         if name == "relax.image.resize2d":
@@ -251,7 +255,9 @@ class _Pack(Rewriter):
                 return None
             self.words[var] = w
             return relax.Call(old.op, [x, old.args[1]], old.attrs)
-        if name == "relax.permute_dims" and int(old.attrs.axes[-1]) % len(shape) == last:
+        if name == "relax.permute_dims":
+            if int(old.attrs.axes[-1]) % len(shape) != last:
+                return None
             self.words[var] = w
             return relax.Call(old.op, [x], old.attrs)
         if out[-1] == shape[-1]:  # pixels only

@@ -194,3 +194,19 @@ def casts_through_integers(g: Graph) -> None:
     bit = g.cast(g.greater_equal(x.name, g.scalar(0)), TensorProto.INT64)
     bits = g.cast(g.node("Sub", g.node("Mul", bit, g.scalar(2, np.int64)), g.scalar(1, np.int64)))
     g.output(binary_conv(g, x._replace(name=bits), 33, "conv1", act=None), "y", [1, 33, 8, 8])
+
+
+@network("bits whose pixels are taken in another order, repeated, and exchanged with channels", ("reordered", "repeated", "rows", "columns"))
+def rearranged_pixels(g: Graph) -> None:
+    """Sizes and channels agree on purpose: a movement taken for another of the same shape shows."""
+    bits = activate(g, start(g, 8))
+    order = g.const(g.rng.permutation(8), dtype=np.int64)
+    again = g.const([0, 0, 1, 3, 3, 2, 7, 7, 4, 5], dtype=np.int64)
+    moved = {
+        "reordered": g.node("Gather", bits.name, order, axis=2),
+        "repeated": g.node("Gather", g.node("Gather", bits.name, again, axis=3), again, axis=2),
+        "rows": g.node("Transpose", bits.name, perm=[0, 2, 1, 3]),
+        "columns": g.node("Transpose", bits.name, perm=[0, 3, 2, 1]),
+    }
+    for name, value in moved.items():
+        g.output(binary_conv(g, bits._replace(name=value), 9, name, act=None), f"y_{name}", [1, 9, None, None])
