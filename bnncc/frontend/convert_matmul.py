@@ -11,8 +11,22 @@ from bnncc.frontend.conversion import Conversion, constant_of, converts
 
 @converts("MatMul")
 def convert_matmul(c: Conversion) -> relax.Expr:
-    """Product of matrices, or of stacks of them."""
-    return R.matmul(c[0], c[1])
+    """Product of matrices, or of stacks of them; a vector is a matrix of one row or column. Weights on the left, W x, are brought to the right: (x' W')'."""
+    a, b = c[0], c[1]
+    left, right = c.shape(a), c.shape(b)
+    if min(len(left), len(right)) == 1:
+        rows = a if len(left) > 1 else c.emit(R.reshape(a, (1, *left)))
+        columns = b if len(right) > 1 else c.emit(R.reshape(b, (*right, 1))) if c.array(1) is None else constant_of(c.array(1).reshape(*right, 1))
+        product = c.emit(R.matmul(rows, columns))
+        shape = c.shape(product)
+        kept = shape[:-2] + (shape[-2:-1] if len(left) > 1 else ()) + (shape[-1:] if len(right) > 1 else ())
+        return R.reshape(product, kept)
+    weight = c.array(0)
+    if weight is None or weight.ndim != 2 or c.array(1) is not None:
+        return R.matmul(a, b)
+    order = [*range(len(right) - 2), len(right) - 1, len(right) - 2]
+    product = R.matmul(c.emit(R.permute_dims(b, order)), constant_of(np.ascontiguousarray(weight.T)))
+    return R.permute_dims(c.emit(product), order)
 
 
 @converts("Gemm")

@@ -124,6 +124,12 @@ ELEMENTWISE = [
     Case("Elu", [X], exact=False),
 ]
 MATMUL = [
+    Case("MatMul", [Input((4,)), np.arange(12, dtype=np.float32).reshape(4, 3)], exact=False),
+    Case("MatMul", [np.arange(12, dtype=np.float32).reshape(3, 4), Input((4,))], exact=False),
+    Case("MatMul", [Input((2, 3, 4)), np.arange(4, dtype=np.float32)], exact=False),
+    Case("MatMul", [Input((4,)), Input((4,))], exact=False),
+    Case("MatMul", [Input((4,)), Input((2, 4, 3))], exact=False),
+    Case("MatMul", [np.arange(12, dtype=np.float32).reshape(3, 4), Input((2, 4, 5))], exact=False),
     Case("MatMul", [Input((2, 5)), _f(5, 3)], exact=False),
     Case("MatMul", [Input((2, 3, 4, 5)), Input((2, 3, 5, 2))], exact=False),
     Case("MatMul", [Input((4, 5)), Input((5,))], exact=False),

@@ -208,6 +208,15 @@ def dense_matmul(g: Graph) -> None:
     g.output(g.node("MatMul", bits.name, g.const(random_signs(g, (33, 10)) * 0.5), name="dense3"), "y", [1, 10])
 
 
+@network("dense: weights on the left of MatMul, W x, and vectors without a batch axis", ("left", "stack", "vector"))
+def dense_transposed(g: Graph) -> None:
+    bits = activate(g, start(g, 33, 4))
+    columns = g.reshape(bits.name, (33, 16))
+    g.output(g.node("MatMul", g.const(random_signs(g, (9, 33))), columns, name="left"), "y_left", [9, 16])
+    g.output(g.node("MatMul", g.const(random_signs(g, (9, 33))), g.reshape(bits.name, (2, 33, 8)), name="stack"), "y_stack", [2, 9, 8])
+    g.output(g.node("MatMul", g.reshape(bits.name, (528,)), g.const(random_signs(g, (528, 7))), name="vector"), "y_vector", [7])
+
+
 @network("FINN-ONNX: XnorPopcountMatMul", ("dense1",), opset=9, custom=True)
 def xnor_popcount_matmul(g: Graph) -> None:
     """Both operands hold {0,1} for {-1,+1}; the result is the number of agreeing bits."""
