@@ -17,7 +17,7 @@ _FILTER_TOLERANCE = 4e-6
 
 @dataclass(frozen=True)
 class Levels:
-    """Evenly spaced levels, ascending, as ``codes * scale + offset`` in float32, each within one unit in the last place.
+    """Evenly spaced levels, ascending, as ``codes * scale + offset`` in float32, each within one unit in the last place (or what `even_levels` was asked for).
 
     Parameters
     ----------
@@ -38,10 +38,17 @@ class Levels:
         return "int8" if self.codes[-1] <= 127 else "uint8"
 
 
-def even_levels(values: np.ndarray) -> Levels | None:
+def even_levels(values: np.ndarray, is_summed: bool = False) -> Levels | None:
     """Split the values of a step function into codes, scale and offset, or return None where they are uneven, more than 256, or so few that bits hold them.
 
     An offset of 0 is preferred, since then a padded 0 is a code: codes step by 2 where the levels lie at half-odd multiples.
+
+    Parameters
+    ----------
+    values : ndarray
+    is_summed : bool
+        Whether layers alone read the tensor. These sum codes exactly and scale the sums, so that levels of bytes with a zero point, which a scale and an
+        offset in float32 give within units of the largest level only, are taken, too.
     """
     levels = np.unique(np.asarray(values, np.float32)) + np.float32(0)
     if not 4 <= len(levels) <= 256 or not np.isfinite(levels).all():
@@ -54,10 +61,10 @@ def even_levels(values: np.ndarray) -> Levels | None:
         if found is not None:
             return found
     codes = np.arange(len(levels))
-    return _fitted(levels, codes - (128 if len(levels) > 128 else 0), step, None)
+    return _fitted(levels, codes - (128 if len(levels) > 128 else 0), step, None, is_summed)
 
 
-def _fitted(levels, codes, scale, offset) -> Levels | None:
+def _fitted(levels, codes, scale, offset, is_summed=False) -> Levels | None:
     """Return the levels with the scale, among the few that float32 rounding leaves open, that reproduces them best."""
     if not (codes[0] >= -128 and codes[-1] <= 127 or codes[0] >= 0 and codes[-1] <= 255) or len(set(np.diff(codes))) != 1:
         return None
@@ -65,10 +72,13 @@ def _fitted(levels, codes, scale, offset) -> Levels | None:
     candidates = [near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(0))]
     best = None
     for candidate in candidates:
-        zero = np.float32(levels[0] - codes[0] * np.float64(candidate)) if offset is None else offset
+        known = np.flatnonzero(levels == 0)[:1] if is_summed else ()  # the code of 0 has to be whole for padding
+        first = known[0] if len(known) else 0
+        zero = np.float32(levels[first] - codes[first] * np.float64(candidate)) if offset is None else offset
         error = np.abs((codes.astype(np.float32) * candidate + zero).astype(np.float64) - levels)
-        units = float(np.max(error / np.spacing(np.maximum(np.abs(levels), np.abs(candidate)))))
-        if units <= 1 and (best is None or units < best[0]):
+        sizes = np.abs(levels).max() if is_summed else np.maximum(np.abs(levels), np.abs(candidate))
+        units = float(np.max(error / np.spacing(sizes)))
+        if units <= (2 if is_summed else 1) and (best is None or units < best[0]):
             best = (units, Levels(levels, codes, candidate, zero))
     return best[1] if best else None
 

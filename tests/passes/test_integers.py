@@ -76,3 +76,15 @@ def test_a_dead_filter_has_scale_0():
 )
 def test_other_filters_are_no_small_integers(filters):
     assert integer_filters(np.array(filters, f32)) is None
+
+
+@pytest.mark.parametrize("scale", [0.03, 0.0039215689, 1 / 7, 123.4])
+@pytest.mark.parametrize("zero_point", [5, 100, 131, 250])
+def test_bytes_with_a_zero_point_are_levels_where_layers_alone_read_them(scale, zero_point):
+    values = (np.arange(256) - zero_point).astype(f32) * f32(scale)
+    found = even_levels(values, is_summed=True)
+    assert found.dtype == "int8" and found.codes.tolist() == list(range(-128, 128))
+    near = found.codes.astype(np.float64) * found.scale + found.offset
+    assert np.abs(near - values).max() <= 2 * np.spacing(np.abs(values).max())
+    code_of_zero = -np.float64(found.offset) / found.scale
+    assert code_of_zero == pytest.approx(zero_point - 128, rel=2.0**-23)  # so near that padding is a code
