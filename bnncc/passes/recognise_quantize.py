@@ -230,11 +230,25 @@ def _joins_codes(chains: Chains, var: relax.Var, steps: dict[relax.Var, Steps]) 
 def _nearer_steps(chains: Chains, var: relax.Var) -> Iterator[tuple[relax.Var, Steps]]:
     """Yield tensors further down the chain than its root of which `var` is a step function (a sign behind a PReLU that turns over)."""
     root = chains.root[var]
-    for middle in chains.between(var, root)[:-1]:
-        if dtype_of(middle) == "float32" and root not in chains.between(var, (middle,), keep_roots=True):
+    for middle in _passed_by_all(chains, var, root):
+        if dtype_of(middle) == "float32":
             found = StepAnalysis(chains, middle).steps_of(var)
             if found is not None:
                 yield middle, found
+
+
+def _passed_by_all(chains: Chains, var: relax.Var, root: relax.Var) -> list[relax.Var]:
+    """Return the tensors that every path from `root` to `var` passes: in order of computation, nothing in front of them is read behind them."""
+    order = chains.between(var, root)
+    last_use: dict[relax.Var, int] = {}
+    for place, each in enumerate(order):
+        last_use.update((arg, place) for arg in chains.graph.value(each).args if isinstance(arg, relax.Var))
+    passed, open_until = [], last_use.get(root, 0)
+    for place, each in enumerate(order[:-1]):
+        if open_until <= place:
+            passed.append(each)
+        open_until = max(open_until, last_use[each])
+    return passed
 
 
 def _quantizer(chains: Chains, var: relax.Var, root: relax.Var, found: Steps, steps: dict[relax.Var, Steps]) -> _Found | None:
@@ -248,7 +262,7 @@ def _quantizer(chains: Chains, var: relax.Var, root: relax.Var, found: Steps, st
             return middle, quantizer
     if dtype_of(var) != "float32":
         return None
-    levels = even_levels(found.values) if feeds_layer(graph, var) or _joins_codes(chains, var, steps) else None
+    levels = even_levels(found.values, _read_by_layers_alone(graph, var)) if feeds_layer(graph, var) or _joins_codes(chains, var, steps) else None
     if levels is not None:
         return root, level_quantizer(found, levels) or levels
     uneven = _nearly_even(graph, var, found) or _uneven_planes(graph, var, found)
