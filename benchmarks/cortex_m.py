@@ -33,6 +33,7 @@ PLAIN = 4
 
 BOARDS = {
     "cortex-m0": "mps2-an385",  # the code of M0 on the M3: the RAM of QEMU's M0 board holds none of these inputs
+    "cortex-m0plus": "mps2-an385",
     "cortex-m3": "mps2-an385",
     "cortex-m4": "mps2-an386",
     "cortex-m7": "mps2-an500",
@@ -44,7 +45,7 @@ SOFT_FLOAT = re.compile("__(aeabi_(c?f|u?i2f)|clz|.*sf)")
 """What the sign before the layer and the output behind it call on cores without floating point."""
 
 ASKED = {
-    "cortex-m0": (6.0, 5.8, 7.3, 6.1),
+    **dict.fromkeys(("cortex-m0", "cortex-m0plus"), (6.0, 5.8, 7.3, 6.1)),
     **dict.fromkeys(("cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33"), (4.1, 4.0, 5.0, 4.3)),
     "cortex-m55": (1.4, 2.5, 1.6, 1.6),
 }

@@ -144,7 +144,7 @@ def stack_bound(listing: str, frames: Mapping[str, int]) -> int:
             target = re.match(r"(?:b\S*|j\S*|call|tail)\s.*<([^>+]+)>", text)
             if target and target[1].partition(".")[0] != function:
                 calls[function].add(target[1].partition(".")[0])
-    sizes.update({name: size for name, size in frames.items() if name in sizes})
+    sizes.update({name: max(size, sizes[name]) for name, size in frames.items() if name in sizes})
     known: dict[str, int] = {}
 
     def depth(name: str, above: tuple[str, ...]) -> int:

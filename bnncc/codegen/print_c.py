@@ -21,7 +21,8 @@ from bnncc.errors import InternalError, UnsupportedOperator
 __all__ = ["PREAMBLE", "print_function"]
 
 PREAMBLE = (
-    *("full_adder", "popcount32", "popcount64", "peek_uint8", "peek_uint32", "transpose32", "transpose32x4", "gather4", "load4", "spread4", "store4"),
+    *("full_adder", "add_rows", "popcount32", "popcount64"),
+    *("peek_uint8", "peek_uint32", "transpose32", "transpose32x4", "gather4", "load4", "spread4", "store4"),
     *("min_float", "max_float", "min_int32", "max_int32"),
 )
 """Functions that a printed kernel may call; the template of the file defines those that are."""

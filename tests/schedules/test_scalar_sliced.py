@@ -11,7 +11,12 @@ from tests.schedules.c_group import check_c, scalar
 from tests.schedules.group_runner import group, words
 from tests.schedules.test_popcount_kernels import conv_bits
 
-WAYS = {"scaled": scalar("scaled-index"), "bytes": scalar(registers=8), "nibbles": scalar("scaled-index", optimize_for="flash")}
+WAYS = {
+    "scaled": scalar("scaled-index"),
+    "bytes": scalar(registers=8),
+    "two operands": scalar("two-operands", registers=8),
+    "nibbles": scalar("scaled-index", optimize_for="flash"),
+}
 
 
 def answers(ci: int, co: int, size: int, **options):
@@ -76,7 +81,7 @@ def dense(ci: int, co: int, bits: int = 32):
     return group(emit, *((array.shape, str(array.dtype)) for array in arrays), constants=(1, 2, 3)), arrays
 
 
-@pytest.mark.parametrize("way", ["scaled", "bytes"])
+@pytest.mark.parametrize("way", ["scaled", "bytes", "two operands"])
 @pytest.mark.parametrize("ci, co, bits", [(1024, 64, 32), (65, 33, 32), (64, 40, 32), (17, 40, 32), (24, 40, 8)])
 def test_bits_of_dense_layers_with_lanes_of_channels_are_exact(ci, co, bits, way, tmp_path):
     assert "lanes are channels" in check_c(*dense(ci, co, bits), tmp_path, WAYS[way]).note

@@ -11,12 +11,19 @@ from tvm import tirx
 
 from bnncc.schedules.statements import Statements, const
 
-__all__ = ["Counter", "WORD", "add_planes", "add_rows", "chunk_of", "full_adder", "mask", "zero_of"]
+__all__ = ["BLOCK_WINDOW", "Counter", "WORD", "add_block", "add_planes", "add_rows", "chunk_of", "full_adder", "mask", "zero_of"]
 
 WORD = "uint32"
 
 _STRAIGHT = 40
 """Rows that are added without a loop, at most; with a chunk of 8 twice as many as that."""
+
+
+_BLOCK = 16
+"""Rows that a turn of the assembly loop adds."""
+
+BLOCK_WINDOW = 8
+"""Rows whose words the cases of the assembly loop tell apart."""
 
 
 def full_adder(body: Statements, a, b, c, two_operands: bool = False) -> tuple:
@@ -106,17 +113,40 @@ class Counter:
         return planes
 
 
-def chunk_of(rows: int, registers: int) -> int:
+def chunk_of(rows: int, registers: int, block: bool = False) -> int:
     """Return how many of `rows` rows a turn of their loop adds: a longer one carries out less, but keeps more planes in registers.
 
-    With the 8 registers that most of Thumb-1's instructions reach, 16 rows a turn spill: 7.5 instructions a word became 6.3 with 8 rows.
+    With the 8 registers that most of Thumb-1's instructions reach, 16 rows a turn spill: 7.5 instructions a word became 6.3 with 8 rows. Where a `block` of
+    assembly adds them (`add_block`), 16 do not.
     """
+    if block:
+        return _BLOCK
     if registers <= 8:
         return 8
-    return 32 if rows >= 256 else 16
+    return 32 if rows >= 128 else 16
 
 
-def add_rows(counter: Counter, rows: int, look: Callable, chunk: int, slot: Callable | None = None, level: int = 0) -> None:
+def add_block(body: Statements, table: tuple, cases: tuple, turns: int, planes, carried) -> None:
+    """Add rows by the loop of the file's preamble (`codegen.print_c`), which is assembly on ARMv6-M.
+
+    Parameters
+    ----------
+    table : (Buffer, index)
+        Rows of 8 words.
+    cases : (Buffer, index)
+        Bytes: the places of words of their rows, in bytes, in windows of `BLOCK_WINDOW` rows.
+    turns : int
+        Of 16 rows.
+    planes, carried : Buffer
+        Four planes of the counters; a word for each turn.
+    """
+    pointers = [tirx.address_of(body.load(*place)) for place in (table, cases, (planes, 0), (carried, 0))]
+    body.run(tirx.call_extern("int32", "add_rows", *pointers[:2], turns, *pointers[2:]))
+
+
+def add_rows(
+    counter: Counter, rows: int, look: Callable, chunk: int, slot: Callable | None = None, level: int = 0, block: Callable | None = None
+) -> None:
     """Add `rows` words of weight ``2 ** level``, in a loop over chunks where they are many.
 
     Parameters
@@ -129,19 +159,50 @@ def add_rows(counter: Counter, rows: int, look: Callable, chunk: int, slot: Call
         Rows of one turn, a power of two: one word is carried out of a turn, and kept in a buffer until all are done.
     slot : callable, optional
         ``slot(chunk)``: (buffer, index) where the word carried out of a chunk is kept. A place beside the chunk's rows needs no pointer of its own.
+    block : callable, optional
+        ``block(chunks, planes, carried)`` writes the loop over chunks as a call, with the first planes in one buffer and words carried out in another.
     """
     body = counter.body
     whole, rest = divmod(rows, chunk)
-    if rows <= min(_STRAIGHT, 2 * chunk):
+    if rows <= min(_STRAIGHT, (1 if block else 2) * chunk):
         for first in range(0, rows, chunk):
             word = look(first // chunk)
             for place in range(min(chunk, rows - first)):
                 counter.add(body.bind(word(place), "w"), level)
         return
     inner = range(level, level + chunk.bit_length() - 1)
+    if block is not None:
+        planes, carried, slotted = body.local(WORD, len(inner), "planes"), body.local(WORD, whole, "carried"), False
+        for at, i in enumerate(inner):
+            (*waiting,) = counter.levels.pop(i, [])
+            body.store(planes, at, waiting.pop() if waiting else counter.zero)
+            counter.levels[i] = waiting
+        block(whole, planes, carried)
+        for at, i in enumerate(inner):
+            counter.add(body.load(planes, at), i)
+    else:
+        carried, slotted = _add_chunks(counter, whole, look, inner, slot), slot is not None
+    if rest:
+        word = look(whole)
+        for place in range(rest):
+            counter.add(body.bind(word(place), "w"), level)
+
+    again = chunk if block is None else _BLOCK // 2  # of words that stand one behind another, which no block adds
+
+    def carries(chunk_of_carries):
+        if slotted:
+            return lambda place: body.load(*slot(chunk_of_carries * again + place))
+        part = body.part(carried, chunk_of_carries * again, again, "carries")
+        return lambda place: body.load(part, place)
+
+    add_rows(counter, whole, carries, again, None, inner.stop)
+
+
+def _add_chunks(counter: Counter, whole: int, look: Callable, inner: range, slot: Callable | None):
+    """Add whole chunks in a loop; return the buffer of what is carried out of them, where there are no slots for it."""
+    body, carried = counter.body, None
     kept = {i: body.local(counter.word, 1, "plane") for i in inner}
-    slotted = slot is not None
-    if not slotted:
+    if slot is None:
         carried = body.local(counter.word, whole, "carried")
         slot = lambda at: (body.part(carried, at, 1, "carry"), 0)  # noqa: E731
     for i, buffer in kept.items():
@@ -150,25 +211,14 @@ def add_rows(counter: Counter, rows: int, look: Callable, chunk: int, slot: Call
         counter.levels[i] = waiting
     with body.loop(whole, "chunk") as at:
         turn, word = counter.like({i: [body.load(buffer, 0)] for i, buffer in kept.items()}), look(at)
-        for place in range(chunk):
-            turn.add(body.bind(word(place), "w"), level)
+        for place in range(1 << len(inner)):
+            turn.add(body.bind(word(place), "w"), inner.start)
         for i, buffer in kept.items():
             body.store(buffer, 0, turn.levels[i][0])
         body.store(*slot(at), turn.levels[inner.stop][0])
     for i, buffer in kept.items():
         counter.add(body.load(buffer, 0), i)
-    if rest:
-        word = look(whole)
-        for place in range(rest):
-            counter.add(body.bind(word(place), "w"), level)
-
-    def carries(chunk_of_carries):
-        if slotted:
-            return lambda place: body.load(*slot(chunk_of_carries * chunk + place))
-        part = body.part(carried, chunk_of_carries * chunk, chunk, "carries")
-        return lambda place: body.load(part, place)
-
-    add_rows(counter, whole, carries, chunk, None, inner.stop)
+    return carried
 
 
 def add_planes(counter: Counter, chunks: int, look: Callable, chunk: int, planes, carried) -> None:

@@ -32,6 +32,8 @@ class PixelTable:
     blocks : PixelBlocks
     word : str
         What lanes are bits of: ``uint32``, or ``uint32x4`` for stacked blocks.
+    block : bool
+        Whether `counters.add_block` adds the rows.
 
     Attributes
     ----------
@@ -44,13 +46,13 @@ class PixelTable:
     buffer : Buffer
     """
 
-    def __init__(self, builder: Builder, anchor: Tensor, shape: BinaryShape, blocks: PixelBlocks, word: str = WORD):
+    def __init__(self, builder: Builder, anchor: Tensor, shape: BinaryShape, blocks: PixelBlocks, word: str = WORD, block: bool = False):
         self.builder, self.body, self.shape, self.blocks = builder, builder.body, shape, blocks
         self.x = anchor.args[0]
         (self.sy, self.sx), (self.dy, self.dx) = (tuple(int(v) for v in pair) for pair in (anchor.attrs.strides, anchor.attrs.dilation))
         self.kh, self.kw = shape.taps
         self.rows = row_count(self.kh * self.kw) * shape.inputs + row_count(shape.inputs)
-        self.chunk = chunk_of(self.rows, builder.variant.vector_registers if word == WORD else VECTOR_REGISTERS)
+        self.chunk = chunk_of(self.rows, builder.variant.vector_registers if word == WORD else VECTOR_REGISTERS, block)
         self.two_planes = int(anchor.attrs.planes) == 2
         self.chunks = -(-self.rows // self.chunk)  # with two planes of the input, each has whole chunks, filled up with rows of zeros
         self.plane_words = self.x.shape[-1] // int(anchor.attrs.planes)
@@ -142,9 +144,13 @@ class PixelTable:
             # a tap is made where its row is: all at once they would not fit the registers
             taps = [functools.partial(self._tap, read, i, j) for i in range(self.kh) for j in range(self.kw)]
             number = iter(range(per_channel))
+            # rows of a channel that no slot parts are reached from one pointer: C compilers would add up the place of every word
+            together = self.slots and per_channel and self.chunk % per_channel == 0
+            own = body.part(self.buffer, simplify(self.first + self.place(c * per_channel)), per_channel * CASES, "rows") if together else None
 
-            def row(group, c=c, number=number):
-                return self._row(c * per_channel + next(number), [item() if isinstance(item, functools.partial) else item for item in group])
+            def row(group, c=c, number=number, own=own):
+                group, place = [item() if isinstance(item, functools.partial) else item for item in group], next(number)
+                return self._row(c * per_channel + place, group) if own is None else body.bind(store_row(body, own, place * CASES, group), "sum")
 
             left = reduce_triples(taps, row)
             body.store(self.left, c, left() if isinstance(left, functools.partial) else left)
@@ -180,7 +186,9 @@ class PixelTable:
         return gather_vector(self.body, self.ring, index * VECTOR_WORDS, base)
 
     def _row(self, row, group):
-        return self.body.bind(store_row(self.body, self.buffer, simplify(self.first + self.place(row)), group), "sum")
+        at = simplify(self.first + self.place(row))
+        to = (self.body.part(self.buffer, at, CASES, "row"), 0) if self.slots else (self.buffer, at)
+        return self.body.bind(store_row(self.body, *to, group), "sum")
 
     def _number(self, value: int):
         return const(value, WORD, 1 if self.word == WORD else VECTOR_WORDS)

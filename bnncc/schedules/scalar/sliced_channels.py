@@ -27,7 +27,7 @@ from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.scalar.channel_table import BITS, LAST_BIT, LAST_PIECES, LAST_ROWS, queue_words, table_of, table_words, triples
-from bnncc.schedules.scalar.counters import WORD, Counter, add_rows, chunk_of, mask
+from bnncc.schedules.scalar.counters import BLOCK_WINDOW, WORD, Counter, add_block, add_rows, chunk_of, mask
 from bnncc.schedules.scalar.majority import CASES
 from bnncc.schedules.scalar.threshold import Threshold
 from bnncc.schedules.scalar.words import VECTOR, VECTOR_REGISTERS, VECTOR_WORDS, load_vector, peek, store_vector, transpose
@@ -51,10 +51,10 @@ class _SlicedChannels:
         self.wide = VECTOR_WORDS if "mve" in builder.variant.instructions and threshold is not None and self.vectors >= VECTOR_WORDS else 1
         self.vectors = -(-self.vectors // self.wide) * self.wide
         self.word = WORD if self.wide == 1 else VECTOR
-        self.chunk = chunk_of(BITS * self.triples, builder.variant.vector_registers if self.wide == 1 else VECTOR_REGISTERS)
+        self.chunk = chunk_of(BITS * self.triples, builder.variant.vector_registers if self.wide == 1 else VECTOR_REGISTERS, self.two_operands)
         self.table_words = table_words(self.words)
         # a case with its row's place in a window: what one byte holds, scaled to bytes where the processor cannot scale
-        self.window, self.shift = (self.chunk, 0) if self.scaled else (8, 2)
+        self.window, self.shift = (self.chunk, 0) if self.scaled else (BLOCK_WINDOW, 2)
 
     def write(self) -> Kernel:
         """Write everything."""
@@ -205,7 +205,8 @@ class _SlicedChannels:
 
             return word
 
-        add_rows(counter, rows, look, self.chunk)
+        block = functools.partial(add_block, body, (self.table, base), (self.cases, 0)) if self.two_operands else None
+        add_rows(counter, rows, look, self.chunk, block=block)
         places = {bit % 8 * 4 + bit // 8: bit for bit in range(LAST_BIT)}
         for place, bit in sorted(places.items()):
             case = tirx.Cast("int32", peek(body, self.cases, BITS // 4 * self.triples, "uint8", place))

@@ -25,7 +25,7 @@ from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.scalar.counters import WORD, Counter, add_planes, add_rows, mask, zero_of
+from bnncc.schedules.scalar.counters import BLOCK_WINDOW, WORD, Counter, add_block, add_planes, add_rows, mask, zero_of
 from bnncc.schedules.scalar.majority import CASES, cases_of
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
 from bnncc.schedules.scalar.pixel_table import PixelTable
@@ -60,10 +60,11 @@ class SlicedPixels:
         self.length = shape.inputs * shape.taps[0] * shape.taps[1]
         self.word = VECTOR if blocks.stacked > 1 else WORD
         self.words = VECTOR_WORDS if blocks.stacked > 1 else 1
-        self.table = PixelTable(builder, anchor, shape, blocks, self.word)
+        self.in_block = self.two_operands and not nibbles and int(anchor.attrs.planes) == 1
+        self.table = PixelTable(builder, anchor, shape, blocks, self.word, self.in_block)
         self.rows, self.chunk = self.table.rows, self.table.chunk
         # a case with its row's place in a window: what one byte holds, scaled to bytes where the processor cannot scale
-        self.window = self.chunk if self.scaled else 8
+        self.window = self.chunk if self.scaled else BLOCK_WINDOW
         self.cases_of_channel = self.table.chunks * self.chunk if self.table.two_planes else self.rows
         self.stride = self.cases_of_channel + 1 if not nibbles else -(-(self.cases_of_channel + 1) // 8)
 
@@ -192,7 +193,8 @@ class SlicedPixels:
         if table.two_planes:
             add_planes(counter, table.chunks, lambda plane, chunk: look(chunk, plane), self.chunk, self.shape.planes, self.carried)
         else:
-            add_rows(counter, self.rows, look, self.chunk, table.slot if table.slots else None)
+            block = functools.partial(add_block, self.body, (table.buffer, 0), (self.cases, first)) if self.in_block else None
+            add_rows(counter, self.rows, look, self.chunk, table.slot if table.slots else None, block=block)
 
     def _look(self, first):
         """Return ``look(chunk)(place)``: a word of the table."""
