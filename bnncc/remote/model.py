@@ -39,7 +39,7 @@ class _Calls:
     def entry(self, name: str):
         """Return an entry as a function of inputs, outputs and workspace that gives the C function's code."""
 
-        def call(inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], _workspace: np.ndarray) -> int:
+        def call(inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], _workspace: int) -> int:
             arguments = self._arguments(name, inputs, [array.nbytes for array in outputs])
             code = self.library.call("bnncc_call", *arguments)
             if code == _NO_VARIANT:

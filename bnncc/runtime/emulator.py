@@ -58,11 +58,11 @@ class Emulator:
             length = self._number()
             return None if length < 0 else self._receive(length)
 
-    def function(self, symbol: str, workspace_bytes: int) -> Callable[[Sequence[np.ndarray], Sequence[np.ndarray], np.ndarray], int]:
+    def function(self, symbol: str, workspace_bytes: int) -> Callable[[Sequence[np.ndarray], Sequence[np.ndarray], int], int]:
         """Return an entry of the library as a function of inputs and outputs; the workspace it is given stays unused, as the process has its own."""
         name = symbol.encode()
 
-        def call(inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], _workspace: np.ndarray) -> int:
+        def call(inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], _workspace: int) -> int:
             sizes = [array.nbytes for array in (*inputs, *outputs)]
             numbers = [workspace_bytes, self._alignment, len(inputs), len(outputs), *sizes]
             with self._lock:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bnncc.errors import LibraryError, TargetError
 from bnncc.runtime.emulator import Emulator
-from bnncc.runtime.threads import Crew, Threading, address, pointers
+from bnncc.runtime.threads import Crew, Threading, pointers
 from bnncc.toolchain import is_native
 
 __all__ = ["Library", "checked_library", "open_library"]
@@ -30,14 +30,15 @@ _opened: dict[Path, list[str]] = {}
 
 @dataclass(frozen=True)
 class Library:
-    """An open library, its metadata, and its functions by entry: ``function(inputs, outputs, workspace)`` on arrays gives the C function's code.
+    """An open library, its metadata, and its functions by entry: ``function(inputs, outputs, workspace)`` on arrays and an address gives the C
+    function's code.
 
     `start_threads` starts a crew of so many, whose member `run` is such a function of ``main``; None where threads are out of reach, under an emulator.
     """
 
     path: Path
     metadata: dict
-    functions: dict[str, Callable[[Sequence[np.ndarray], Sequence[np.ndarray], np.ndarray], int]]
+    functions: dict[str, Callable[[Sequence[np.ndarray], Sequence[np.ndarray], int], int]]
     variant: str
     error_text: Callable[[int], bytes]
     start_threads: Callable[[int], Crew] | None = None
@@ -102,7 +103,7 @@ def _missing_features(library: ctypes.CDLL, metadata: dict) -> str:
 
 
 def _on_arrays(function: ctypes._CFuncPtr) -> Callable:
-    return lambda inputs, outputs, workspace: function(pointers(inputs), pointers(outputs), address(workspace))
+    return lambda inputs, outputs, workspace: function(pointers(inputs), pointers(outputs), workspace)
 
 
 def _open_emulated(file: Path, metadata: dict) -> Library:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bnncc.errors import InputError, InternalError
 from bnncc.runtime.library import Library, open_library
-from bnncc.runtime.threads import Crew, checked_count
+from bnncc.runtime.threads import Crew, address, checked_count
 from bnncc.spec import TensorSpec
 
 __all__ = ["CompiledModel", "load"]
@@ -61,6 +61,7 @@ class CompiledModel:
         self.path = library.path
         self.inputs = _specs(self.metadata["inputs"], "in")
         self.outputs = _specs(self.metadata["outputs"], "out")
+        self._taken = tuple((spec.shape, np.dtype(spec.dtype)) for spec in self.inputs)
 
     def __repr__(self) -> str:
         shapes = ", ".join(map(str, self.inputs)), ", ".join(map(str, self.outputs))
@@ -87,17 +88,30 @@ class CompiledModel:
         InputError
             A name, shape or dtype is not the one the network was compiled for. Nothing is converted silently.
         """
-        given = self._bind(arrays, named)
-        fits = all(getattr(array, "shape", None) == spec.shape for array, spec in zip(given, self.inputs, strict=True))
-        batch = None if fits else self._batch(given)
-        if batch is None:
-            checked = [_check(array, spec) for array, spec in zip(given, self.inputs, strict=True)]
-            results = self._run("main", checked, self.outputs)
+        if not named and self._fit(arrays):  # a small network takes microseconds: nothing is spent where nothing is wrong
+            results = self._run("main", arrays, self.outputs)
         else:
-            results = self._run_batch(given, batch)
+            given = self._bind(arrays, named)
+            batch = self._batch(given)
+            if batch is None:
+                results = self._run("main", [_check(array, spec) for array, spec in zip(given, self.inputs, strict=True)], self.outputs)
+            else:
+                results = self._run_batch(given, batch)
         if len(results) == 1:
             return results[0]
         return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
+
+    def _fit(self, arrays: tuple) -> bool:
+        """Tell whether these are the inputs in order as the library reads them."""
+        if len(arrays) != len(self._taken):
+            return False
+        for array, (shape, dtype) in zip(arrays, self._taken, strict=True):
+            if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
+                return False
+            flags = array.flags
+            if not (flags.c_contiguous and flags.aligned):
+                return False
+        return True
 
     def run_entry(self, entry: str, *arrays) -> list[np.ndarray]:
         """Run one entry of the library, such as a section of the network, and return all of its outputs.
@@ -117,8 +131,6 @@ class CompiledModel:
 
     def _bind(self, arrays: tuple, named: dict) -> list:
         """Return the given arrays in the order of the inputs."""
-        if arrays and not named and len(arrays) == len(self.inputs) and not isinstance(arrays[0], Mapping):
-            return list(arrays)  # a small network takes microseconds: nothing is spent where nothing can be wrong
         if len(arrays) == 1 and isinstance(arrays[0], Mapping):
             named, arrays = {**arrays[0], **named}, ()
         names = [spec.name for spec in self.inputs]
@@ -140,7 +152,7 @@ class CompiledModel:
     def _batch(self, given: Sequence) -> int | None:
         """Return N if all inputs were compiled with a leading 1 and are given with the same leading N other than 1."""
         shapes = [np.shape(array) for array in given]
-        fits = [
+        fits = shapes != [spec.shape for spec in self.inputs] and [
             spec.shape[:1] == (1,) and len(shape) == len(spec.shape) and shape[1:] == spec.shape[1:]
             for shape, spec in zip(shapes, self.inputs, strict=True)
         ]
@@ -167,10 +179,11 @@ class CompiledModel:
     def _run_into(self, entry: str, arrays: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> None:
         crew = self._crew() if self.threads > 1 and entry == "main" else None
         nbytes = self.metadata["entries"][entry]["workspace_bytes"] + (crew.workspace_bytes if crew else 0)
-        workspace = getattr(self._local, "workspace", None)
-        if workspace is None or workspace.nbytes < nbytes:
-            workspace = self._local.workspace = _aligned(nbytes, self.metadata["workspace_align"])
-        code = (crew.run if crew else self._library.functions[entry])(arrays, results, workspace)
+        local = self._local
+        if getattr(local, "nbytes", -1) < nbytes:
+            local.workspace = _aligned(nbytes, self.metadata["workspace_align"])
+            local.nbytes, local.address = nbytes, address(local.workspace)
+        code = (crew.run if crew else self._library.functions[entry])(arrays, results, local.address)
         if code:
             raise InternalError(f"{self.path} returned {code}: {self._library.error_text(code).decode()}")
 

@@ -108,9 +108,9 @@ class Crew:
         """Whether the threads are there: after a fork the child has none."""
         return self._process == os.getpid()
 
-    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], workspace: np.ndarray) -> int:
-        """Run the network once; returns the function's code."""
-        return self._run(address(self._state), pointers(inputs), pointers(outputs), address(workspace))
+    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray], workspace: int) -> int:
+        """Run the network once, with a workspace at an address; returns the function's code."""
+        return self._run(address(self._state), pointers(inputs), pointers(outputs), workspace)
 
 
 def _stop_in(process: int, stop: Callable, state: np.ndarray) -> None:
