@@ -11,7 +11,7 @@ import numpy as np
 from tvm import tirx
 
 from bnncc.schedules.choices import Choices
-from bnncc.schedules.evaluate import Evaluator, as_mask
+from bnncc.schedules.evaluate import Evaluator, as_mask, turned
 from bnncc.schedules.group import Group, Tensor, declare, linear_index
 from bnncc.schedules.kernel import Kernel, Relayout
 from bnncc.schedules.neon.masks import join_masks
@@ -58,7 +58,10 @@ class Builder:
             self.buffers[param] = declare(param, dtype=flips.get(param))
         for param, dtype in flips.items():
             self.relayout[param] = as_mask(dtype), ()
-        self.evaluator = Evaluator(self.group, self.body, self.buffers, set(flips))
+        thresholds = self._turned_thresholds(flips)
+        for param, flip in thresholds.items():
+            self.relayout[param] = turned(flips[flip]), (flip,)
+        self.evaluator = Evaluator(self.group, self.body, self.buffers, set(flips), set(thresholds))
         self._stored = {node: declare(self.pool or node) for node in self.group.outputs}
         self._pooled = None
         if self.pool is not None:
@@ -80,7 +83,8 @@ class Builder:
 
         Twice as many 16-bit counts are compared and joined to one vector of bytes then, whose highest bits are gathered by one instruction.
         """
-        narrow = all(node is anchor or np.dtype(node.dtype).itemsize == 1 or node.op == "relax.bnn.pack" for node in self.group.nodes)
+        made = self.group.nodes[self.group.nodes.index(anchor) + 1 :]
+        narrow = all(np.dtype(node.dtype).itemsize == 1 or node.op in ("relax.bnn.pack", "relax.bnn.repeat_channels") for node in made)
         if narrow and not self.variant.is_scalar and self._vectors == self.variant.epilogue_registers == 1:
             self._evaluate(self.variant.lanes(8))
 
@@ -98,6 +102,16 @@ class Builder:
                     quantizes = node.op == "relax.bnn.quantize" and position == 2 and node.args[0].dtype in ("float32", "int32")
                     found.setdefault(arg, set()).add(node.args[0].dtype if quantizes else "")
         return {param: next(iter(dtypes)) for param, dtypes in found.items() if len(dtypes) == 1 and "" not in dtypes and param.dtype == "int8"}
+
+    def _turned_thresholds(self, flips: dict[Tensor, str]) -> dict[Tensor, Tensor]:
+        """Find the thresholds, one a channel, that only quantizers of one `flip` read, which can be turned with it at compile time."""
+        found: dict[Tensor, set] = {}
+        for node in self.group.nodes:
+            for position, arg in enumerate(node.args):
+                if isinstance(arg, Tensor) and arg in self.group.constant_params:
+                    flip = node.args[2] if node.op == "relax.bnn.quantize" and position == 1 else None
+                    found.setdefault(arg, set()).add(flip if flip in flips and flip.size == flip.shape[-1] == arg.shape[-1] else None)
+        return {param: next(iter(read)) for param, read in found.items() if len(read) == 1 and None not in read}
 
     def _words_of(self, tensor: Tensor):
         """Return the buffer of a parameter, or of a word inside the group."""

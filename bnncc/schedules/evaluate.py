@@ -14,7 +14,7 @@ from bnncc.schedules.elementwise import ELEMENTWISE, apply
 from bnncc.schedules.group import Group, Tensor, linear_index
 from bnncc.schedules.statements import Statements, const, simplify, spread
 
-__all__ = ["Evaluator", "layout_of", "as_mask"]
+__all__ = ["Evaluator", "as_mask", "layout_of", "turned"]
 
 
 def layout_of(node: Tensor) -> PackedLayout:
@@ -33,6 +33,12 @@ def as_mask(dtype: str) -> Callable[[np.ndarray], np.ndarray]:
     return lambda flip: np.where(flip > 0, 0, -1).astype(dtype)
 
 
+def turned(dtype: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return how thresholds, shape (n, ..., channels), are rearranged with `flip`, shape (channels,), so that `as_mask` is applied to them already."""
+    mask = as_mask(dtype)
+    return lambda thresholds, flip: np.multiply(thresholds, mask(flip.reshape(-1))) if dtype == "float32" else thresholds ^ mask(flip.reshape(-1))
+
+
 class Evaluator:
     """Writes the statements that compute values, vector by vector.
 
@@ -45,20 +51,32 @@ class Evaluator:
         Buffer of each parameter, one-dimensional.
     flips : set of Tensor
         The `flip` parameters that are stored as `as_mask` says.
+    turned_thresholds : set of Tensor
+        The thresholds that are stored as `turned` says.
     """
 
-    def __init__(self, group: Group, body: Statements, buffers: dict, flips: set[Tensor]):
+    def __init__(self, group: Group, body: Statements, buffers: dict, flips: set[Tensor], turned_thresholds: set[Tensor] = frozenset()):
         self.group = group
         self.body = body
         self.buffers = buffers
         self._flips = flips
+        self._turned = turned_thresholds
         self._anchors: dict[Tensor, Callable] = {}
         self._quantizers: dict[Tensor, Callable] = {}
+        self._types: dict[Tensor, str] = {}
         self._known: list[dict] = [{}]
 
     def define(self, tensor: Tensor, at: Callable) -> None:
         """Say how an anchor is evaluated: ``at(index, lanes)`` returns the expression."""
         self._anchors[tensor] = at
+
+    def define_type(self, tensor: Tensor, dtype: str) -> None:
+        """Say of which element type the values of a tensor are, where it is not its own."""
+        self._types[tensor] = dtype
+
+    def element_type(self, tensor: Tensor) -> str:
+        """Return the element type that the values of a tensor are of."""
+        return self._types.get(tensor, tensor.dtype)
 
     def define_reached(self, quantize: Tensor, at: Callable) -> None:
         """Say how a quantize finds the thresholds its input has reached: ``at(index, lanes)`` returns a list of conditions."""
@@ -143,8 +161,14 @@ class Evaluator:
             return self.value(x, (*index[:-1], first), lanes)
         before = simplify(index[-1] % each) if isinstance(index[-1], int) else simplify(tirx.floormod(index[-1], each))
         pattern = [(int(before) + lane) // each for lane in range(lanes)]
-        values = [self.value(x, (*index[:-1], first + i), 1) for i in range(pattern[-1] + 1)]
-        return tirx.Shuffle([values[i] for i in pattern], list(range(lanes))) if lanes > 1 else values[0]
+        if lanes == 1:
+            return self.value(x, (*index[:-1], first), 1)
+        count = pattern[-1] + 1
+        if count & (count - 1) == 0:
+            # one load, which the processor spreads by a shuffle
+            return tirx.Shuffle([self.value(x, (*index[:-1], first), count)] * -(-lanes // count), pattern)
+        values = [self.value(x, (*index[:-1], first + i), 1) for i in range(count)]
+        return tirx.Shuffle([values[i] for i in pattern], list(range(lanes)))
 
     def _slope(self, node: Tensor, index: tuple, lanes: int):
         """Return what prelu multiplies negative values by: its second operand has the length of one axis."""
@@ -172,7 +196,7 @@ class Evaluator:
         if thresholds.shape[0] > 1:
             values = self.body.keep(values, x.dtype, lanes, "v")
         limits = (self._threshold(thresholds, i, node, index, lanes) for i in range(thresholds.shape[0]))
-        return [self._reached(values, x.dtype, limit, flip, node, index, lanes) for limit in limits]
+        return [self._reached(values, x.dtype, limit, node, index, lanes) for limit in limits]
 
     def _threshold(self, thresholds: Tensor, i: int, node: Tensor, index: tuple, lanes: int):
         shape = thresholds.shape[1:]
@@ -181,15 +205,15 @@ class Evaluator:
             return self.value(thresholds, (i, *own), lanes)
         return spread(self.value(thresholds, (i, *own), 1), lanes)
 
-    def _reached(self, x, dtype: str, threshold, flip: Tensor, node: Tensor, index: tuple, lanes: int):
+    def _reached(self, x, dtype: str, threshold, node: Tensor, index: tuple, lanes: int):
+        _, thresholds, flip = node.args
         if flip.constant is not None:
             return tirx.GE(x, threshold) if flip.constant > 0 else tirx.LE(x, threshold)
         direction = self.operand(flip, node.shape, index, lanes)
         if flip not in self._flips:
             return tirx.Select(tirx.GT(direction, const(0, flip.dtype, lanes)), tirx.GE(x, threshold), tirx.LE(x, threshold))
-        if dtype == "float32":
-            return tirx.GE(x * direction, threshold * direction)
-        return tirx.GE(tirx.bitwise_xor(x, direction), tirx.bitwise_xor(threshold, direction))
+        turn = (lambda value: value * direction) if dtype == "float32" else (lambda value: tirx.bitwise_xor(value, direction))
+        return tirx.GE(turn(x), threshold if thresholds in self._turned else turn(threshold))
 
     def _unpack(self, node: Tensor, index: tuple, lanes: int):
         # the first plane says "below 0", the second "not above 0"

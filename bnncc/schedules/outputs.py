@@ -89,7 +89,7 @@ class Outputs:
         if x in evaluator.buffers:
             return
         body, channels = evaluator.body, x.shape[-1]
-        buffer = body.local(x.dtype, channels, "channels")
+        buffer = body.local(evaluator.element_type(x), channels, "channels")
         for run in plan_channels(channels, [], self._lanes):
             with evaluator.loop(run.count, "block") as block:
                 for offset, lanes in run.cuts:

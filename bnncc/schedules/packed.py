@@ -9,7 +9,7 @@ from tvm import tirx
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.contraction import write_contraction
-from bnncc.schedules.count_limits import complemented, count_limits, use_limits
+from bnncc.schedules.count_limits import complemented, count_limits, use_limits, use_turned_limits
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.limit_planes import answers_alone, find_answers
 from bnncc.schedules.formulations.popcount import popcount
@@ -65,16 +65,25 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
     chosen = choose_formulation(builder, replace(shape, answers=answers_alone(builder, limits)))
     c = chosen.contraction
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
+    turned = limits is not None and limits.is_turned
     answers = find_answers(builder, anchor, limits, length, c.lanes) if chosen.answering is not None else None
     if answers is not None:
         chosen = chosen.answering
-    if limits is None:
+    if limits is None or turned:
         weights = builder.replace(w, size, c.weight_dtype, chosen.arrange)
     else:
         complement = complemented(limits, int(anchor.attrs.channels) // shape.groups)
         weights = builder.replace(w, size, c.weight_dtype, lambda *arrays: chosen.arrange(complement(*arrays)), limits.direction)
 
+    counts = "int16" if c.tile_dtype == "uint16" and length * int(anchor.attrs.planes) + 1 < 1 << 15 else "int32"  # of turned limits
+
     def read(count, index, lanes):
+        if turned:
+            count = count if c.tile_dtype == counts else tirx.Cast(f"{counts}x{lanes}" if lanes > 1 else counts, count)
+            if int(anchor.attrs.planes) == 1:
+                return count
+            twice = tirx.const(2, "int32") - c.planes  # where one plane was summed for both
+            return tirx.shift_left(count, spread(_as_type(twice, counts), lanes))
         if limits is not None:
             return count
         # twice as many sums of 16 bits stand in a register; none of four times the length leaves them
@@ -90,10 +99,12 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
         value = value if dtype == "int32" else tirx.Cast(f"int32x{lanes}", value)
         return value if border is None else value + border(index, lanes)
 
-    if limits is not None and answers is None:
+    if turned:
+        use_turned_limits(builder, anchor, limits, length, counts)
+    elif limits is not None and answers is None:
         use_limits(builder, anchor, limits, length, c.tile_dtype)
-        if c.tile_dtype == "uint16":
-            builder.use_narrow_lanes(anchor)
+    if limits is not None and answers is None and c.tile_dtype == "uint16":
+        builder.use_narrow_lanes(anchor)
     write_contraction(
         builder, anchor, c, weights, chosen.widest, word_at, read, chosen.fill, chosen.tile_bytes, stage=stage, pixel_lanes=chosen.pixel_lanes, answers=answers
     )
@@ -154,7 +165,8 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
         return packed_depthwise_conv2d(builder, anchor, border)
     pixels = anchor.shape[1] * anchor.shape[2]
     stage = staged_rows(builder, x, sy, (kh - 1) * dy + 1)
-    shape = BinaryShape(x.dtype, groups, outputs // groups, channels // groups, (kh, kw), pixels, _planes(builder, anchor, stage))
+    planes = _planes(builder, anchor, stage)
+    shape = BinaryShape(x.dtype, groups, outputs // groups, channels // groups, (kh, kw), pixels, planes, strides=(sy, sx), dilation=(dy, dx))
     return _write(builder, anchor, shape, word_at, border, stage)
 
 

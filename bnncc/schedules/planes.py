@@ -29,7 +29,8 @@ def _write(builder: Builder, anchor: Tensor, groups: int, inputs: int, pixels: i
     outputs = bias.shape[0] // groups
     # without groups the planes of the weights are more channels of one group: what is made of the input once serves all of them
     split = (1, outputs * planes[1]) if groups == 1 else (groups * planes[1], outputs)
-    shape = BinaryShape(x.dtype, split[0], split[1], inputs, taps, pixels * planes[0], 1)
+    window = {name: tuple(int(v) for v in getattr(anchor.attrs, name)) for name in ("strides", "dilation")} if len(w.shape) == 4 else {}
+    shape = BinaryShape(x.dtype, split[0], split[1], inputs, taps, pixels * planes[0], 1, rows_each=planes[0], **window)
     chosen = choose_formulation(builder, shape)
     c = chosen.contraction
     size = c.tap_count * c.lanes * c.group_vectors * c.groups

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from group_runner import assembly, check_exact, group, words
 from test_neon_kernels import NEON, emulated
-from test_popcount_kernels import conv_bits
+from test_popcount_kernels import conv_bits, two_planes
 from tvm import relax
 
 from bnncc.ops import bnn
 from bnncc.schedules import build_kernel
-from bnncc.schedules.count_limits import limits_of
+from bnncc.schedules.count_limits import limits_of, turned_limits_of
 from bnncc.targets.x86 import V3
 
 OPTIONS = [{}, {"border": True}, {"groups": 2}, {"stride": 2}, {"bits": 8}, {"bits": 32, "out_bits": 16}, {"out_bits": 8, "border": True}]
@@ -64,3 +64,42 @@ def test_a_limit_is_the_first_count_that_does_not_reach_the_threshold():
 def test_nothing_is_summed_in_the_code():
     code = assembly(conv_bits(np.random.default_rng(1), 64, 64, 10, sums=False)[0], NEON)
     assert "cmh" in code and "ushll" not in code, "counts of 16 bits are compared as they are"
+
+
+@pytest.mark.parametrize("planes", [1, 2])
+def test_a_turned_count_is_less_than_its_limit_where_the_threshold_is_reached(planes):
+    rng = np.random.default_rng(planes)
+    length, channels = 9, 50
+    thresholds = rng.integers(-40, 41, (2, channels)).astype(np.int32)
+    border = rng.integers(-5, 6, (2, 3, channels)).astype(np.int32)
+    falls = rng.random(channels) < 0.5
+    limits = turned_limits_of(thresholds, border, falls, length, planes)
+    assert np.abs(limits).max() <= planes * length + 1
+    for count in range(planes * length + 1):
+        sums = length - 2 // planes * count + border
+        for i in range(2):
+            reached = np.where(falls, sums <= thresholds[i], sums >= thresholds[i])
+            np.testing.assert_array_equal(np.where(falls, ~count, count) < limits[i], reached)
+
+
+@pytest.mark.parametrize("values", ["signs", "zeros", "two planes without zeros"])
+@pytest.mark.parametrize("outputs, each, times, thresholds", [(32, 4, 1, 1), (16, 1, 4, 1), (12, 3, 1, 2), (40, 1, 1, 2), (7, 2, 2, 1), (256, 2, 1, 1)])
+def test_slices_and_zeros_are_compared_as_counts(outputs, each, times, thresholds, values, tmp_path):
+    """Codes of one channel that fall in one slice and rise in another, and inputs of three values, whichever occur."""
+    rng, wide, planes = np.random.default_rng(outputs), outputs * each * times, 1 if values == "signs" else 2
+    x = words(rng, (1, 7, 6), 64, 65) if planes == 1 else two_planes(rng, (1, 7, 6), 64, 65, 1, values == "zeros")
+    arrays = [x, words(rng, (outputs, 3, 3), 64, 65), np.sort(rng.integers(-60, 61, (thresholds, wide)), axis=0).astype(np.int32)]
+    arrays += [rng.choice(np.array([-1, 1], np.int8), wide) if thresholds == 1 else np.full(wide, -1, np.int8)]
+    if thresholds == 2:
+        arrays[2] = arrays[2][::-1].copy()
+
+    def emit(b, x, w, t, f):
+        y = b.emit(bnn.packed_conv2d(x, w, channels=65, planes=planes))
+        r = y if each * times == 1 else b.emit(bnn.repeat_channels(y, each=each, times=times))
+        return bnn.pack(b.emit(bnn.quantize(r, t, f, -1, 3 - thresholds)), channels=wide, planes=thresholds)
+
+    function = group(emit, *((a.shape, str(a.dtype)) for a in arrays), constants=(1, 2, 3))
+    if (outputs, each) == (32, 4):
+        code = assembly(function, V3)
+        assert "vpcmpgtw" in code and "vpcmpgtd" not in code, "counts are compared in 16 bits"
+    check_exact(function, arrays, tmp_path)

@@ -33,6 +33,9 @@ class BinaryShape:
         How many planes of the input are summed.
     answers : bool
         Whether all that is asked for is a bit of every count, see `limit_planes.answers_alone`.
+    strides, dilation : tuple of int
+    rows_each : int
+        Rows of a tile that an image row has: planes whose sums are kept apart follow one another.
     """
 
     word: str
@@ -43,6 +46,9 @@ class BinaryShape:
     pixels: int
     planes: object
     answers: bool = False
+    strides: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    rows_each: int = 1
 
     @property
     def word_bits(self) -> int:

@@ -2,12 +2,15 @@
 
 As in `lookup`, ``vpshufb`` gives popcount(x ^ w) of four inputs, but here the weights choose the row of the table, and the bits of 32 pixels (AVX2) index it::
 
+    for all pixels that the tile reads:     words -> bytes of four bits, [lookup of a tap][pixel]
     for a few taps at a time, at most 63 lookups:
-        for all pixels of the tile:         words -> bytes of four bits, [lookup][pixel]
         for two channels, four vectors of pixels:
-            acc[channel][pixel] += table[w nibble of channel][x nibble of pixel]          8-bit lanes
+            acc[channel][pixel] += table[w nibble of channel][x nibble of pixel + tap]    8-bit lanes
         sums[channel][pixel] += acc                                                       16-bit lanes
     sums -> tile, by transposition of 8 x 8
+
+Lanes run through rows as wide as the input's, so that a tap is a distance in memory; what stands beyond the outputs of a row is summed for nothing. Where
+strides skip pixels, those that one tap reads are a map of their own, shared by the taps a stride apart.
 
 So lanes are full whatever the number of channels, a row of the table serves four vectors, and a vector of pixels two channels: 24 instructions for eight
 lookups.
@@ -37,7 +40,7 @@ from tvm import tirx
 
 from bnncc.schedules.choices import Choices
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
-from bnncc.schedules.formulations.interleave import deinterleave, deinterleaved_places, transpose_block
+from bnncc.schedules.formulations.interleave import deinterleave, transpose_block
 from bnncc.schedules.register_tile import Contraction, TileShape, pixel_tiles, tile_stride
 from bnncc.schedules.statements import Statements, const
 from bnncc.schedules.x86.lookup import LOOKUPS, nibbles, shuffle, write_table
@@ -51,6 +54,9 @@ _VECTORS = 4
 
 _STRAIGHT = 2
 """Lookups of straight-line code."""
+
+_FEW_STEPS = 16
+"""Up to so many of a tap, taps and steps are one loop: LLVM unrolls a short one inside, reassociates the sums and spills them."""
 
 _BLOCK = 8
 """Channels that are transposed together."""
@@ -113,6 +119,15 @@ def _arrange(c: Contraction, weights: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class _Map:
+    """Pixels of the input that taps of one phase of the strides read: `tap` is the first of them, `rows` and `columns` how many there are."""
+
+    tap: tuple[int, int]
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
 class _Chunk:
     """Lookups that 8-bit lanes hold the sum of: `words` words from `word` on, at `taps` taps from `tap` on; `lookups` in all, from `first` on."""
 
@@ -130,33 +145,63 @@ class _PixelLanes:
     def __init__(self, body: Statements, c: Contraction, shape: BinaryShape, lanes: int, tile_shape: TileShape, weights, tile, load_x: Callable):
         self.body, self.c, self.shape, self.lanes, self.tile_shape = body, c, shape, lanes, tile_shape
         self.weights, self.tile, self.load_x = weights, tile, load_x
-        self.pixels = tile_shape.rows * tile_shape.row_pixels
-        self.vectors = -(-self.pixels // lanes)
-        self.width = self.vectors * lanes
-        self.channels = c.group_vectors * _BLOCK
         self.word_bytes = shape.word_bits // 8
         self.word_lookups = 2 * self.word_bytes
+        self.channels = c.group_vectors * _BLOCK
+        self.maps, places = self._maps()
+        self.pitch = max(part.columns for part in self.maps)
+        self.vectors = -(-((tile_shape.rows - 1) * self.pitch + tile_shape.row_pixels) // lanes)
+        self.width = self.vectors * lanes
+        # a vector of pixels, moved by a tap, may reach beyond the pixels that are read
+        reach = max(row * self.pitch + column for _, row, column in places)
+        self.map_width = -(-max(self.width + reach, max(part.rows for part in self.maps) * self.pitch) // lanes) * lanes
+        distances = [(number * c.depth) * self.map_width + row * self.pitch + column for number, row, column in places]
+        steps = c.depth // _STRAIGHT
+        self.flat = c.depth % _STRAIGHT == 0 and steps <= _FEW_STEPS
+        self.distances = [at + n * _STRAIGHT * self.map_width for at in distances for n in range(steps)] if self.flat else distances
+
+    def _maps(self) -> tuple[list[_Map], list[tuple[int, int, int]]]:
+        """Return the maps of the input, and for each tap the number of its map and how many rows and columns of it the tap is from the first."""
+        found: dict[tuple, list] = {}
+        for i in range(self.c.taps[0]):
+            for j in range(self.c.taps[1]):
+                at = [tap * dilation for tap, dilation in zip((i, j), self.shape.dilation, strict=True)]
+                phase = tuple(n % stride for n, stride in zip(at, self.shape.strides, strict=True))
+                found.setdefault(phase, []).append((i, j))
+        maps, places = [], {}
+        for number, taps in enumerate(found.values()):
+            first = taps[0]
+            steps = [
+                [(n - start) * dilation // stride for n, start, dilation, stride in zip(tap, first, self.shape.dilation, self.shape.strides, strict=True)]
+                for tap in taps
+            ]
+            for tap, (row, column) in zip(taps, steps, strict=True):
+                places[tap] = number, row * self.shape.rows_each, column
+            most = [max(step[axis] for step in steps) for axis in (0, 1)]
+            maps.append(_Map(first, self.tile_shape.rows + most[0] * self.shape.rows_each, self.tile_shape.row_pixels + most[1]))
+        return maps, [places[tap] for tap in sorted(places)]
 
     def write(self) -> None:
         """Write everything."""
         body, c = self.body, self.c
         table = write_table(body)
-        words = body.local(self.shape.word, self.width, "words")
-        bits = body.local("uint8", max(chunk.lookups for chunk in self._cuts()) * self.width, "bits")
+        words = body.local(self.shape.word, self.map_width, "words")
+        bits = body.local("uint8", len(self.maps) * c.depth * self.map_width, "bits")
         sums = body.local("uint16", self.channels * self.width, "sums")
-        for pixel in range(self.pixels, self.width):
-            body.store(words, pixel, const(0, self.shape.word))
+        distances = body.local("int32", len(self.distances), "distances")
+        for tap, distance in enumerate(self.distances):
+            body.store(distances, tap, const(distance, "int32"))
         with body.loop(c.groups, "g") as g:
             with body.loop(self.channels * self.width // (self.lanes // 2), "i") as i:
                 body.store(sums, i * (self.lanes // 2), const(0, "uint16", self.lanes // 2), self.lanes // 2)
             with body.loop(c.planes, "plane") as plane:
+                for number, part in enumerate(self.maps):
+                    self._nibbles(words, bits, number * c.depth * self.map_width, part, plane, g)
                 for cut in self._cuts():
-                    with self._places(cut) as chunk:
-                        self._nibbles(words, bits, plane, g, chunk)
-                        with body.loop(self.channels // _CHANNELS, "pair") as pair:
-                            for first, count, width in pixel_tiles(self.vectors, _VECTORS):
-                                with body.loop(count, "r") as r:
-                                    self._accumulate(table, bits, sums, g, pair, first + r * width, width, chunk)
+                    with self._places(cut) as chunk, body.loop(self.channels // _CHANNELS, "pair") as pair:
+                        for first, count, width in pixel_tiles(self.vectors, _VECTORS):
+                            with body.loop(count, "r") as r:
+                                self._accumulate(table, bits, distances, sums, g, pair, first + r * width, width, chunk)
             self._to_tile(sums, g)
 
     def _cuts(self) -> Iterator[_Chunk]:
@@ -188,29 +233,33 @@ class _PixelLanes:
             tap, word = start_tap + t * cut.taps, start // self.word_lookups + part * cut.words
             yield _Chunk(tap, cut.taps, word, cut.words, tap * c.depth + word * self.word_lookups, cut.lookups)
 
-    def _nibbles(self, words, bits, plane, g, chunk: _Chunk) -> None:
-        """Bring the bits of all pixels of a chunk into the order [lookup][pixel], four a byte."""
-        body, shape, count = self.body, self.tile_shape, self.word_bytes
-        per_tap = chunk.lookups // chunk.taps
-        whole = per_tap // self.word_lookups
-        for first, repeats, lookups in ((0, whole, self.word_lookups), (whole, 1, per_tap % self.word_lookups)):
+    def _nibbles(self, words, bits, start: int, part: _Map, plane, g) -> None:
+        """Bring the bits of all pixels of a map into the order [lookup][pixel], four a byte, from element `start` on."""
+        body = self.body
+        whole = self.c.depth // self.word_lookups
+        for first, repeats, lookups in ((0, whole, self.word_lookups), (whole, 1, self.c.depth % self.word_lookups)):
             if not repeats or not lookups:
                 continue
-            with body.loop(chunk.taps, "t") as t, body.loop(repeats, "w") as w:
-                tap, word = chunk.tap + t, chunk.word + first + w
-                with body.loop(shape.rows, "row") as row, body.loop(shape.row_pixels, "p") as p:
-                    value = self.load_x(row, p, plane, g, tirx.floordiv(tap, self.c.taps[1]), tirx.floormod(tap, self.c.taps[1]), word)
-                    body.store(words, row * shape.row_pixels + p, value)
-                at = (t * per_tap + (first + w) * self.word_lookups) * self.width
-                with body.loop(self.vectors, "v") as v:
-                    items = self.lanes // count
-                    loaded = [body.load(words, v * self.lanes + i * items, items) for i in range(count)]
-                    vectors = [body.bind(tirx.call_intrin(f"uint8x{self.lanes}", "tirx.reinterpret", value), "x") for value in loaded]
-                    for i, octets in enumerate(deinterleave(body, vectors, self.lanes)):
+            with body.loop(repeats, "w") as w:
+                with body.loop(part.rows, "row") as row, body.loop(part.columns, "p") as p:
+                    body.store(words, row * self.pitch + p, self.load_x(row, p, plane, g, *part.tap, first + w))
+                at = start + (first + w) * self.word_lookups * self.map_width
+                with body.loop(-(-part.rows * self.pitch // self.lanes), "v") as v:
+                    for i, octets in enumerate(deinterleave(body, self._items(words, v * self.lanes), self.lanes)):
                         for half in range(2):
                             if 2 * i + half < lookups:
-                                place = at + (2 * i + half) * self.width + v * self.lanes
-                                body.store(bits, place, self._half(octets, half), self.lanes)
+                                body.store(bits, at + (2 * i + half) * self.map_width + v * self.lanes, self._half(octets, half), self.lanes)
+
+    def _items(self, words, first) -> list:
+        """Load the words of as many pixels as a vector has lanes, so that `deinterleave`, which works within 128 bits, leaves the pixels in their order."""
+        count, halves = self.word_bytes, self.lanes // 16
+        items = 16 // count
+        found = []
+        for i in range(count):
+            parts = [self.body.load(words, first + half * 16 + i * items, items) for half in range(halves)]
+            value = parts[0] if halves == 1 else tirx.Shuffle(parts, list(range(items * halves)))
+            found.append(self.body.bind(tirx.call_intrin(f"uint8x{self.lanes}", "tirx.reinterpret", value), "x"))
+        return found
 
     def _half(self, octets, half: int):
         """Return four bits of each byte; there is no shift of bytes, and one of 64 bits brings in what is masked."""
@@ -220,7 +269,7 @@ class _PixelLanes:
             octets = tirx.call_intrin(f"uint8x{lanes}", "tirx.reinterpret", tirx.shift_right(wide, const(4, "uint64", lanes // 8)))
         return tirx.bitwise_and(octets, const(15, "uint8", lanes))
 
-    def _accumulate(self, table, bits, sums, g, pair, vector, vectors: int, chunk: _Chunk) -> None:
+    def _accumulate(self, table, bits, distances, sums, g, pair, vector, vectors: int, chunk: _Chunk) -> None:
         """Add the lookups of a chunk for two channels and some vectors of pixels."""
         body, lanes = self.body, self.lanes
         acc = body.local("uint8", _CHANNELS * vectors * lanes, "acc")
@@ -228,10 +277,11 @@ class _PixelLanes:
         for _, _, slot in slots:
             body.store(acc, slot, const(0, "uint8", lanes), lanes)
         base = ((g * (self.channels // _CHANNELS) + pair) * self.c.tap_count + chunk.first) * _CHANNELS
+        lookups = chunk.lookups // chunk.taps
 
-        def look(n, count):
-            """Write `count` lookups from `n` on: the places of their rows are loaded together."""
-            places = body.load(self.weights, base + n * _CHANNELS, count * _CHANNELS)
+        def look(t, distance, n, count):
+            """Write `count` lookups of a tap from `n` on: the places of their rows are loaded together."""
+            places = body.load(self.weights, base + (t * lookups + n) * _CHANNELS, count * _CHANNELS)
             dtype = f"uint{8 * count * _CHANNELS}"
             places = body.bind(tirx.call_intrin(dtype, "tirx.reinterpret", places), "places")
             for k in range(count):
@@ -241,17 +291,18 @@ class _PixelLanes:
                     row = body.load(table, tirx.Cast("int32", offset), 16)
                     lines.append(body.bind(tirx.Shuffle([row] * (lanes // 16), list(range(lanes))) if lanes > 16 else row, "row"))
                 for j in range(vectors):
-                    x = body.load(bits, (n + k) * self.width + (vector + j) * lanes, lanes)
+                    x = body.load(bits, distance + (n + k) * self.map_width + j * lanes, lanes)
                     for i in range(_CHANNELS):
                         slot = (i * vectors + j) * lanes
                         body.store(acc, slot, body.load(acc, slot, lanes) + shuffle(lines[i], x, lanes), lanes)
 
-        whole, rest = divmod(chunk.lookups, _STRAIGHT)
-        with body.loop(whole, "n") as n:
-            look(n * _STRAIGHT, _STRAIGHT)
-        if rest:
-            for k in range(rest):
-                look(whole * _STRAIGHT + k, 1)
+        whole, rest = divmod(lookups, _STRAIGHT)
+        if self.flat:
+            with body.loop(chunk.taps * whole, "n") as n:
+                distance = body.bind(body.load(distances, chunk.tap * whole + n) + vector * lanes, "distance")
+                look(0, distance - n * (_STRAIGHT * self.map_width), n * _STRAIGHT, _STRAIGHT)
+        else:
+            self._by_taps(look, distances, vector, chunk, whole, rest)
         half = lanes // 2
         for i, j, slot in slots:
             for h in range(2):
@@ -259,28 +310,34 @@ class _PixelLanes:
                 counts = tirx.Cast(f"uint16x{half}", body.load(acc, slot + h * half, half))
                 body.store(sums, at, body.load(sums, at, half) + counts, half)
 
-    def _to_tile(self, sums, g) -> None:
-        """Store the sums pixel by pixel; all channels of a few pixels in turn, as a line of the cache holds neighbouring channels."""
-        whole, rest = divmod(self.pixels, self.lanes)
-        half = self.lanes // 2
-        with self.body.loop(whole, "v") as v:
-            for first in (0, half):
-                self._to_pixels(sums, g, v * self.lanes, first, self.lanes)
-        if rest:
-            for first in (0, half):
-                self._to_pixels(sums, g, whole * self.lanes, first, rest)
+    def _by_taps(self, look: Callable, distances, vector, chunk: _Chunk, whole: int, rest: int) -> None:
+        """Write the lookups of a chunk tap by tap."""
+        body, lanes = self.body, self.lanes
+        with body.loop(chunk.taps, "t") as t:
+            distance = body.bind(body.load(distances, chunk.tap + t) + chunk.word * (self.word_lookups * self.map_width) + vector * lanes, "distance")
+            with body.loop(whole, "n") as n:
+                look(t, distance, n * _STRAIGHT, _STRAIGHT)
+            for k in range(rest):
+                look(t, distance, whole * _STRAIGHT + k, 1)
 
-    def _to_pixels(self, sums, g, pixel, first: int, most: int) -> None:
-        """Store the sums of half a vector of places, from `first` on, for those of its pixels that there are: `most` from `pixel` on."""
-        body, c, half = self.body, self.c, self.lanes // 2
-        places = deinterleaved_places(self.word_bytes, self.lanes)
-        if min(places[first : first + half]) >= most:
-            return
+    def _to_tile(self, sums, g) -> None:
+        """Store the sums row by row; all channels of a few pixels in turn, as a line of the cache holds neighbouring channels."""
+        most, half = self.tile_shape.row_pixels, self.lanes // 2
+        with self.body.loop(self.tile_shape.rows, "row") as row:
+            source, target = row * self.pitch, row * most
+            with self.body.loop(most // half, "part") as part:
+                self._to_pixels(sums, g, source + part * half, target + part * half, half, half)
+            for first in range(most // half * half, most, 8):
+                self._to_pixels(sums, g, source + first, target + first, 8, min(8, most - first))
+
+    def _to_pixels(self, sums, g, source, target, size: int, count: int) -> None:
+        """Store `count` of the sums of `size` pixels, 8 or 16, from `source` on at the pixels of the tile from `target` on."""
+        body, c = self.body, self.c
         with body.loop(c.group_vectors, "block") as block:
-            rows = [body.load(sums, (block * _BLOCK + i) * self.width + pixel + first, half) for i in range(_BLOCK)]
-            for i, vector in enumerate(transpose_block(body, [body.bind(row, "s") for row in rows], half)):
-                for part in range(half // 8):
-                    item = places[first + part * 8 + i]
-                    if item < most:
-                        value = tirx.Shuffle([vector], list(range(part * 8, part * 8 + 8))) if half > 8 else vector
-                        body.store(self.tile, (pixel + item) * tile_stride(c) + g * c.group_outputs + block * _BLOCK, value, 8)
+            rows = [body.load(sums, (block * _BLOCK + i) * self.width + source, size) for i in range(_BLOCK)]
+            for i, vector in enumerate(transpose_block(body, [body.bind(row, "s") for row in rows], size)):
+                for part in range(size // 8):
+                    item = part * 8 + i
+                    if item < count:
+                        value = tirx.Shuffle([vector], list(range(part * 8, part * 8 + 8))) if size > 8 else vector
+                        body.store(self.tile, (target + item) * tile_stride(c) + g * c.group_outputs + block * _BLOCK, value, 8)
