@@ -76,7 +76,7 @@ class Builder:
     def _evaluate(self, lanes: int) -> None:
         """Plan the epilogue for so many elements at once."""
         join = join_masks if "addp" in self.variant.instructions else None
-        self.outputs = Outputs(self.group, self._stored, lanes, self.store_word, join)
+        self.outputs = Outputs(self.group, self._stored, lanes, self.store_word, join, wide=self._vectors > 1)
 
     def use_narrow_lanes(self, anchor: Tensor) -> None:
         """Evaluate as many elements at once as bytes fill a vector, where what the group makes of its anchor is bits and bytes.

@@ -129,18 +129,21 @@ def write_contraction(
                 # the same share of the channels as in `fill`: a thread finds in its tile what it has computed itself
                 evaluator.loop(parts, "part", parallel=parts > 1) as part,
                 evaluator.loop(shape.rows, "row") as row,
-                evaluator.loop(shape.row_pixels, "p") as p,
             ):
-                at = [
-                    ((row * inputs + i) * shape.row_pixels + p) * stride + j * anchor.shape[-1] for i in range(inputs) for j in range(planes[1])
-                ]
 
-                def value(index, lanes, at=at, tile=tile):
-                    sums = [body.load(tile, first + index[-1], lanes) for first in at]
-                    return read(sums if len(sums) > 1 else sums[0], index, lanes)
+                def enter(p, tile=tile, row=row, shape=shape, place=place):
+                    at = [
+                        ((row * inputs + i) * shape.row_pixels + p) * stride + j * anchor.shape[-1] for i in range(inputs) for j in range(planes[1])
+                    ]
 
-                evaluator.define(anchor, value)
-                builder.outputs.write(evaluator, place(row, p), part, parts)
+                    def value(index, lanes):
+                        sums = [body.load(tile, first + index[-1], lanes) for first in at]
+                        return read(sums if len(sums) > 1 else sums[0], index, lanes)
+
+                    evaluator.define(anchor, value)
+                    return place(row, p)
+
+                builder.outputs.write_row(evaluator, shape.row_pixels, enter, part, parts)
 
 
 def _split(builder: Builder, anchor: Tensor, c: Contraction, rows: int, tiles: list, planes: tuple[int, int]) -> str | None:
@@ -184,12 +187,12 @@ def _tiles(
 ) -> list[tuple[TileShape, tuple[int, int]]]:
     """Cut an image into tiles: list of (shape, (first pixel of a row, tiles a row)).
 
-    Where all weights stay in the L1 cache a tile is one register tile. Otherwise, and where the input of up to `staged` rows is staged, it is as large as
+    Where all weights stay in the L1 cache a tile is one register tile, of those formulations that have any. Otherwise, and where the input of up to `staged` rows is staged, it is as large as
     `tile_bytes` lets it be, so that each block of weights is fetched, and each row staged, as rarely as can be: several whole rows, or several register tiles
     of a row.
     """
     runs = pixel_tiles(pixels, widest)
-    if staged is None and _weights_stay(c):
+    if staged is None and _weights_stay(c) and (widest > 1 or not tile_bytes):
         return [(TileShape(1, ((0, 1, width),)), (start, count)) for start, count, width in runs]
     pixel_bytes = stride * np.dtype(c.tile_dtype).itemsize
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 from tvm import tirx
 
@@ -35,6 +36,8 @@ class Outputs:
     join : callable, optional
         ``join(vectors, bits)``: the word of `bits` bits of pieces (first bit, lanes, condition) where the processor has a better way than one vector after
         the other, or None where not for these.
+    wide : bool
+        Whether these elements are several registers.
 
     Raises
     ------
@@ -42,7 +45,8 @@ class Outputs:
         The outputs differ in shape.
     """
 
-    def __init__(self, group: Group, buffers: dict, lanes: int, store: Callable, join: Callable | None = None):
+    def __init__(self, group: Group, buffers: dict, lanes: int, store: Callable, join: Callable | None = None, wide: bool = False):
+        self._wide = wide
         self._group = group
         self._buffers = buffers
         self._store = store
@@ -83,6 +87,22 @@ class Outputs:
                 count = run.count // parts
                 with evaluator.loop(count, "block") as block:
                     self._write_run(evaluator, lead, run, part * count + block if parts > 1 else block)
+
+    def write_row(self, evaluator: Evaluator, pixels: int, enter: Callable, part=0, parts: int = 1) -> None:
+        """Write what `write` does at neighbouring places; ``enter(pixel)`` says what is known at one and returns its index without the channel axis.
+
+        Where a block of channels is many registers, all of its pixels come before the next block: constants of a channel stay in registers, which those of
+        all channels, were they unrolled, do not.
+        """
+        if self._wide and parts == 1 and not self._repeats:
+            # words are collected over all vectors of a run
+            runs = self.runs if self._layouts else [replace(run, cuts=(cut,)) for run in self.runs for cut in run.cuts]
+            for run in runs:
+                with evaluator.loop(run.count, "block") as block, evaluator.loop(pixels, "p") as p:
+                    self._write_run(evaluator, enter(p), run, block)
+            return
+        with evaluator.loop(pixels, "p") as p:
+            self.write(evaluator, enter(p), part, parts)
 
     def _keep(self, evaluator: Evaluator, x: Tensor, lead: tuple, kept: ExitStack) -> None:
         """Compute the channels of a place that are repeated once, into a local buffer, unless they lie in memory already."""

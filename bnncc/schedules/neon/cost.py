@@ -13,7 +13,7 @@ from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced_formulation
 from bnncc.schedules.formulations.sliced_table import LAST_ROWS, queue_words, triples
-from bnncc.schedules.neon.popcount import popcount_tree
+from bnncc.schedules.neon.popcount import lane_bits, popcount_tree
 from bnncc.targets import Variant
 
 __all__ = ["Cost", "fastest_on_neon", "sliced_cost", "tree_cost"]
@@ -31,7 +31,7 @@ class Cost:
 
 def tree_cost(shape: BinaryShape) -> Cost:
     """Return what the popcount tree takes."""
-    registers = shape.taps[0] * shape.taps[1] * shape.words * max(16, shape.word_bits) / 16
+    registers = shape.taps[0] * shape.taps[1] * shape.words * lane_bits(shape) / 16
     vectors = shape.groups * -(-shape.outputs // 8)
     loads = vectors * (0.2 * registers + 3)
     return Cost(vectors * (3.14 * registers + 10), vectors * (3 * registers + 4), loads, loads)

@@ -25,7 +25,7 @@ from bnncc.schedules.register_tile import Contraction, TileShape, blocks, tile_s
 from bnncc.schedules.statements import Statements, const
 from bnncc.targets import Variant
 
-__all__ = ["popcount_tree"]
+__all__ = ["lane_bits", "popcount_tree"]
 
 _CHANNELS = 8
 
@@ -46,7 +46,7 @@ def popcount_tree(shape: BinaryShape, variant: Variant, choices: Choices | None 
     """Return the tree formulation, or None where the machine is another or counts pass 16 bits."""
     if "cnt" not in variant.instructions or 2 * shape.taps[0] * shape.taps[1] * shape.words * shape.word_bits >= 1 << 16:
         return None
-    lane = f"uint{max(16, shape.word_bits)}"
+    lane = f"uint{lane_bits(shape)}"
     in_pairs = shape.word_bits == 64 and shape.words % 2 == 0 and shape.taps[1] <= _STRAIGHT_TAPS
     vectors = 1 if in_pairs else min(_VECTORS, -(-shape.outputs // _CHANNELS))
     c = Contraction(
@@ -68,6 +68,12 @@ def popcount_tree(shape: BinaryShape, variant: Variant, choices: Choices | None 
     in_order = variant.core is not None and variant.core.in_order
     widest = choose(choices, "tree pixels", _WIDEST_IN_ORDER[not in_pairs] if in_order else _WIDEST, (2, 3, 4, 5, 6, 7))
     return _pairs(c, widest) if in_pairs else register_tiled(shape, c, widest, "popcount tree")
+
+
+def lane_bits(shape: BinaryShape) -> int:
+    """Return the bits of a word that are counted: where one word holds all inputs of a pixel, no more than they fill."""
+    filled = shape.inputs if shape.words == 1 else shape.word_bits
+    return next(bits for bits in (16, 32, 64) if bits >= min(filled, shape.word_bits))
 
 
 def _step(acc, x, w):
