@@ -57,7 +57,7 @@ def binary_network(channels: int, size: int) -> onnx.ModelProto:
     for kernel in (3, 1, 3):
         x = network.add("Sign", network.normalized(network.convolution(x, channels, channels, kernel), channels))
     shortcut = network.normalized(network.convolution(x, channels, channels, 3), channels)
-    for kernel in (3, 1):
+    for kernel in (3, 3, 1):
         made = network.convolution(network.add("Sign", shortcut), channels, channels, kernel)
         shortcut = network.add("Add", network.normalized(made, channels), shortcut)
     made = network.convolution(network.add("Sign", shortcut), channels, 2 * channels, 3, 2)
@@ -69,9 +69,10 @@ def binary_network(channels: int, size: int) -> onnx.ModelProto:
 
 
 def stem_network(channels: int, size: int, kernel: int, stride: int) -> onnx.ModelProto:
-    """Return a float convolution of an image of 3 channels, `size` x `size`, thresholds, and a float layer over means of the image for 1000 classes."""
+    """Return a float convolution of an image of 3 channels, a maximum, thresholds, and a float layer over means of the image for 1000 classes."""
     network = _Network((1, 3, size, size))
     x = network.normalized(network.convolution("x", 3, channels, kernel, stride, binary=False), channels)
+    x = network.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
     x = network.convolution(network.add("Sign", x), channels, channels, 3)
     x = network.add("Flatten", network.add("GlobalAveragePool", network.normalized(x, channels)))
     w = network.constant(network.rng.standard_normal((channels, 1000)).astype(np.float32))

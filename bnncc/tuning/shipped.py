@@ -1,8 +1,8 @@
 """Records that come with the package: for common shapes of layers, so that a network that nobody has tuned gets kernels that were measured.
 
-They are lines as in any database, but of the cores of groups (`bnncc.tuning.core`): `workload`, `kernel` and `untuned` are those of the core, `around`
-says what stood around it where it was measured. The same contraction in another network is decided as the record says, whatever stands around it there; a record made
-with the same things around it is preferred. It is applied only where the generator still writes exactly the two kernels of the core that it names.
+They are lines as in any database, but of the cores of groups (`bnncc.tuning.core`): `workload`, `kernel` and `untuned` are those of the core, and `around`
+says what stood around it where it was measured. The same contraction in another network is decided as the record says, whatever stands around it there; a
+record made with the same things around it is preferred. It is applied only where the generator still writes exactly the two kernels of the core that it names.
 """
 
 from __future__ import annotations

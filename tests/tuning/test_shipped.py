@@ -4,15 +4,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from group_runner import group
 from test_space import binary_layer
 
 from bnncc.ops import bnn
+from bnncc.runtime import load
 from bnncc.schedules import build_kernel
 from bnncc.targets import find_target
-from bnncc.targets.x86 import V3, V4
+from bnncc.targets.x86 import V3, V4, runs_here
+from bnncc.toolchain import is_native
 from bnncc.tuning.best import Tuned
+from bnncc.tuning.candidate import build_model
 from bnncc.tuning.core import core_of
 from bnncc.tuning.record import Record, read_record
 from bnncc.tuning.shipped import Shipped, shipped_database, shipped_record
@@ -25,7 +29,8 @@ from shipped_records import common_networks, group_of, tasks_of  # noqa: E402
 
 TYPES = ((1, 6, 6, 1), "uint64"), ((64, 3, 3, 1), "uint64"), ((1, 64), "int32"), ((64,), "int8")
 TILE = {"lookup tile": (2, 2), "epilogue vectors": 2}
-SHIPPED_FOR = "cortex-m4", "cortex-m7"
+SHIPPED_FOR = "x86-64-v3", "cortex-a55", "cortex-a76", "cortex-m4", "cortex-m7"
+COMPARED = "64x28", "64x56"
 
 
 def pooled_layer():
@@ -125,3 +130,30 @@ def test_all_shipped_records_are_of_the_present_kernels(name):
                 assert not verdict.is_stale, (core.title, verdict.reason)
                 left.discard(workload_key(core.function))
     assert not left, f"{len(left)} records are of no common shape"
+
+@pytest.mark.parametrize("name", ["x86-64-v3", "cortex-a55"])
+def test_a_kernel_as_shipped_computes_the_same_bits(name, tmp_path):
+    variant = find_target(name).variants[-1]
+    if is_native(variant.tvm_target["mtriple"]) and not runs_here(variant):
+        pytest.skip(f"this machine does not run {name}")
+    by_shipped, rng = Shipped(variant), np.random.default_rng(5)
+    tuned = {}
+    for model in common_networks(variant, COMPARED):
+        for task in tasks_of(model, variant):
+            verdict = by_shipped.verdict(group_of(task))
+            if verdict is not None and verdict.is_tuned:
+                tuned.setdefault(tuple(sorted(verdict.decisions.items())), task)
+    assert tuned, f"no record for {name} gains on {COMPARED}"
+    for number, (decisions, task) in enumerate(sorted(tuned.items(), key=lambda item: item[1].macs)[:3]):
+        main = task.module["main"]
+        arrays = []
+        for param in main.params:
+            shape, dtype = tuple(int(d) for d in param.ty.shape.values), str(param.ty.dtype)
+            whole = dtype.startswith("uint")
+            arrays.append(rng.integers(0, 2 ** int(dtype[4:]), shape, dtype) if whole else np.rint(2 * rng.standard_normal(shape)).astype(dtype))
+        made = []
+        for decided in ({}, dict(decisions)):
+            folder = tmp_path / f"{number}{bool(decided)}"
+            build_model(task.module, variant, decided, folder)
+            made.append([np.asarray(array).tobytes() for array in load(folder).run_entry("main", *arrays)])
+        assert made[0] == made[1], (task.title, decisions)
