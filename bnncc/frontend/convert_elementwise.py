@@ -130,6 +130,15 @@ def convert_hard_swish(c: Conversion) -> relax.Expr:
     return R.multiply(c[0], c.emit(R.clip(gate, 0, 1)))
 
 
+@converts("Celu")
+def convert_celu(c: Conversion) -> relax.Expr:
+    """``max(0, x) + min(0, alpha * (exp(x / alpha) - 1))``."""
+    alpha = c.like(c.attributes.get("alpha", 1.0), c[0])
+    power = c.emit(R.exp(c.emit(R.divide(c[0], alpha))))
+    below = c.emit(R.multiply(c.emit(R.subtract(power, c.like(1.0, c[0]))), alpha))
+    return R.add(c.emit(R.maximum(c[0], c.like(0.0, c[0]))), c.emit(R.minimum(below, c.like(0.0, c[0]))))
+
+
 @converts("Where")
 def convert_where(c: Conversion) -> relax.Expr:
     """Choose by condition."""

@@ -121,6 +121,8 @@ ELEMENTWISE = [
     Case("Erf", [X], opsets=(9, 21), exact=False),
     Case("Softplus", [X], exact=False),
     Case("Gelu", [X], opsets=(20, 21), exact=False),
+    Case("Celu", [X], opsets=(12, 21), exact=False),
+    Case("Celu", [X], {"alpha": 0.5}, (12, 21), exact=False),
     Case("Elu", [X], exact=False),
 ]
 MATMUL = [
