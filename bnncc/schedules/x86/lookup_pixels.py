@@ -4,13 +4,14 @@ As in `lookup`, ``vpshufb`` gives popcount(x ^ w) of four inputs, but here the w
 
     for all pixels that the tile reads:     words -> bytes of four bits, [lookup of a tap][pixel]
     for a few taps at a time, at most 63 lookups:
+        for all pixels of the tile:         bytes of the pixels that the taps read, [lookup][pixel]
         for two channels, four vectors of pixels:
-            acc[channel][pixel] += table[w nibble of channel][x nibble of pixel + tap]    8-bit lanes
+            acc[channel][pixel] += table[w nibble of channel][x nibble of pixel]          8-bit lanes
         sums[channel][pixel] += acc                                                       16-bit lanes
     sums -> tile, by transposition of 8 x 8
 
-Lanes run through rows as wide as the input's, so that a tap is a distance in memory; what stands beyond the outputs of a row is summed for nothing. Where
-strides skip pixels, those that one tap reads are a map of their own, shared by the taps a stride apart.
+In the bytes of the input a tap is a distance, so that those it reads are copied row by row; lanes read where they stand would cross lines of the cache, and be
+empty between rows. Where strides skip pixels, those that one tap reads are a map of their own, shared by the taps a stride apart.
 
 So lanes are full whatever the number of channels, a row of the table serves four vectors, and a vector of pixels two channels: 24 instructions for eight
 lookups.
@@ -54,9 +55,6 @@ _VECTORS = 4
 
 _STRAIGHT = 2
 """Lookups of straight-line code."""
-
-_FEW_STEPS = 16
-"""Up to so many of a tap, taps and steps are one loop: LLVM unrolls a short one inside, reassociates the sums and spills them."""
 
 _BLOCK = 8
 """Channels that are transposed together."""
@@ -150,15 +148,12 @@ class _PixelLanes:
         self.channels = c.group_vectors * _BLOCK
         self.maps, places = self._maps()
         self.pitch = max(part.columns for part in self.maps)
-        self.vectors = -(-((tile_shape.rows - 1) * self.pitch + tile_shape.row_pixels) // lanes)
+        self.pixels = tile_shape.rows * tile_shape.row_pixels
+        self.vectors = -(-self.pixels // lanes)
         self.width = self.vectors * lanes
-        # a vector of pixels, moved by a tap, may reach beyond the pixels that are read
-        reach = max(row * self.pitch + column for _, row, column in places)
-        self.map_width = -(-max(self.width + reach, max(part.rows for part in self.maps) * self.pitch) // lanes) * lanes
-        distances = [(number * c.depth) * self.map_width + row * self.pitch + column for number, row, column in places]
-        steps = c.depth // _STRAIGHT
-        self.flat = c.depth % _STRAIGHT == 0 and steps <= _FEW_STEPS
-        self.distances = [at + n * _STRAIGHT * self.map_width for at in distances for n in range(steps)] if self.flat else distances
+        self.part = 16 if tile_shape.row_pixels <= 16 else lanes  # bytes that are copied at once, beyond the end of a row too
+        self.map_width = -(-(max(part.rows for part in self.maps) * self.pitch + self.part) // lanes) * lanes
+        self.distances = [number * c.depth * self.map_width + row * self.pitch + column for number, row, column in places]
 
     def _maps(self) -> tuple[list[_Map], list[tuple[int, int, int]]]:
         """Return the maps of the input, and for each tap the number of its map and how many rows and columns of it the tap is from the first."""
@@ -186,7 +181,8 @@ class _PixelLanes:
         body, c = self.body, self.c
         table = write_table(body)
         words = body.local(self.shape.word, self.map_width, "words")
-        bits = body.local("uint8", len(self.maps) * c.depth * self.map_width, "bits")
+        maps = body.local("uint8", len(self.maps) * c.depth * self.map_width, "maps")
+        bits = body.local("uint8", max(cut.lookups for cut in self._cuts()) * self.width + self.lanes, "bits")
         sums = body.local("uint16", self.channels * self.width, "sums")
         distances = body.local("int32", len(self.distances), "distances")
         for tap, distance in enumerate(self.distances):
@@ -196,12 +192,14 @@ class _PixelLanes:
                 body.store(sums, i * (self.lanes // 2), const(0, "uint16", self.lanes // 2), self.lanes // 2)
             with body.loop(c.planes, "plane") as plane:
                 for number, part in enumerate(self.maps):
-                    self._nibbles(words, bits, number * c.depth * self.map_width, part, plane, g)
+                    self._nibbles(words, maps, number * c.depth * self.map_width, part, plane, g)
                 for cut in self._cuts():
-                    with self._places(cut) as chunk, body.loop(self.channels // _CHANNELS, "pair") as pair:
-                        for first, count, width in pixel_tiles(self.vectors, _VECTORS):
-                            with body.loop(count, "r") as r:
-                                self._accumulate(table, bits, distances, sums, g, pair, first + r * width, width, chunk)
+                    with self._places(cut) as chunk:
+                        self._copy(maps, bits, distances, chunk)
+                        with body.loop(self.channels // _CHANNELS, "pair") as pair:
+                            for first, count, width in pixel_tiles(self.vectors, _VECTORS):
+                                with body.loop(count, "r") as r:
+                                    self._accumulate(table, bits, sums, g, pair, first + r * width, width, chunk)
             self._to_tile(sums, g)
 
     def _cuts(self) -> Iterator[_Chunk]:
@@ -250,6 +248,16 @@ class _PixelLanes:
                             if 2 * i + half < lookups:
                                 body.store(bits, at + (2 * i + half) * self.map_width + v * self.lanes, self._half(octets, half), self.lanes)
 
+    def _copy(self, maps, bits, distances, chunk: _Chunk) -> None:
+        """Copy the bytes that the taps of a chunk read; what is written beyond a row, the next one overwrites."""
+        body, shape, lookups = self.body, self.tile_shape, chunk.lookups // chunk.taps
+        with body.loop(chunk.taps, "t") as t:
+            distance = body.bind(body.load(distances, chunk.tap + t) + chunk.word * (self.word_lookups * self.map_width), "distance")
+            with body.loop(lookups, "n") as n, body.loop(shape.rows, "row") as row:
+                source, target = distance + n * self.map_width + row * self.pitch, (t * lookups + n) * self.width + row * shape.row_pixels
+                with body.loop(-(-shape.row_pixels // self.part), "part") as part:
+                    body.store(bits, target + part * self.part, body.load(maps, source + part * self.part, self.part), self.part)
+
     def _items(self, words, first) -> list:
         """Load the words of as many pixels as a vector has lanes, so that `deinterleave`, which works within 128 bits, leaves the pixels in their order."""
         count, halves = self.word_bytes, self.lanes // 16
@@ -269,7 +277,7 @@ class _PixelLanes:
             octets = tirx.call_intrin(f"uint8x{lanes}", "tirx.reinterpret", tirx.shift_right(wide, const(4, "uint64", lanes // 8)))
         return tirx.bitwise_and(octets, const(15, "uint8", lanes))
 
-    def _accumulate(self, table, bits, distances, sums, g, pair, vector, vectors: int, chunk: _Chunk) -> None:
+    def _accumulate(self, table, bits, sums, g, pair, vector, vectors: int, chunk: _Chunk) -> None:
         """Add the lookups of a chunk for two channels and some vectors of pixels."""
         body, lanes = self.body, self.lanes
         acc = body.local("uint8", _CHANNELS * vectors * lanes, "acc")
@@ -277,11 +285,10 @@ class _PixelLanes:
         for _, _, slot in slots:
             body.store(acc, slot, const(0, "uint8", lanes), lanes)
         base = ((g * (self.channels // _CHANNELS) + pair) * self.c.tap_count + chunk.first) * _CHANNELS
-        lookups = chunk.lookups // chunk.taps
 
-        def look(t, distance, n, count):
-            """Write `count` lookups of a tap from `n` on: the places of their rows are loaded together."""
-            places = body.load(self.weights, base + (t * lookups + n) * _CHANNELS, count * _CHANNELS)
+        def look(n, count):
+            """Write `count` lookups from `n` on: the places of their rows are loaded together."""
+            places = body.load(self.weights, base + n * _CHANNELS, count * _CHANNELS)
             dtype = f"uint{8 * count * _CHANNELS}"
             places = body.bind(tirx.call_intrin(dtype, "tirx.reinterpret", places), "places")
             for k in range(count):
@@ -291,18 +298,16 @@ class _PixelLanes:
                     row = body.load(table, tirx.Cast("int32", offset), 16)
                     lines.append(body.bind(tirx.Shuffle([row] * (lanes // 16), list(range(lanes))) if lanes > 16 else row, "row"))
                 for j in range(vectors):
-                    x = body.load(bits, distance + (n + k) * self.map_width + j * lanes, lanes)
+                    x = body.load(bits, (n + k) * self.width + (vector + j) * lanes, lanes)
                     for i in range(_CHANNELS):
                         slot = (i * vectors + j) * lanes
                         body.store(acc, slot, body.load(acc, slot, lanes) + shuffle(lines[i], x, lanes), lanes)
 
-        whole, rest = divmod(lookups, _STRAIGHT)
-        if self.flat:
-            with body.loop(chunk.taps * whole, "n") as n:
-                distance = body.bind(body.load(distances, chunk.tap * whole + n) + vector * lanes, "distance")
-                look(0, distance - n * (_STRAIGHT * self.map_width), n * _STRAIGHT, _STRAIGHT)
-        else:
-            self._by_taps(look, distances, vector, chunk, whole, rest)
+        whole, rest = divmod(chunk.lookups, _STRAIGHT)
+        with body.loop(whole, "n") as n:
+            look(n * _STRAIGHT, _STRAIGHT)
+        if rest:
+            look(whole * _STRAIGHT, rest)
         half = lanes // 2
         for i, j, slot in slots:
             for h in range(2):
@@ -310,34 +315,23 @@ class _PixelLanes:
                 counts = tirx.Cast(f"uint16x{half}", body.load(acc, slot + h * half, half))
                 body.store(sums, at, body.load(sums, at, half) + counts, half)
 
-    def _by_taps(self, look: Callable, distances, vector, chunk: _Chunk, whole: int, rest: int) -> None:
-        """Write the lookups of a chunk tap by tap."""
-        body, lanes = self.body, self.lanes
-        with body.loop(chunk.taps, "t") as t:
-            distance = body.bind(body.load(distances, chunk.tap + t) + chunk.word * (self.word_lookups * self.map_width) + vector * lanes, "distance")
-            with body.loop(whole, "n") as n:
-                look(t, distance, n * _STRAIGHT, _STRAIGHT)
-            for k in range(rest):
-                look(t, distance, whole * _STRAIGHT + k, 1)
-
     def _to_tile(self, sums, g) -> None:
-        """Store the sums row by row; all channels of a few pixels in turn, as a line of the cache holds neighbouring channels."""
-        most, half = self.tile_shape.row_pixels, self.lanes // 2
-        with self.body.loop(self.tile_shape.rows, "row") as row:
-            source, target = row * self.pitch, row * most
-            with self.body.loop(most // half, "part") as part:
-                self._to_pixels(sums, g, source + part * half, target + part * half, half, half)
-            for first in range(most // half * half, most, 8):
-                self._to_pixels(sums, g, source + first, target + first, 8, min(8, most - first))
+        """Store the sums, all channels of a few pixels in turn, as a line of the cache holds neighbouring channels."""
+        half = self.lanes // 2
+        whole = self.pixels // half * half
+        with self.body.loop(whole // half, "part") as part:
+            self._to_pixels(sums, g, part * half, half, half)
+        for first in range(whole, self.pixels, 8):
+            self._to_pixels(sums, g, first, 8, min(8, self.pixels - first))
 
-    def _to_pixels(self, sums, g, source, target, size: int, count: int) -> None:
-        """Store `count` of the sums of `size` pixels, 8 or 16, from `source` on at the pixels of the tile from `target` on."""
+    def _to_pixels(self, sums, g, pixel, size: int, count: int) -> None:
+        """Store `count` of the sums of `size` pixels, 8 or 16, from `pixel` on."""
         body, c = self.body, self.c
         with body.loop(c.group_vectors, "block") as block:
-            rows = [body.load(sums, (block * _BLOCK + i) * self.width + source, size) for i in range(_BLOCK)]
+            rows = [body.load(sums, (block * _BLOCK + i) * self.width + pixel, size) for i in range(_BLOCK)]
             for i, vector in enumerate(transpose_block(body, [body.bind(row, "s") for row in rows], size)):
                 for part in range(size // 8):
                     item = part * 8 + i
                     if item < count:
                         value = tirx.Shuffle([vector], list(range(part * 8, part * 8 + 8))) if size > 8 else vector
-                        body.store(self.tile, (target + item) * tile_stride(c) + g * c.group_outputs + block * _BLOCK, value, 8)
+                        body.store(self.tile, (pixel + item) * tile_stride(c) + g * c.group_outputs + block * _BLOCK, value, 8)
