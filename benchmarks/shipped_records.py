@@ -2,11 +2,12 @@
 
     python benchmarks/shipped_records.py --target x86-64-v3 --database FOLDER [--trials 16] [--shapes 64x56 128x28] [--model MODEL.onnx]
     python benchmarks/shipped_records.py --board mps2-an386 --database FOLDER
-    python benchmarks/shipped_records.py --check
+    python benchmarks/shipped_records.py --check [--prune]
 
 What is measured is kept in FOLDER as any records are, so that an interrupted run goes on; `--trials 0` measures nothing. Each core of the common networks of
 which FOLDER knows a best kernel becomes a record, and replaces the one that was there; those of other cores stay. With --model the records of that network are
-taken too, where its cores are common ones. --check lists the records that the generators have left behind.
+taken too, where its cores are common ones. --check lists the records that the generators have left
+behind, and --prune takes them away.
 """
 
 from __future__ import annotations
@@ -81,21 +82,28 @@ def _write(variant: Variant, records: Sequence[Record]) -> None:
     print(f"{target}: {len(records)} records written, {len(lines)} in all, {sum(r.ratio < 1 for r in kept.values())} of them gain")
 
 
-def _check() -> None:
+def _check(prune: bool) -> None:
     keys = {record.target for record in shipped_database().records()}
     for name in ("x86-64-v3", "x86-64-v4", "cortex-a55", "cortex-a76", "cortex-m4", "cortex-m7"):
         variant = find_target(name).variants[-1]
         if target_key(variant) not in keys:
             print(f"{name}: no records")
             continue
-        shipped, found = Shipped(variant), {}
+        shipped, found, stale = Shipped(variant), {}, set()
         for model in common_networks(variant):
             for task in tasks_of(model, variant):
                 core, verdict = core_of(group_of(task)), shipped.verdict(group_of(task))
                 if verdict is not None:
-                    found[workload_key(core.function)] = (core.title, verdict)
-        stale = [title for title, verdict in found.values() if verdict.is_stale]
-        print(f"{name}: {len(found)} cores with records, {sum(verdict.is_tuned for _, verdict in found.values())} tuned, stale: {stale or 'none'}")
+                    key = workload_key(core.function)
+                    found[key] = verdict
+                    if verdict.is_stale:
+                        stale.add(key)
+                        print(f"{name}: {core.title}: {verdict.reason}")
+        print(f"{name}: {len(found)} cores with records, {sum(verdict.is_tuned for verdict in found.values())} tuned, {len(stale)} stale")
+        if prune and stale:
+            file = shipped_database().file_of(target_key(variant))
+            kept = [record.to_line() for record in shipped_database().records(target_key(variant)) if record.workload not in stale]
+            file.write_text("".join(kept), encoding="utf-8")
 
 
 def main() -> None:
@@ -108,9 +116,10 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="*", default=())
     parser.add_argument("--model", type=Path)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--prune", action="store_true")
     given = parser.parse_args()
     if given.check:
-        _check()
+        _check(given.prune)
         return
     variant = find_target(find_board(given.board).target if given.board else given.target).variants[-1]
     emulated = re.match("aarch64", variant.tvm_target["mtriple"])
