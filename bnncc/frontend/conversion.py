@@ -128,7 +128,8 @@ class Conversion:
     def in_bounds(self, indices: np.ndarray, size: int, axis: int) -> np.ndarray:
         """Return indices counted from the front of an axis of that size; raises ModelShapeError where one is outside of it."""
         if indices.size and (indices.min() < -size or indices.max() >= size):
-            raise self.misshapen(f"its indices run from {indices.min()} to {indices.max()}, outside of axis {axis} of an input of shape {list(self.shape(self[0]))}.")
+            shape = list(self.shape(self[0]))
+            raise self.misshapen(f"its indices run from {indices.min()} to {indices.max()}, outside of axis {axis} of an input of shape {shape}.")
         return np.where(indices < 0, indices + size, indices).astype(np.int64)
 
     def like(self, value: float, expr: relax.Expr) -> GenericConst:

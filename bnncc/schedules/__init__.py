@@ -8,6 +8,15 @@ from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.pooled import pools_as_made
 
 __all__ = [
-    *("ANCHOR_OPS", "Choice", "Decisions", "EPILOGUE_OPS", "Kernel"),
-    *("build_kernel", "is_anchor", "makes_image", "pools_as_made", "reads_any_order", "stages_image"),
+    "ANCHOR_OPS",
+    "Choice",
+    "Decisions",
+    "EPILOGUE_OPS",
+    "Kernel",
+    "build_kernel",
+    "is_anchor",
+    "makes_image",
+    "pools_as_made",
+    "reads_any_order",
+    "stages_image",
 ]

@@ -187,9 +187,9 @@ def _tiles(
 ) -> list[tuple[TileShape, tuple[int, int]]]:
     """Cut an image into tiles: list of (shape, (first pixel of a row, tiles a row)).
 
-    Where all weights stay in the L1 cache a tile is one register tile, of those formulations that have any. Otherwise, and where the input of up to `staged` rows is staged, it is as large as
-    `tile_bytes` lets it be, so that each block of weights is fetched, and each row staged, as rarely as can be: several whole rows, or several register tiles
-    of a row.
+    Where all weights stay in the L1 cache a tile is one register tile, of those formulations that have any. Otherwise, and where the input of up to `staged`
+    rows is staged, it is as large as `tile_bytes` lets it be, so that each block of weights is fetched, and each row staged, as rarely as can be: several whole
+    rows, or several register tiles of a row.
     """
     runs = pixel_tiles(pixels, widest)
     if staged is None and _weights_stay(c) and (widest > 1 or not tile_bytes):

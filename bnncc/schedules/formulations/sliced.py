@@ -52,7 +52,8 @@ from bnncc.targets import Variant
 __all__ = ["sliced", "sliced_formulation"]
 
 _CHUNK = 32
-"""Bytes of cases that stand side by side, and lookups of straight-line code, at most LAST_ROWS; twice as many are no faster on x86, and four times as many, 16 KB of rows, are on NEON."""
+"""Bytes of cases that stand side by side, and lookups of straight-line code, at most LAST_ROWS; twice as many are no faster on x86, and four
+times as many, 16 KB of rows, are on NEON."""
 
 _LOADED_EARLY = 4
 """Rows that LLVM may load before they are counted where the straight-line code is long: of more it spills some, and copies others before a select."""
