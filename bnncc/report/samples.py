@@ -52,7 +52,7 @@ def samples_of(inputs: np.ndarray | Mapping[str, np.ndarray], specs: Sequence, l
     Raises
     ------
     InputError
-        A name, shape or dtype is not the model's, or the inputs hold different numbers of samples.
+        A name, shape or dtype is not the model's, the inputs hold different numbers of samples, or NaN.
     """
     expected = "; ".join(str(TensorSpec(spec.name, tuple(spec.shape), spec.dtype)) for spec in specs)
     if not isinstance(inputs, Mapping):
@@ -84,6 +84,11 @@ def _split(array: np.ndarray, spec) -> np.ndarray:
         raise InputError(
             f"The input {spec.name!r} has dtype {array.dtype}, the model takes {spec.dtype}. "
             f"If the conversion is meant, save array.astype('{spec.dtype}')."
+        )
+    if np.issubdtype(array.dtype, np.floating) and np.isnan(array).any():
+        raise InputError(
+            f"The input {spec.name!r} holds NaN, the first at {np.argwhere(np.isnan(array))[0].tolist()}. A sign or a rounding of NaN is no number, so there is "
+            "nothing to compare. Check how the samples were made."
         )
     if array.size:
         if array.shape == shape:

@@ -50,6 +50,7 @@ def test_several_inputs_are_given_by_name():
         (numbers(5, 3), BATCH, "or \\[N, 2, 3\\]"),
         (numbers(2, 3, dtype="uint8"), ONE, "astype\\('float32'\\)"),
         (numbers(1, 3), TWO, "has 2 inputs"),
+        (np.array([[0, 1, 2], [3, np.nan, 5]], np.float32), ONE, "NaN, the first at \\[1, 1\\]"),
         ({"z": numbers(1, 3)}, ONE, "no input 'z'"),
         ({"a": numbers(1, 3)}, TWO, "'b' is missing"),
         ({"a": numbers(2, 3), "b": numbers(3, 4, dtype="int64")}, TWO, "different numbers of samples: a 2, b 3"),
