@@ -100,7 +100,7 @@ class Statements:
 
     @contextmanager
     def loop(self, extent, name: str, start=0, parallel: bool = False) -> Iterator:
-        """Open a loop from `start` over `extent` iterations and yield its variable; no loop is made for a single iteration.
+        """Open a loop from `start` over `extent` iterations and yield its variable; no loop is made for a single iteration, or around nothing.
 
         The iterations of a `parallel` one may be shared out to threads. Where one loop of a kernel is, what is stored to a tensor must be stored in such a
         loop, be it of a single iteration.
@@ -111,8 +111,10 @@ class Statements:
         var = tirx.Var(f"{name}{next(self._serial)}", "int32")
         self._blocks.append([])
         yield var
-        body = self._sequence(self._blocks.pop())
-        self._blocks[-1].append(tirx.For(var, start, extent, tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL, body))
+        written = self._blocks.pop()
+        if written:
+            kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
+            self._blocks[-1].append(tirx.For(var, start, extent, kind, self._sequence(written)))
 
     @contextmanager
     def when(self, condition) -> Iterator[None]:

@@ -36,9 +36,16 @@ class Program:
     def left(self, seconds: float = 20) -> list[str]:
         """Return the files of its sessions, after they had this time to go."""
         end = time.monotonic() + seconds
-        while (left := [str(file.relative_to(self.files)) for file in self.files.rglob("*")]) and time.monotonic() < end:
+        while (left := self._files()) and time.monotonic() < end:
             time.sleep(0.1)
         return left
+
+    def _files(self) -> list[str]:
+        while True:
+            try:
+                return [str(file.relative_to(self.files)) for file in self.files.rglob("*")]
+            except FileNotFoundError:  # a folder went while it was read
+                pass
 
 
 def free_port() -> int:
