@@ -1,6 +1,6 @@
 """Instructions of binary layers on microcontrollers, counted under QEMU: firmware of one layer each, with threshold, packing, padding and transpositions.
 
-    python benchmarks/cortex_m.py [--core cortex-m4 ...] [--layer PART_OF_A_NAME ...] [--optimize-for speed]
+    python benchmarks/cortex_m.py [--core cortex-m4] [--layer PART_OF_A_NAME] [--optimize-for speed]
 
 Prints instructions per 32 multiply-accumulates (a word of weights); for the plain layers beside the figures that issue 6 asks for, for the others beside the
 plain 3x3 layer of like size. Around the layer stand a sign that packs the input and a dense layer of one output; neither is counted. First layers read bytes of
