@@ -87,7 +87,7 @@ def _split(array: np.ndarray, spec) -> np.ndarray:
         )
     if np.issubdtype(array.dtype, np.floating) and np.isnan(array).any():
         raise InputError(
-            f"The input {spec.name!r} holds NaN, the first at {np.argwhere(np.isnan(array))[0].tolist()}. A sign or a rounding of NaN is no number, so there is "
+            f"The input {spec.name!r} holds NaN, the first at {np.argwhere(np.isnan(array))[0].tolist()}. A sign or rounding of NaN is no number, so there is "
             "nothing to compare. Check how the samples were made."
         )
     if array.size:
