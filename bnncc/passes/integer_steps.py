@@ -22,6 +22,7 @@ __all__ = ["IntegerSteps", "bisect_integers", "integer_thresholds", "NEVER"]
 NEVER = 1 << 29
 """Integer threshold that no accumulator reaches (twice it still fits int32)."""
 
+
 @dataclass
 class IntegerSteps:
     """A piecewise constant function of an integer.

@@ -71,9 +71,9 @@ def _fitted(levels, codes, scale, offset, is_summed=False) -> Levels | None:
     near = np.float32(scale)
     candidates = [near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(0))]
     best = None
+    known = np.flatnonzero(levels == 0) if is_summed else ()  # the code of 0 has to be whole for padding
+    first = known[0] if len(known) else 0
     for candidate in candidates:
-        known = np.flatnonzero(levels == 0)[:1] if is_summed else ()  # the code of 0 has to be whole for padding
-        first = known[0] if len(known) else 0
         zero = np.float32(levels[first] - codes[first] * np.float64(candidate)) if offset is None else offset
         error = np.abs((codes.astype(np.float32) * candidate + zero).astype(np.float64) - levels)
         sizes = np.abs(levels).max() if is_summed else np.maximum(np.abs(levels), np.abs(candidate))

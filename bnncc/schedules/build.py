@@ -154,9 +154,7 @@ def is_anchor(call: relax.Call) -> bool:
 
 def _takes(group: Group, node: Tensor) -> bool:
     """Tell whether a single operator is of the form that its schedule takes; where not, Relax's legalization does."""
-    if node.op == "relax.nn.conv2d" or node.op.startswith(("relax.bnn.packed_conv2d", "relax.bnn.packed_dense", "relax.bnn.plane_", "relax.bnn.sign_")):
-        return group.is_constant(node.args[1])
-    if node.op == "relax.bnn.signed_sum_conv2d":
+    if node.op == "relax.nn.conv2d" or node.op.startswith(("relax.bnn.packed_conv2d", "relax.bnn.packed_dense", "relax.bnn.plane_", "relax.bnn.sign")):
         return group.is_constant(node.args[1])
     if node.op in ("relax.bnn.conv2d", "relax.bnn.dense"):
         return group.is_constant(node.args[1]) and not any(int(p) for p in getattr(node.attrs, "padding", ()))

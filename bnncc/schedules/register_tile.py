@@ -19,6 +19,7 @@ from bnncc.schedules.statements import Statements, const, spread
 
 __all__ = [
     "Contraction",
+    "LINE_BYTES",
     "TileShape",
     "arrange_weights",
     "blocks",
@@ -37,7 +38,8 @@ _PART_BYTES = 12 * 1024
 _NEAR_BYTES = 64 * 1024
 """A block of so many bytes comes from the L2 cache as fast as it is needed."""
 
-_LINE_BYTES = 64
+LINE_BYTES = 64
+"""Of a cache line."""
 
 _FAR_BYTES = 2 * 1024 * 1024
 _FAR_TILE_BYTES, _NEAR_TILE_BYTES = 128 * 1024, 16 * 1024
@@ -270,7 +272,7 @@ def fill_block(
         for u in range(run):
             at = base + ((kh * c.taps[1] + kw) * c.depth + (k + u)) * (vectors * c.lanes)
             if c.ahead_bytes:  # what is asked for beyond the last weights costs nothing
-                for line in range(0, vectors * c.lanes, _LINE_BYTES // itemsize):
+                for line in range(0, vectors * c.lanes, LINE_BYTES // itemsize):
                     body.prefetch(weights, at + c.ahead_bytes // itemsize + line)
             for i, j, slot in slots:
                 w = body.load(weights, at + j * c.lanes, c.lanes)

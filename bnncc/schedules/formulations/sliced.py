@@ -45,7 +45,7 @@ from bnncc.schedules.formulations.sliced_pairs import CASE_ROWS, PairedCases
 from bnncc.schedules.formulations.sliced_table import LAST_BIT, LAST_PIECES, LAST_ROWS, case_place, queue_words, table, triples
 from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
 from bnncc.schedules.formulations.vertical_in_order import CounterInRuns
-from bnncc.schedules.register_tile import Contraction, TileShape, tile_stride
+from bnncc.schedules.register_tile import LINE_BYTES, Contraction, TileShape, tile_stride
 from bnncc.schedules.statements import Statements, const, spread
 from bnncc.targets import Variant
 
@@ -57,8 +57,6 @@ times as many, 16 KB of rows, are on NEON."""
 
 _LOADED_EARLY = 4
 """Rows that LLVM may load before they are counted where the straight-line code is long: of more it spills some, and copies others before a select."""
-
-_LINE_BYTES = 64
 
 _TILE_BYTES = 64 * 1024
 
@@ -295,10 +293,10 @@ class _Sliced:
 
     def _fetch_next(self, rows, pixel) -> None:
         """Ask for a share of the next rows: they are read at places that no prefetcher foresees. LAST_ROWS are always left."""
-        lines = min(self.straight, LAST_ROWS) * self.c.lanes // _LINE_BYTES
+        lines = min(self.straight, LAST_ROWS) * self.c.lanes // LINE_BYTES
         share = -(-lines // self.pixels)
         for i in range(share):
-            self.body.prefetch(self.weights, rows + tirx.min(pixel * share + i, lines - 1) * _LINE_BYTES)
+            self.body.prefetch(self.weights, rows + tirx.min(pixel * share + i, lines - 1) * LINE_BYTES)
 
     def _look(self, cases, place: tuple, rows, pixel) -> tuple[Callable, Callable]:
         """Return what reads the case of a pixel and what reads the table's row of that case; `place` is (first case, case from there on, row of `rows`)."""

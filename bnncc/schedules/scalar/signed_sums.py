@@ -34,7 +34,8 @@ from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.evaluate import layout_of
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.scalar.sum_table import BOTH, HALF, WORD, SumTable
+from bnncc.schedules.scalar.counters import WORD
+from bnncc.schedules.scalar.sum_table import BOTH, HALF, SumTable
 from bnncc.schedules.scalar.tap_sums import TapSums, find_tap_sums
 from bnncc.schedules.scalar.words import VECTOR_WORDS, load_vector, peek, store_vector
 from bnncc.schedules.statements import const, spread

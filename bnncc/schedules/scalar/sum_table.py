@@ -10,13 +10,13 @@ from tvm import tirx
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.group import Tensor
+from bnncc.schedules.scalar.counters import WORD
 from bnncc.schedules.scalar.tap_sums import Slot, TapSums
 from bnncc.schedules.scalar.words import VECTOR_WORDS, load_vector, store_vector
 from bnncc.schedules.statements import const, simplify
 
-__all__ = ["BOTH", "HALF", "WORD", "SumTable"]
+__all__ = ["BOTH", "HALF", "SumTable"]
 
-WORD = "uint32"
 HALF = 16
 BOTH = 0x10001
 """Times this: a number in both halves."""
