@@ -9,7 +9,8 @@ each slot of its taps::
         for every pair of pixels, or, in vectors, four pairs:
             acc = start[o] + rows[0][17] - rows[0][40] + rows[1][3] ...        for each output channel o
 
-Which words these are stands in the code, in a straight line; or, where flash is short or signs are many, in a byte for each slot, and channels are a loop.
+Which words these are stands in the code, in a straight line, and sums that channels have in common are made once (`shared_sums`); or, where flash is short or
+signs are many, in a byte for each slot, and channels are a loop.
 
 Ranges. A word is ``low + 65536 * high`` for signed sums low and high, modulo 2^32; sums of words are words of the sums, whatever was borrowed between the
 halves on the way. It is read off the halves at the end if both are in 0 .. 65535 then, and that is what starts are for. With a threshold t a channel starts
@@ -17,12 +18,14 @@ from ``2^15 - t`` in both halves: bit 15 of a half says whether the sum reaches 
 what sums can be are brought to the nearest that they cannot pass. The bits of 16 channels are shifted into one word, which holds those of both pixels then.
 Before any other epilogue starts are the least sum, negated, and ``K * R < 2^16``.
 
-Instructions of Thumb-2 for a channel of two pixels: 2 a slot (load, add), 3 for start and bit; with bytes 3 a slot. 3 x 3 taps of 3 channels take 9 slots, or 6
-of larger tables: 13, 10 or 20 instructions for 32 multiply-accumulates, where products of bytes take 97.
+Instructions of Thumb-2 for a channel of two pixels: 2 a slot that it shares with no other (load, add), 4 for start and bit; with bytes 3 a slot. 3 x 3 taps of
+3 channels take 9 slots, or 6 of larger tables: 12, 9 or 20 instructions for 32 multiply-accumulates, where products of bytes take 97.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +38,7 @@ from bnncc.schedules.evaluate import layout_of
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.scalar.counters import WORD
+from bnncc.schedules.scalar.shared_sums import SharedSum, Term, share_sums
 from bnncc.schedules.scalar.sum_table import BOTH, HALF, SumTable
 from bnncc.schedules.scalar.tap_sums import TapSums, find_tap_sums
 from bnncc.schedules.scalar.words import VECTOR_WORDS, load_vector, peek, store_vector
@@ -94,6 +98,9 @@ class SignedSums:
         found = find_tap_sums((self.kh, kw), channels, self.outputs, columns, int(attrs.strides[1]), variant.optimize_for, near, self.in_data)
         self.sums: TapSums = found[builder.choices.choose("taps of sums", next(iter(found)), tuple(found))]
         self.threshold = self._threshold()
+        # where no operand is shifted on its way, bits of channels in any order cost more than what is shared
+        turns = self.threshold is None or self.lanes > 1 or "scaled-index" in variant.instructions
+        self.shares = not self.in_data and builder.choices.choose("sums", "shared" if turns else "apart", ("shared", "apart")) == "shared"
 
     def _threshold(self) -> _Threshold | None:
         """Return the epilogue where it is one threshold a channel, packed."""
@@ -190,29 +197,43 @@ class SignedSums:
         return const(value, WORD, self.lanes)
 
     def _channel(self, o, rows: list):
-        """Return the word of an output channel, or the vector of words."""
+        """Return the word of an output channel, or the vector of words, by the bytes of its slots."""
         body, table = self.body, self.table
-        if self.in_data:
-            record = body.part(self.records, o * self.record, self.record, "channel")
-            acc = spread(body.load(record, 0), self.lanes)
-        else:
-            acc = spread(body.load(self.records, o), self.lanes)
-        number = 0
-        for i, row in enumerate(rows):
-            for lookup in self.sums.lookups:
-                column = table.place(lookup[1])
-                if self.in_data:
-                    case, minus = tirx.Cast("int32", peek(body, record, 1, "uint8", tirx.const(number, "int32"))), False
-                    if self.lanes == 1 and not self.scaled:
-                        word = peek(body, row, 0 if self._is_near else column, WORD, case)
-                    else:
-                        word = self._load(row, case * table.step + (0 if self._is_near else column))
-                else:
-                    case, minus = self._case(o, i, *lookup)
-                    word = self._load(row, column + case * table.step)
-                number += 1
-                acc = acc - word if minus else acc + word
+        record = body.part(self.records, o * self.record, self.record, "channel")
+        acc = spread(body.load(record, 0), self.lanes)
+        for number, (row, (_, at)) in enumerate(itertools.product(rows, self.sums.lookups)):
+            column = 0 if self._is_near else table.place(at)
+            case = tirx.Cast("int32", peek(body, record, 1, "uint8", tirx.const(number, "int32")))
+            if self.lanes == 1 and not self.scaled:
+                acc = acc + peek(body, row, column, WORD, case)
+            else:
+                acc = acc + self._load(row, case * table.step + column)
         return body.bind(acc, "acc")
+
+    def _channels(self, first: int, count: int, rows: list) -> Iterator[tuple]:
+        """Yield the numbers and the words of channels; where sums that several share are made once, not in order."""
+        body, table = self.body, self.table
+        slots = [(i, *lookup) for i in range(self.kh) for lookup in self.sums.lookups]
+        cases = np.array([[self._case(o, *slot) for slot in slots] for o in range(first, first + count)])
+
+        def add(total, terms: tuple[Term, ...]):
+            for term in terms:
+                i, _, column = slots[term.slot]
+                word = self._load(rows[i], table.place(column) + term.word * table.step)
+                total = word if total is None else total - word if term.is_minus else total + word
+            return total
+
+        def walk(node: SharedSum, above) -> Iterator[tuple]:
+            shared = body.bind(add(above, node.terms), "shared") if node.terms else None
+            for further in node.sums:
+                yield from walk(further, shared)
+            for channel in node.channels:
+                acc = spread(body.load(self.records, first + channel.number), self.lanes)
+                if shared is not None:
+                    acc = acc - shared if channel.is_negated else acc + shared
+                yield first + channel.number, body.bind(add(acc, channel.terms), "acc")
+
+        yield from walk(share_sums(cases[..., 0], cases[..., 1] > 0, 2 if self.shares else count + 1), None)
 
     def _load(self, row, index):
         return load_vector(self.body, row, index) if self.lanes > 1 else self.body.load(row, index)
@@ -232,8 +253,11 @@ class SignedSums:
     def _word(self, n, y, x, rows: list, word, count: int) -> None:
         """Find the bits of a word of channels, and store it for all pixels."""
         body, pack, half = self.body, self.threshold.pack, self._number(HALF)
-        low, *high = (self._sixteen(word * 32 + at, min(count - at, HALF), rows) for at in range(0, count, HALF))
-        high = high[0] if high else self._number(0)
+        if self.in_data:
+            halves = [self._sixteen(word * 32 + at, min(count - at, HALF), rows) for at in range(0, count, HALF)]
+        else:
+            halves = self._halves(word * 32, count, rows)
+        low, high = halves if len(halves) > 1 else (*halves, self._number(0))
         turned = spread(body.load(self.records, self.outputs * self.record + word), self.lanes)
         turned = body.bind(turned, "turned")
         pixels = (
@@ -249,39 +273,55 @@ class SignedSums:
             with body.loop(self.lanes, "lane") as lane:
                 self.builder.store_word(pack, (n, y, column + lane, word), tirx.Cast(pack.dtype, body.load(self.found, side * self.lanes + lane)))
 
+    def _halves(self, first: int, count: int, rows: list) -> list:
+        """Return, of each 16 channels, the word whose halves are their bits of both pixels.
+
+        Bits are taken in where the signs are, and turned by what lies between channels: Thumb-2 does that on the way to the next bit, vectors are shifted.
+        """
+        halves: list = [None] * -(-count // HALF)
+        places = [HALF - 1] * len(halves)
+        for o, acc in self._channels(first, count, rows):
+            half, place = divmod(o - first, HALF)
+            bit, before = tirx.bitwise_and(acc, self._number(_TOP_BITS)), halves[half]
+            if self.lanes > 1:
+                bit = tirx.shift_right(bit, self._number(HALF - 1 - place))
+            elif before is not None:
+                before = self._turn(before, place - places[half])
+            halves[half] = self.body.bind(bit if before is None else tirx.bitwise_or(bit, before), "bits")
+            places[half] = HALF - 1 if self.lanes > 1 else place
+        return [self._turn(bits, HALF - 1 - place) for bits, place in zip(halves, places)]
+
+    def _turn(self, bits, by: int):
+        """Return bits brought to places that are lower by so many; channels in order never need those that would leave the word."""
+        if by == 0:
+            return bits
+        right = tirx.shift_right(bits, const(by % 32, WORD))
+        return tirx.bitwise_or(right, tirx.shift_left(bits, const(-by % 32, WORD))) if self.shares else right
+
     def _sixteen(self, first, count: int, rows: list):
-        """Return the word whose halves are the bits of up to 16 channels of both pixels."""
-        body, bits = self.body, None
-        if self.in_data:
-            kept = body.local(WORD if self.lanes == 1 else f"{WORD}x{self.lanes}", 1, "bits")
-            body.store(kept, 0, self._number(0))
-            with body.loop(count, "o") as o:
-                found = tirx.bitwise_and(self._channel(first + o, rows), self._number(_TOP_BITS))
-                body.store(kept, 0, tirx.bitwise_or(found, tirx.shift_right(body.load(kept, 0), self._number(1))))
-            bits = body.bind(body.load(kept, 0), "bits")
-        else:
-            for o in range(first, first + count):
-                found = tirx.bitwise_and(self._channel(o, rows), self._number(_TOP_BITS))
-                bits = body.bind(found if bits is None else tirx.bitwise_or(found, tirx.shift_right(bits, self._number(1))), "bits")
-        if count < HALF:
-            mask = self._number(((1 << count) - 1) * BOTH)
-            bits = body.bind(tirx.bitwise_and(tirx.shift_right(bits, self._number(HALF - count)), mask), "bits")
-        return bits
+        """Return the word whose halves are the bits of up to 16 channels of both pixels, channel by channel."""
+        body = self.body
+        kept = body.local(WORD if self.lanes == 1 else f"{WORD}x{self.lanes}", 1, "bits")
+        body.store(kept, 0, self._number(0))
+        with body.loop(count, "o") as o:
+            found = tirx.bitwise_and(self._channel(first + o, rows), self._number(_TOP_BITS))
+            body.store(kept, 0, tirx.bitwise_or(found, tirx.shift_right(body.load(kept, 0), self._number(1))))
+        bits = body.bind(body.load(kept, 0), "bits")
+        return tirx.shift_right(bits, self._number(HALF - count)) if count < HALF else bits
 
     def _values(self, n, y, x, rows: list) -> None:
         """Store the sums of all channels of all pixels, and give them to the epilogue."""
         body, evaluator, lanes = self.body, self.builder.evaluator, self.lanes
 
-        def keep(o) -> None:
-            acc = self._channel(o, rows)
+        def keep(o, acc) -> None:
             store_vector(body, self.found, o * lanes, acc) if lanes > 1 else body.store(self.found, o, acc)
 
         if self.in_data:
             with body.loop(self.outputs, "o") as o:
-                keep(o)
+                keep(o, self._channel(o, rows))
         else:
-            for o in range(self.outputs):
-                keep(o)
+            for o, acc in self._channels(0, self.outputs, rows):
+                keep(o, acc)
         for side in range(2):
             with evaluator.loop(lanes, "lane") as lane:
 
