@@ -15,7 +15,6 @@ from test_popcount_kernels import conv_bits
 from bnncc.schedules import build_kernel, packed
 from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.formulations.sliced import sliced_formulation
-from bnncc.schedules.formulations.sliced_table import LAST_ROWS
 from bnncc.schedules.neon.cost import sliced_cost, tree_cost
 from bnncc.schedules.neon.popcount import popcount_tree
 from bnncc.targets import find_target
@@ -72,8 +71,11 @@ def test_the_lookups_of_sliced_spill_nothing_and_add_nothing_to_addresses(channe
         assert not STACK.search(body), "the loop uses the stack"
         # the case has the row in it, and the load adds it to the base, 16 bytes each
         lookups = len(re.findall(r"\tldu?rb\t", body))
-        assert lookups in (LAST_ROWS, 128, 64 + LAST_ROWS)
-        assert len(re.findall(r"\tldr\tq\d+, \[x\d+, (?:x\d+, lsl|w\d+, uxtw) #4\]", body)) == lookups
+        rows = len(re.findall(r"\tldr\tq\d+, \[x\d+, (?:x\d+, lsl|w\d+, uxtw) #4\]", body))
+        # the last two lookups of a table of an even number of words share a case: one shift for both
+        shared = len(re.findall(r"\tldr\tq\d+, \[x\d+, x\d+\]", body))
+        assert lookups in (64, 128)
+        assert rows + shared / 2 == lookups and shared in (0, 2)
         assert len(re.findall(r"\tadd\t", body)) < 12, "more than the loop's own pointers"
         assert len(re.findall(r"\tmov\tv", body)) <= lookups / 6, "copies before selects"
 

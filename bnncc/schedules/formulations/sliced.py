@@ -42,7 +42,7 @@ from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.limit_planes import Answers
 from bnncc.schedules.formulations.sliced_pairs import CASE_ROWS, PairedCases
-from bnncc.schedules.formulations.sliced_table import LAST_BIT, LAST_PIECES, LAST_ROWS, case_place, queue_words, table, triples
+from bnncc.schedules.formulations.sliced_table import last_places, last_thirds, queue_words, row_count, table, triples
 from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
 from bnncc.schedules.formulations.vertical_in_order import CounterInRuns
 from bnncc.schedules.register_tile import LINE_BYTES, Contraction, TileShape, tile_stride
@@ -52,7 +52,7 @@ from bnncc.targets import Variant
 __all__ = ["sliced", "sliced_formulation"]
 
 _CHUNK = 32
-"""Bytes of cases that stand side by side, and lookups of straight-line code, at most LAST_ROWS; twice as many are no faster on x86, and four
+"""Bytes of cases that stand side by side, and lookups of straight-line code; twice as many are no faster on x86, and four
 times as many, 16 KB of rows, are on NEON."""
 
 _LOADED_EARLY = 4
@@ -111,7 +111,7 @@ def _contraction(shape: BinaryShape, lanes: int) -> Contraction:
         groups=shape.groups,
         group_outputs=shape.outputs,
         taps=(1, 1),
-        depth=64 * triples(_words(shape)) + LAST_ROWS,  # rows of the table; a row has as many bytes as lanes
+        depth=row_count(_words(shape)),  # rows of the table; a row has as many bytes as lanes
         lanes=lanes,
         acc_dtype="uint64",
         weight_dtype="uint8",
@@ -182,7 +182,7 @@ class _Sliced:
         """Write the cases of all pixels: [half of a triple of words][pixel][32], or as `PairedCases` has them."""
         body, n = self.body, triples(self.words)
         side = 1 if self.paired is None else 2  # pixels side by side
-        rows = {case_place(bit): bit for bit in range(LAST_ROWS)}
+        rows = {place: row for row, place in reversed(list(enumerate(last_places(self.words))))}
         with body.loop(-(-self.pixels // side), "pair") as pair:
             queue = self._queue([tirx.min(pair * side + i, self.pixels - 1) if i else pair * side for i in range(side)], plane, g)
 
@@ -191,16 +191,16 @@ class _Sliced:
 
             with body.loop(n, "t") as t:
                 three = words(3 * t, 3)
-                body.store(queue, side * (self.words + (self.words % 2 == 0) + t), three[0] ^ three[1] ^ three[2], side)
+                body.store(queue, side * (self.words + t), three[0] ^ three[1] ^ three[2], side)
                 self._expand(three, cases, t, pair, list(range(2 * _CHUNK)))
-            self._expand(self._last(*words(3 * n, 1), side), cases, n, pair, [rows.get(place, 0) for place in range(2 * _CHUNK)])
+            self._expand(self._last(words(3 * n, self.words - 2 * n), side), cases, n, pair, [rows.get(place, 0) for place in range(2 * _CHUNK)])
 
     def _queue(self, pixels: list, plane, g):
         """Read all words of some pixels into the queue, side by side."""
         body, shape, side = self.body, self.shape, len(pixels)
         per = 64 // shape.word_bits
         kh, kw = shape.taps
-        queue = body.local("uint64", side * (self.words + 1 + triples(self.words)), "queue")
+        queue = body.local("uint64", side * (self.words + triples(self.words)), "queue")
         narrow = [body.local(shape.word, self.words * per, "narrow") for _ in pixels] if per > 1 else []
         places = [self._place(pixel) for pixel in pixels]
         with body.loop(kh, "kh") as i, body.loop(kw, "kw") as j, body.loop(shape.words, "w") as w:
@@ -213,20 +213,17 @@ class _Sliced:
                 body.store(words, i, const(0, shape.word))
             with body.loop(self.words, "w") as w:
                 body.store(queue, w * side + which, _reinterpret("uint64", body.load(words, w * per, per)))
-        if self.words % 2 == 0:
-            body.store(queue, side * self.words, const(0, "uint64", side), side)
         return queue
 
-    def _last(self, word, side: int) -> tuple:
-        """Return the three words whose bits are the triples of the last word, see `LAST_PIECES`; of pixels side by side."""
-        body, thirds = self.body, [const(0, "uint64", side) for _ in range(3)]
-        for size, place in LAST_PIECES:
-            mask = const((1 << size) - 1, "uint64", side)
-            parts = [body.bind(tirx.bitwise_and(tirx.shift_right(word, const(i * size, "uint64", side)), mask), "x") for i in range(3)]
-            thirds = [t | tirx.shift_left(part, const(place, "uint64", side)) for t, part in zip(thirds, parts, strict=True)]
-            word = body.bind(parts[0] ^ parts[1] ^ parts[2], "x")
-        thirds[0] = thirds[0] | tirx.shift_left(word, const(LAST_BIT, "uint64", side))
-        return tuple(body.bind(third, "x") for third in thirds)
+    def _last(self, words: tuple, side: int) -> tuple:
+        """Return `last_thirds` of pixels side by side."""
+
+        def cut(word, first: int, size: int):
+            word = tirx.shift_right(word, const(first, "uint64", side)) if first else word
+            return word if first + size >= 64 else self.body.bind(tirx.bitwise_and(word, const((1 << size) - 1, "uint64", side)), "x")
+
+        thirds = last_thirds(list(words), cut, lambda word, places: tirx.shift_left(word, const(places, "uint64", side)))
+        return tuple(self.body.bind(third, "x") for third in thirds)
 
     def _expand(self, words: tuple, cases, triple, pixel, rows: list[int]) -> None:
         """Store the cases of three words in two halves: byte i of lane k of half h has the bits 8 i + 4 h + k, moved to where an offset has them.
@@ -254,7 +251,11 @@ class _Sliced:
             for plane in range(1, self.counts):
                 start = const(0, "uint64", width) if self.answers is None else self._start(pixel, vector, plane)
                 body.store(planes, (pixel * self.counts + plane) * width, start, width)
-        chunks, rest = divmod(64 * n, self.straight)
+        # (case, row) of every lookup; those of a chunk stand side by side
+        looks = [(i, i) for i in range(64 * n)] + [(64 * n + place, 64 * n + row) for row, place in enumerate(last_places(self.words))]
+        chunks = min(sum(case == row for case, row in looks), len(looks) - 2) // self.straight
+        at = chunks * self.straight
+        places = [(at, case - at, row - at) for case, row in looks[at:]]
         step = self.straight * c.lanes
         with body.loop(chunks, "chunk") as chunk:
             rows = self._rows(base + chunk * step, self.straight)
@@ -262,9 +263,7 @@ class _Sliced:
                 if self.fetches:
                     self._fetch_next(base + (chunk + 1) * step, pixel)
                 self._keep(self._counter(cases, [(chunk * self.straight, i, i) for i in range(self.straight)], rows, planes, pixel), planes, pixel)
-        at = chunks * self.straight
-        places = [(at, i, i) for i in range(rest)] + [(at, rest + case_place(bit), rest + bit) for bit in range(LAST_ROWS)]
-        rows = self._rows(base + at * c.lanes, rest + LAST_ROWS)
+        rows = self._rows(base + at * c.lanes, len(places))
         with body.loop(self.pixels, "pixel") as pixel:
             case, row = self._look(cases, places[-1], rows, pixel)
             if self.answers is None:
@@ -292,8 +291,8 @@ class _Sliced:
         return [self.body.part(self.weights, start + i * most * self.c.lanes, size * self.c.lanes, "rows") for i, size in enumerate(sizes)]
 
     def _fetch_next(self, rows, pixel) -> None:
-        """Ask for a share of the next rows: they are read at places that no prefetcher foresees. LAST_ROWS are always left."""
-        lines = min(self.straight, LAST_ROWS) * self.c.lanes // LINE_BYTES
+        """Ask for a share of the next rows: they are read at places that no prefetcher foresees. So many are always left."""
+        lines = _CHUNK * self.c.lanes // LINE_BYTES
         share = -(-lines // self.pixels)
         for i in range(share):
             self.body.prefetch(self.weights, rows + tirx.min(pixel * share + i, lines - 1) * LINE_BYTES)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced_formulation
-from bnncc.schedules.formulations.sliced_table import LAST_ROWS, queue_words, triples
+from bnncc.schedules.formulations.sliced_table import queue_words, row_count, triples
 from bnncc.schedules.neon.popcount import lane_bits, popcount_tree
 from bnncc.targets import Variant
 
@@ -39,8 +39,8 @@ def tree_cost(shape: BinaryShape) -> Cost:
 
 def sliced_cost(shape: BinaryShape, in_runs: bool = False) -> Cost:
     """Return what the sliced formulation takes; `in_runs`, where its lookups are loaded early enough on a processor that executes in order."""
-    n = triples(queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits))
-    lookups = 64 * n + LAST_ROWS
+    words = queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)
+    n, lookups = triples(words), row_count(words)
     vectors = shape.groups * -(-shape.outputs // 128)
     # limits in the counters leave nothing to do, counts are transposed
     answers = shape.answers and shape.outputs % 128 == 0 and isinstance(shape.planes, int) and shape.planes == 1
