@@ -68,6 +68,8 @@ class Layer:
         What stands around the image.
     pool : int
         Height and width of the windows of a maximum, 1: none.
+    pool_step : int
+        From one window to the next, 0: as wide as they are.
     is_first : bool
         Whether it reads bytes that stand for -128 to 127, not signs.
     """
@@ -82,6 +84,7 @@ class Layer:
     groups: int = 1
     pad: str = "plus"
     pool: int = 1
+    pool_step: int = 0
     is_first: bool = False
 
     @property
@@ -112,8 +115,9 @@ class Layer:
         nodes += [helper.make_node("Add", ["sums", "t"], ["moved"], "move"), helper.make_node("Sign", ["moved"], ["bits"], "sign")]
         last, left = "bits", self.size**2 if self.size else 1
         if self.pool > 1:
-            nodes.append(helper.make_node("MaxPool", ["bits"], ["pooled"], "pool", kernel_shape=[self.pool] * 2, strides=[self.pool] * 2))
-            last, left = "pooled", (self.size // self.pool) ** 2
+            step = self.pool_step or self.pool
+            nodes.append(helper.make_node("MaxPool", ["bits"], ["pooled"], "pool", kernel_shape=[self.pool] * 2, strides=[step] * 2))
+            last, left = "pooled", ((self.size - self.pool) // step + 1) ** 2
         constants["one_output"] = rng.choice(np.array([-1, 1], np.float32), (self.outputs * left, 1))
         nodes += [helper.make_node("Flatten", [last], ["flat"], "flatten"), helper.make_node("MatMul", ["flat", "one_output"], ["y"], "behind")]
         ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name, shape in (("x", source), ("y", (1, 1)))]
@@ -145,6 +149,9 @@ LAYERS = (
     Layer("stride 2 64 to 128@8x8", 64, 128, 8, 1, stride=2),
     Layer("pool 2x2 64@16x16", 64, 64, 16, pool=2),
     Layer("pool 2x2 32@28x28", 32, 32, 28, 2, pool=2),
+    Layer("pool 3x3 stride 2 64@16x16", 64, 64, 16, pool=3, pool_step=2),
+    Layer("pool 3x3 stride 1 64@16x16", 64, 64, 16, pool=3, pool_step=1),
+    Layer("pool 2x2 stride 1 64@16x16", 64, 64, 16, pool=2, pool_step=1),
     Layer("1x1 256@16x16", 256, 256, 16, kernel=1),
     Layer("1x1 64@16x16", 64, 64, 16, kernel=1),
     Layer("2 groups 128@16x16", 128, 128, 16, groups=2),

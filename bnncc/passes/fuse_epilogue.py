@@ -148,7 +148,7 @@ class _Fuse:
         self._join(len(self.groups) - 1, b)
 
     def _pools(self, b) -> bool:
-        """Let the group whose words alone the maximum `b` reads end with it, if it ends with packing them, returns nothing else, and windows do not overlap."""
+        """Let the group whose words alone the maximum `b` reads end with it, if it ends with packing them and returns nothing else."""
         words = b.value.args[0]
         index = self.group_of.get(words)
         if index is None or not pools_as_made(b.value) or not is_bnn(self.graph.value(words), "pack"):

@@ -1,12 +1,13 @@
 """A maximum behind packing, on bits, as words are made: a group stores the maxima of its words, and the tensor in between is nowhere in memory.
 
 A maximum of bits is an AND, a minimum an OR, and neither minds how often a word takes part, nor in which order words come. So the outputs start from all ones
-(or zeros), and every word is joined to the one of its window, as it is made. Where windows do not overlap there is one at most.
+(or zeros), and every word is joined to those of its windows, as it is made. Where windows do not overlap there is one at most.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 from tvm import relax, tirx
 
@@ -18,11 +19,8 @@ __all__ = ["PooledWords", "pools_as_made"]
 
 
 def pools_as_made(call: relax.Call) -> bool:
-    """Tell whether `call` is a maximum on words whose windows do not overlap."""
-    if not is_bnn(call, "packed_max_pool2d"):
-        return False
-    (ky, kx), (sy, sx) = ((int(v) for v in pair) for pair in (call.attrs.pool_size, call.attrs.strides))
-    return sy >= ky and sx >= kx and all(int(d) == 1 for d in call.attrs.dilation)
+    """Tell whether `call` is a maximum on words, of windows without gaps."""
+    return is_bnn(call, "packed_max_pool2d") and all(int(d) == 1 for d in call.attrs.dilation)
 
 
 class PooledWords:
@@ -48,21 +46,32 @@ class PooledWords:
 
     def store(self, index: tuple, value) -> None:
         """Join a word of the tensor that is pooled; `index` is (n, y, x, word)."""
-        body, attrs, source = self.body, self.pool.attrs, self.pool.args[0].shape
-        n, *place, word = index
-        window, inside = [], []
-        for axis, at in enumerate(place):
-            size, stride, before = int(attrs.pool_size[axis]), int(attrs.strides[axis]), int(attrs.padding[axis])
-            first = body.bind(tirx.truncdiv(at + before, tirx.const(stride, "int32")), "window")
-            window.append(first)
-            if stride > size:
-                inside.append(at + before - first * stride < size)
-            if (source[axis + 1] - 1 + before) // stride >= self.pool.shape[axis + 1]:
-                inside.append(first < self.pool.shape[axis + 1])
-        with contextlib.ExitStack() as branches:
-            for condition in inside:
-                branches.enter_context(body.when(condition))
-            at = body.bind(linear_index(self.pool.shape, (n, *window, word)), "at")
-            value, known, flipped = body.bind(value, "word"), body.load(self.stored, at), body.load(self.flip, word)
+        body, (n, y, x, word) = self.body, index
+        value, flipped = body.bind(value, "word"), body.bind(body.load(self.flip, word), "flip")
+        with self._windows(0, y) as row, self._windows(1, x) as column:
+            at = body.bind(linear_index(self.pool.shape, (n, row, column, word)), "at")
+            known = body.load(self.stored, at)
             joined = tirx.bitwise_or(tirx.bitwise_and(known, value), tirx.bitwise_and(flipped, tirx.bitwise_or(known, value)))
             body.store(self.stored, at, joined)
+
+    @contextlib.contextmanager
+    def _windows(self, axis: int, at) -> Iterator:
+        """Open what is done for each window that place `at` of an axis is in, and yield its number."""
+        body, attrs = self.body, self.pool.attrs
+        source, count = self.pool.args[0].shape[axis + 1], self.pool.shape[axis + 1]
+        size, stride, before = int(attrs.pool_size[axis]), int(attrs.strides[axis]), int(attrs.padding[axis])
+        place, wide = at + before, tirx.const(stride, "int32")
+        last = body.bind(tirx.truncdiv(place, wide), "window")
+        ends = (source - 1 + before) // stride >= count  # whether windows that would begin further on are left out
+        if size > stride:
+            first = body.bind(tirx.truncdiv(tirx.max(place - (size - stride), 0), wide), "window")
+            end = body.bind(tirx.min(last + 1, count) if ends else last + 1, "end")
+            with body.loop(end - first, "w", start=first) as window:
+                yield window
+            return
+        with contextlib.ExitStack() as branches:
+            if stride > size:
+                branches.enter_context(body.when(place - last * stride < size))
+            if ends:
+                branches.enter_context(body.when(last < count))
+            yield last

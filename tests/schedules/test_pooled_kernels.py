@@ -38,3 +38,19 @@ def test_maxima_of_bits_are_exact(ci, co, size, way, tmp_path):
 )
 def test_maxima_that_leave_pixels_out_or_are_padded_are_exact(options, tmp_path):
     check_c(*pooled(35, 33, 13, **dict(options)), tmp_path, WAYS["speed"])
+
+
+OVERLAPPING = [
+    {"pool_size": (3, 3), "strides": (2, 2)},
+    {"pool_size": (3, 3), "strides": (2, 2), "padding": (1, 1, 1, 1)},
+    {"pool_size": (3, 3), "strides": (1, 1), "padding": (1, 1, 1, 1)},
+    {"pool_size": (2, 2), "strides": (1, 1)},
+    {"pool_size": (2, 5), "strides": (3, 2), "padding": (0, 2, 1, 1)},
+    {"pool_size": (4, 3), "strides": (3, 1), "padding": (0, 0, 0, 2)},
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("options", OVERLAPPING, ids=str)
+def test_maxima_of_windows_that_overlap_are_exact(options, way, tmp_path):
+    check_c(*pooled(35, 33, 12, **options), tmp_path, WAYS[way])
