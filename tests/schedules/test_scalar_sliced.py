@@ -53,6 +53,22 @@ def test_borders_strides_dilations_groups_and_other_kernels_are_exact(options, t
     assert "lanes are" in check_c(*answers(66, 34, 17, **dict(options)), tmp_path, WAYS["scaled"]).note
 
 
+def test_blocks_of_rows_that_leave_lanes_free_are_exact(tmp_path):
+    assert "lanes are 3 x 9 pixels" in check_c(*answers(33, 40, 11), tmp_path, WAYS["scaled"]).note
+
+
+@pytest.mark.parametrize("way", ["scaled", "two operands"])
+@pytest.mark.parametrize("size, cut", [(16, "1 x 32"), (14, "1 x 28"), (17, "1 x 29"), (7, "1 x 25")])
+def test_images_of_single_pixels_are_cut_into_rows_that_fill_words(size, cut, way, tmp_path):
+    for groups in ({}, {"groups": 2}):
+        assert f"lanes are {cut} pixels" in check_c(*answers(66, 34, size, kernel=1, **groups), tmp_path, WAYS[way]).note
+
+
+@pytest.mark.parametrize("size, cut", [(16, "4 x 1 x 32"), (14, "4 x 1 x 28")])
+def test_rows_of_single_pixels_stand_in_vectors(size, cut, tmp_path):
+    assert f"lanes are {cut} pixels" in check_c(*answers(66, 34, size, kernel=1), tmp_path, scalar("scaled-index", "mve")).note
+
+
 @pytest.mark.parametrize("ci", [128, 66], ids=["groups start words", "groups start within words"])
 def test_groups_out_of_words_of_all_channels_are_exact(ci, tmp_path):
     check_c(*answers(ci, 34, 17, groups=2, in_groups=1), tmp_path, WAYS["scaled"])

@@ -86,18 +86,23 @@ def _with_channels(builder: Builder, anchor: Tensor, shape: BinaryShape, length:
 def _with_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, nibbles: bool) -> dict:
     """Return cost and maker of the kernel with lanes of pixels, by its name; nothing where it does not take the layer."""
     _, height, breadth, channels = anchor.shape
-    sx, dx = int(anchor.attrs.strides[1]), int(anchor.attrs.dilation[1])
-    blocks = PixelBlocks.of(height, breadth, (shape.taps[1] - 1) * dx // sx)
+    (sy, sx), dx = (int(v) for v in anchor.attrs.strides), int(anchor.attrs.dilation[1])
     threshold = find_threshold(builder, anchor, shape, shape.inputs * shape.taps[0] * shape.taps[1])
+    is_wide = threshold is not None and "mve" in builder.variant.instructions and not nibbles and shape.word_bits == LANES
+    words = VECTOR_WORDS if is_wide else 1
+    # pixels have no neighbours, and their words follow one another in input and output
+    alone = shape.taps == (sy, sx) == (1, 1) and anchor.args[0].shape[1:3] == (height, breadth) and not anchor.args[2:]
+    if alone and threshold is not None and builder.pool is None:
+        blocks = PixelBlocks.of_any_shape(height, breadth, words)
+    else:
+        blocks = PixelBlocks.of(height, breadth, (shape.taps[1] - 1) * dx // sx, words)
     if blocks is None or (threshold is None and LANES * 2 * channels > _MOST_COUNT_BYTES):
         return {}
     rows = row_count(shape.taps[0] * shape.taps[1]) * shape.inputs + row_count(shape.inputs)
     table = shape.groups * (rows * _MADE_ROW + shape.inputs * shape.taps[0] * shape.taps[1] * (2 * blocks.rows - 1))
     phases = min(sx, shape.taps[1])
-    reading = blocks.rows * int(anchor.attrs.strides[0]) * phases * shape.groups * shape.words * _TRANSPOSITION
+    reading = blocks.rows * sy * phases * shape.groups * shape.words * _TRANSPOSITION
     writing = -(-channels // LANES) * _TRANSPOSITION if threshold else channels * (_TRANSPOSITION / 2 + LANES * _TREE_OUTPUT)
     block = reading + table + channels * (rows * (_NIBBLE_ROW if nibbles else _ROW) + _OUTPUT) + writing
-    if threshold is not None and "mve" in builder.variant.instructions and not nibbles and shape.word_bits == LANES:
-        blocks = blocks.in_vectors(VECTOR_WORDS)
     cost = anchor.shape[0] * blocks.down * blocks.across * block
     return {"sliced pixels": (cost, lambda: sliced_pixels(builder, anchor, shape, blocks, threshold, nibbles))}

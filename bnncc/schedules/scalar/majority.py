@@ -80,14 +80,11 @@ def store_row(body: Statements, table, at, group: Sequence):
     """Write the row of two or three words of activations and return their exclusive or; cases that differ in all three bits are complements."""
     a, b, c = (*group, zero_of(str(group[0].ty.dtype))) if len(group) == 2 else group
     u, v = body.bind(tirx.bitwise_xor(a, b), "u"), body.bind(tirx.bitwise_xor(b, c), "v")
+    low = body.bind(tirx.bitwise_xor(tirx.bitwise_and(u, v), b), "row")
+    # v & ~u is (u & v) ^ v, and so on: from the first row one operation leads to each of the others
+    next_low, high = body.bind(tirx.bitwise_xor(low, v), "row"), body.bind(tirx.bitwise_xor(low, u), "row")
+    middle = body.bind(tirx.bitwise_xor(next_low, u), "row")
     # stored in order, so that two stores can be one instruction
-    halves = (
-        tirx.bitwise_and(u, v),
-        tirx.bitwise_and(v, tirx.bitwise_not(u)),
-        tirx.bitwise_or(u, v),
-        tirx.bitwise_and(u, tirx.bitwise_not(v)),
-    )
-    low, next_low, middle, high = (body.bind(tirx.bitwise_xor(differs, b), "row") for differs in halves)
     inverted = tirx.bitwise_not
     for case, word in enumerate((low, next_low, middle, inverted(high), high, inverted(middle), inverted(next_low), inverted(low))):
         body.store(table, at + case, word)

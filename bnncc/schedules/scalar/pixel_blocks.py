@@ -51,10 +51,23 @@ class PixelBlocks:
         return -(-self.breadth // self.width)
 
     @classmethod
-    def of(cls, height: int, breadth: int, reach: int) -> PixelBlocks | None:
-        """Return the blocks that are fewest, where the taps reach over `reach` lanes; None where they reach too far."""
+    def of(cls, height: int, breadth: int, reach: int, words: int = 1) -> PixelBlocks | None:
+        """Return the blocks that are fewest, in vectors of `words`, where the taps reach over `reach` lanes; None where they reach too far."""
         found = [cls(height, breadth, min(height, LANES // width), width) for width in range(1, min(breadth, LANES - reach) + 1)]
-        return min(found, key=lambda blocks: (blocks.down * blocks.across, blocks.rows), default=None)
+        fewest = min(found, key=_cost, default=None)
+        return fewest and fewest.in_vectors(words)
+
+    @classmethod
+    def of_any_shape(cls, height: int, breadth: int, words: int = 1) -> PixelBlocks:
+        """Return the blocks that are fewest of an image that may be cut into rows of any length: a pixel has no neighbours there, as with 1 x 1 taps."""
+        pixels = height * breadth
+        shapes = [(height, breadth), *((pixels // width, width) for width in range(LANES, 1, -1) if pixels % width == 0), (1, pixels)]
+        return min((cls.of(*shape, 0, words) for shape in shapes), key=_cost)
+
+
+def _cost(blocks: PixelBlocks) -> tuple[int, int]:
+    """Return how many blocks there are and how many rows have to be joined for one."""
+    return blocks.down * blocks.across, blocks.rows
 
 
 def first_of(block, size: int, whole: int):

@@ -19,6 +19,9 @@ from bnncc.schedules.statements import const, simplify
 
 __all__ = ["PixelTable"]
 
+_FEW_ROWS = 2
+"""Rows of a block of which a word is put together anew for each tap, at most: few operations, and few words are kept for it."""
+
 
 class PixelTable:
     """Writes what makes the table of a convolution.
@@ -49,6 +52,10 @@ class PixelTable:
     def __init__(self, builder: Builder, anchor: Tensor, shape: BinaryShape, blocks: PixelBlocks, word: str = WORD, block: bool = False):
         self.builder, self.body, self.shape, self.blocks = builder, builder.body, shape, blocks
         self.x = anchor.args[0]
+        batch, height, breadth, words = self.x.shape
+        if (blocks.height, blocks.breadth) != anchor.shape[1:3]:  # the image is cut into rows of another length
+            height, breadth = blocks.height, blocks.breadth
+        self.image = batch, height, breadth, words
         (self.sy, self.sx), (self.dy, self.dx) = (tuple(int(v) for v in pair) for pair in (anchor.attrs.strides, anchor.attrs.dilation))
         self.kh, self.kw = shape.taps
         self.rows = row_count(self.kh * self.kw) * shape.inputs + row_count(shape.inputs)
@@ -64,7 +71,9 @@ class PixelTable:
         self.planes = self.x.shape[-1] * LANES
         self.apart = int(anchor.attrs.in_groups) == shape.groups
         self.buffer = self.body.local(word, 2 * self.region if self.two_planes else self.place(self.rows) + 1, "table")
-        self.left = self.body.local(word, shape.inputs, "left")
+        # a block of one row and of single pixels takes its inputs as they were transposed, and no other block needs them
+        self.in_place = (blocks.covered, *shape.taps, shape.word_bits) == (1, 1, 1, LANES) and word == WORD
+        self.left = None if self.in_place else self.body.local(word, shape.inputs, "left")
         # of stacked blocks, rows stand in the ring by fours, their words side by side
         self.ring_groups = (self.span + 2 * VECTOR_WORDS - 2) // VECTOR_WORDS
         rows = self.span if word == WORD else self.ring_groups * VECTOR_WORDS
@@ -94,7 +103,7 @@ class PixelTable:
         body, blocks = self.body, self.blocks
         end = y0 * self.sy + self.span
         done = tirx.Select(by > 0, first_of(by - 1, blocks.covered, blocks.height) * self.sy + self.span, 0) if blocks.down > 1 else 0
-        _, height, breadth, words = self.x.shape
+        _, height, breadth, words = self.image
         bits = self.shape.word_bits
         if self.word != WORD:
             return self._read_groups(n, done, end, x0)
@@ -103,7 +112,7 @@ class PixelTable:
                 # lanes beyond the image are in no tap of a stored pixel
                 lanes = min(blocks.width + self.reach, -(-(breadth - phase) // self.sx)) if blocks.across == 1 else blocks.width + self.reach
                 with body.loop(self.plane_words * self.shape.planes if self.two_planes else words, "word") as word:
-                    at = linear_index(self.x.shape, (n, row, x0 * self.sx + phase, word))
+                    at = linear_index(self.image, (n, row, x0 * self.sx + phase, word))
                     to = ((row % self.span) * len(self.phases) + number) * self.planes + word * LANES
                     source, step = (self.builder.buffers[self.x], at), self.sx * words
                     if bits < 32:
@@ -116,7 +125,7 @@ class PixelTable:
     def _read_groups(self, n, done, end, x0) -> None:
         """Bring the fours of rows that begin from row `done` on and before row `end`, four times as many bits at once; behind the image its last row stands."""
         body, first, last = self.body, (done + VECTOR_WORDS - 1) // VECTOR_WORDS, (end + VECTOR_WORDS - 1) // VECTOR_WORDS
-        _, height, breadth, words = self.x.shape
+        _, height, breadth, words = self.image
         with body.loop(simplify(last - first), "rows", start=simplify(first)) as group:
             row = body.bind(group * VECTOR_WORDS, "row")
             offsets = [tirx.min(tirx.const(lane, "int32"), height - 1 - row) * (4 * breadth * words) for lane in range(VECTOR_WORDS)]
@@ -124,7 +133,7 @@ class PixelTable:
             for number, phase in enumerate(self.phases):
                 lanes = min(self.blocks.width + self.reach, -(-(breadth - phase) // self.sx)) if self.blocks.across == 1 else self.blocks.width + self.reach
                 with body.loop(self.plane_words * self.shape.planes if self.two_planes else words, "word") as word:
-                    at = linear_index(self.x.shape, (n, row, x0 * self.sx + phase, word))
+                    at = linear_index(self.image, (n, row, x0 * self.sx + phase, word))
                     to = ((group % self.ring_groups) * len(self.phases) + number) * self.planes + word * LANES
                     transpose_vectors(body, (self.builder.buffers[self.x], at), self.sx * words, lanes, apart, (self.ring, to * VECTOR_WORDS))
 
@@ -135,14 +144,38 @@ class PixelTable:
         offsets = sorted({r * self.sy + i * self.dy for r in range(blocks.rows) for i in range(self.kh)})
         base = {o: self._base(y0, o) for o in offsets}
         per_channel = row_count(self.kh * self.kw)
+        # groups start a word each in the input, or their channels stand in a row
+        first_channel = input_plane * (self.plane_words * shape.word_bits) + g * (shape.words * shape.word_bits if self.apart else shape.inputs)
+        if self.in_place:
+            left = body.part(self.ring, base[0] + first_channel, shape.inputs, "left")
+        else:
+            left = self.left
+            self._reduce_taps(base, first_channel)
+        at, count = shape.inputs * per_channel, shape.inputs
+        while count > 1:
+            whole, rest = divmod(count, 3)
+            if whole:
+                with body.loop(whole, "t") as t:
+                    body.store(left, t, self._row(at + t, [body.bind(body.load(left, 3 * t + i), "x") for i in range(3)]))
+            if rest == 2:
+                body.store(left, whole, self._row(at + whole, [body.bind(body.load(left, 3 * whole + i), "x") for i in range(2)]))
+            elif rest:
+                body.store(left, whole, body.load(left, 3 * whole))
+            at, count = at + whole + (rest == 2), whole + (rest > 0)
+        if at != self.rows:
+            raise InternalError(f"a table of {self.rows} rows was written to row {at}")
+        return body.bind(body.load(left, 0), "parity")
+
+    def _reduce_taps(self, base: dict, first_channel) -> None:
+        """Write the rows of each channel's taps, and what they leave."""
+        body, shape, per_channel = self.body, self.shape, row_count(self.kh * self.kw)
         with body.loop(shape.inputs, "c") as c:
-            # groups start a word each in the input, or their channels stand in a row
-            channel = g * (shape.words * shape.word_bits if self.apart else shape.inputs) + c
-            channel = input_plane * (self.plane_words * shape.word_bits) + channel
+            channel = first_channel + c
             plane = channel if shape.word_bits == LANES else channel // shape.word_bits * LANES + channel % shape.word_bits
             read = functools.cache(lambda o, p, plane=plane: body.bind(self._read(base[o], p * self.planes + plane), "in"))
+            made: dict = {}
             # a tap is made where its row is: all at once they would not fit the registers
-            taps = [functools.partial(self._tap, read, i, j) for i in range(self.kh) for j in range(self.kw)]
+            taps = [functools.partial(self._tap, read, made, i, j) for i in range(self.kh) for j in range(self.kw)]
             number = iter(range(per_channel))
             # rows of a channel that no slot parts are reached from one pointer: C compilers would add up the place of every word
             together = self.slots and per_channel and self.chunk % per_channel == 0
@@ -154,20 +187,6 @@ class PixelTable:
 
             left = reduce_triples(taps, row)
             body.store(self.left, c, left() if isinstance(left, functools.partial) else left)
-        at, count = shape.inputs * per_channel, shape.inputs
-        while count > 1:
-            whole, rest = divmod(count, 3)
-            if whole:
-                with body.loop(whole, "t") as t:
-                    body.store(self.left, t, self._row(at + t, [body.bind(body.load(self.left, 3 * t + i), "x") for i in range(3)]))
-            if rest == 2:
-                body.store(self.left, whole, self._row(at + whole, [body.bind(body.load(self.left, 3 * whole + i), "x") for i in range(2)]))
-            elif rest:
-                body.store(self.left, whole, body.load(self.left, 3 * whole))
-            at, count = at + whole + (rest == 2), whole + (rest > 0)
-        if at != self.rows:
-            raise InternalError(f"a table of {self.rows} rows was written to row {at}")
-        return body.bind(body.load(self.left, 0), "parity")
 
     def _base(self, y0, offset: int):
         """Return where a row of the ring begins, or, for stacked blocks, where those of all of them do, in bytes; computed here where it is not known."""
@@ -193,16 +212,24 @@ class PixelTable:
     def _number(self, value: int):
         return const(value, WORD, 1 if self.word == WORD else VECTOR_WORDS)
 
-    def _tap(self, read: Callable, i: int, j: int):
-        """Return the input of a tap for the pixels of all rows of a block."""
+    def _tap(self, read: Callable, made: dict, i: int, j: int):
+        """Return the input of a tap for the pixels of all rows of a block; `made` holds those of the rows of taps above."""
         blocks = self.blocks
         shift, phase = j * self.dx // self.sx, self.phases.index(j * self.dx % self.sx)
-        total = None
-        for r in range(blocks.rows):
+        total, first = None, 0
+        # rows of taps that lie a row of the output apart have all rows of the input but one in common
+        apart = self.sy // self.dy if self.sy % self.dy == 0 and blocks.rows > _FEW_ROWS else self.kh
+        if i >= apart:
+            first = blocks.rows - 1
+            total = tirx.shift_right(made[i - apart, j], self._number(blocks.width))
+        for r in range(first, blocks.rows):
             word = read(r * self.sy + i * self.dy, phase)
             word = tirx.shift_right(word, self._number(shift)) if shift else word
-            if r < blocks.rows - 1 and shift < self.reach:  # behind the last lanes that are read stand zeros
+            # behind the last lanes that are read stand zeros; behind the last row, no row will
+            is_last = r == blocks.rows - 1 and (i + apart >= self.kh or blocks.rows * blocks.width == LANES)
+            if shift < self.reach and not is_last:
                 word = tirx.bitwise_and(word, self._number((1 << blocks.width) - 1))
             word = tirx.shift_left(word, self._number(r * blocks.width)) if r else word
             total = word if total is None else tirx.bitwise_or(total, word)
-        return self.body.bind(total, "tap")
+        made[i, j] = self.body.bind(total, "tap")
+        return made[i, j]

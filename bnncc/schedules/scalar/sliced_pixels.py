@@ -312,8 +312,9 @@ class SlicedPixels:
                     transpose_vectors(body, found, self.words, LANES, self.side_by_side, (self.turned, 0))
                 for r in range(blocks.rows):
                     with body.loop(blocks.width, "p") as p, body.loop(blocks.stacked, "i") as i:
-                        place = (n, y0 + i * blocks.rows + r, x0 + p, word)
-                        self.builder.store_word(pack, place, tirx.Cast(pack.dtype, body.load(self.turned, (r * blocks.width + p) * self.words + i)))
+                        y, x = y0 + i * blocks.rows + r, x0 + p
+                        place = (y, x) if blocks.breadth == self.anchor.shape[2] else (0, y * blocks.breadth + x)
+                        self.builder.store_word(pack, (n, *place, word), tirx.Cast(pack.dtype, body.load(self.turned, (r * blocks.width + p) * self.words + i)))
             return
         from_tile = self._value_of_counts()
         with self.builder.evaluator.loop(blocks.rows, "r") as r, self.builder.evaluator.loop(blocks.width, "p") as p:
