@@ -6,7 +6,7 @@ from bnncc.boards.counting import FunctionCount, count_project
 from bnncc.boards.manifest import Board, Region, board_names, find_board
 from bnncc.boards.memory import FirmwareMemory, measure_memory
 from bnncc.boards.project import write_project
-from bnncc.boards.runner import is_project, run_project
+from bnncc.boards.runner import is_project, require_tools, run_project
 from bnncc.boards.vectors import Vectors, bytes_of_vector, tolerance_of
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "find_board",
     "is_project",
     "measure_memory",
+    "require_tools",
     "run_project",
     "tolerance_of",
     "write_project",

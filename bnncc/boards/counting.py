@@ -71,7 +71,7 @@ def _count(board: Board, place: Path, samples: int, content: bytes, timeout: flo
     """Run the firmware on a number of samples and return (instructions, cycles) by function."""
     (place / "input.bin").write_bytes(content * samples)
     (place / "count.so").write_bytes(_plugin())
-    said = emulate(board, place / "firmware.elf", place, timeout, ["-plugin", str(place / "count.so")])
+    said = emulate(board, place / "firmware.elf", place, timeout, ["-plugin", str(place / "count.so")], "COUNT ")
     addresses, names = _symbols(board, place / "firmware.elf")
     model = find_target(board.target).variants[0].cycle_model
     found: Counter = Counter()

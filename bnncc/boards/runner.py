@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -16,9 +17,14 @@ from bnncc.boards.project import EMULATOR_OPTIONS
 from bnncc.codegen.output import METADATA_FILE, PROJECT_FORMAT
 from bnncc.errors import LibraryError, TargetError, ToolchainError
 
-__all__ = ["build_project", "call", "emulate", "is_project", "run_project"]
+__all__ = ["build_project", "call", "emulate", "is_project", "require_tools", "run_project"]
 
 _TAIL_LINES = 12
+_PACKAGES = (
+    "On Debian: `apt install make gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm`, for RISC-V "
+    "`gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-misc`."
+)
+_NO_C_LIBRARY = re.compile(r"fatal error: \S+\.h: No such file|cannot read spec file|cannot find -l|cannot find crt")
 
 
 def is_project(folder: Path) -> bool:
@@ -29,8 +35,36 @@ def is_project(folder: Path) -> bool:
         return False
 
 
-def call(command: Sequence[str], folder: Path, timeout: float, what: str) -> str:
+def _require(program: str, what: str) -> None:
+    if shutil.which(program) is None:
+        raise ToolchainError(f"{program} is not installed; bnncc needs it to {what}. {_PACKAGES}")
+
+
+def require_tools(board: Board, *, runs: bool) -> None:
+    """Raise where a program is missing that firmware for a board is built by and, where it runs, the board's emulator; asked before long work.
+
+    Raises
+    ------
+    TargetError
+        It is to run, but QEMU does not know the board.
+    ToolchainError
+        make, the cross compiler or QEMU is not installed.
+    """
+    if runs and not board.emulator:
+        raise TargetError(f"QEMU has no model of {board.name}: build the project with `make` and flash it.")
+    for program in ("make", f"{board.tool_prefix}gcc"):
+        _require(program, f"build firmware for {board.name}")
+    if runs:
+        _require(board.emulator[0], f"run firmware of {board.name}")
+
+
+def call(command: Sequence[str], folder: Path, timeout: float, what: str, counts: str = "") -> str:
     """Run a command and return what it prints, on either stream.
+
+    Parameters
+    ----------
+    counts : str
+        What lines start with that are numbers for a program: an error does not repeat them.
 
     Raises
     ------
@@ -39,39 +73,37 @@ def call(command: Sequence[str], folder: Path, timeout: float, what: str) -> str
     TargetError
         It fails or takes too long; the message ends with its last lines.
     """
-    if shutil.which(command[0]) is None:
-        raise ToolchainError(
-            f"{command[0]} is not installed; bnncc needs it to {what}. "
-            "On Debian: `apt install make gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm`, for RISC-V "
-            "`gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-misc`."
-        )
+    _require(command[0], what)
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:
         raise TargetError(f"{command[0]} did not finish to {what} within {timeout:.0f} s: the firmware hangs, or is given too many samples at once.") from error
     if done.returncode:
-        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-_TAIL_LINES:])
+        said = [line for line in (done.stdout + done.stderr).strip().splitlines() if not (counts and line.startswith(counts))]
+        missing = next(filter(_NO_C_LIBRARY.search, said), None)
+        if missing is not None:
+            raise ToolchainError(f"The C library for the board is not installed, so {command[0]} failed to {what} ({missing.strip()}). {_PACKAGES}")
+        last = "\n".join(said[-_TAIL_LINES:])
         raise TargetError(f"{command[0]} failed to {what} (exit {done.returncode}). Its last lines:\n{last}")
     return done.stdout + done.stderr
 
 
-def emulate(board: Board, firmware: Path, folder: Path, timeout: float, more: Sequence[str] = ()) -> str:
-    """Run a firmware under QEMU, with more options of QEMU; return what it and QEMU print. Errors as of `call`."""
-    return call([*board.emulator, *EMULATOR_OPTIONS, *more, "-kernel", str(firmware)], folder, timeout, f"run the firmware on {board.name}")
+def emulate(board: Board, firmware: Path, folder: Path, timeout: float, more: Sequence[str] = (), counts: str = "") -> str:
+    """Run a firmware under QEMU, with more options of QEMU; return what it and QEMU print. Parameters and errors as of `call`."""
+    return call([*board.emulator, *EMULATOR_OPTIONS, *more, "-kernel", str(firmware)], folder, timeout, f"run the firmware on {board.name}", counts)
 
 
 def build_project(folder: Path, board: Board, place: Path, timeout: float) -> None:
-    """Build ``firmware.elf`` of a project in another folder, which must be empty.
+    """Build ``firmware.elf`` of a project, to be run, in another folder, which must be empty.
 
     Raises
     ------
     TargetError
         The compiler fails, or QEMU does not know the board.
     ToolchainError
-        The compiler is not installed.
+        The compiler or QEMU is not installed.
     """
-    if not board.emulator:
-        raise TargetError(f"QEMU has no model of {board.name}: build the project with `make` and flash it.")
+    require_tools(board, runs=True)
     for file in folder.iterdir():
         if file.is_file() and file.suffix not in (".elf", ".map"):
             shutil.copyfile(file, place / file.name)

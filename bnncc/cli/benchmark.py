@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.options import Folder, Json, Rpc, RpcKey, RpcTimeout, Threads, opener_of
+from bnncc.cli.options import Folder, Json, Rpc, RpcKey, Threads, Timeout, opener_of, refuse_device
 
 __all__ = ["benchmark"]
 
@@ -27,7 +27,7 @@ def benchmark(
     repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Samples of each; one call, or more where a call is short.")] = 30,
     rpc: Rpc = None,
     key: RpcKey = "",
-    timeout: RpcTimeout = 60.0,
+    timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
     """Count the instructions of a firmware project under QEMU, or measure a compiled model's latency, beside onnxruntime's and other programs' when asked.
@@ -39,7 +39,10 @@ def benchmark(
     if is_project(folder):
         from bnncc.report.firmware import count_firmware
 
-        counts = count_firmware(folder)
+        refuse_device(rpc, key, threads)
+        if against:
+            raise typer.BadParameter("instructions of firmware are counted, which has no like in other programs.", param_hint="'--against'")
+        counts = count_firmware(folder, **({} if timeout is None else {"timeout": timeout}))
         if as_json:
             console.print_json(counts.to_json())
         else:

@@ -32,7 +32,9 @@ __all__ = [
     "SignZeroOption",
     "TargetName",
     "Threads",
+    "Timeout",
     "opener_of",
+    "refuse_device",
     "fixed_layers",
     "parse_name",
     "parse_shapes",
@@ -119,6 +121,16 @@ Rpc = Annotated[
 ]
 RpcKey = Annotated[str, typer.Option("--key", help="With --rpc: what the server, or a device of the tracker, was started with.", show_default=False)]
 RpcTimeout = Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS", help="With --rpc: how long a session and each call may take.")]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        min=1,
+        metavar="SECONDS",
+        help="How long a session with a device and each call of it (60), or a firmware under QEMU (300) may take.",
+        show_default=False,
+    ),
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="How many threads share a call; results do not depend on it.")]
 
 
@@ -162,7 +174,7 @@ def parse_name(name: str | None) -> str | None:
     return name
 
 
-def opener_of(rpc: str | None, key: str, timeout: float, threads: int = 1) -> Callable:
+def opener_of(rpc: str | None, key: str, timeout: float | None, threads: int = 1) -> Callable:
     """Return the function that opens the compiled model in a folder, on a device where an address was given."""
     if rpc is None:
         if key:
@@ -174,7 +186,15 @@ def opener_of(rpc: str | None, key: str, timeout: float, threads: int = 1) -> Ca
         raise typer.BadParameter("a device runs a call on one thread.", param_hint="'--threads'")
     from bnncc.remote import Device, load_remote
 
-    return lambda folder: load_remote(folder, Device(rpc, key, timeout))
+    device = Device(rpc, key) if timeout is None else Device(rpc, key, timeout)
+    return lambda folder: load_remote(folder, device)
+
+
+def refuse_device(rpc: str | None, key: str, threads: int) -> None:
+    """Raise where options of a library are given for a firmware project, which runs under QEMU on one core."""
+    for option, given in (("--rpc", rpc is not None), ("--key", bool(key)), ("--threads", threads > 1)):
+        if given:
+            raise typer.BadParameter("the folder is a firmware project, which runs under QEMU, on one core.", param_hint=f"'{option}'")
 
 
 def fixed_layers(first: Arithmetic, last: Arithmetic) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bnncc.cli.options import Folder, Rpc, RpcKey, RpcTimeout, Threads, opener_of
+from bnncc.cli.options import Folder, Rpc, RpcKey, Threads, Timeout, opener_of, refuse_device
 
 __all__ = ["run"]
 
@@ -19,24 +19,29 @@ def run(
         typer.Option("--input", metavar="[NAME=]X.npy", help="An input; with its name where there are several.", show_default=False),
     ],
     output: Annotated[
-        Path, typer.Option("--output", metavar="Y.npy", help="Where the output goes; several go into a .npz.", show_default=False)
-    ],
+        Path, typer.Option("--output", metavar="Y.npy", help="Where the output goes; several go into a .npz. Without it they are printed.", show_default=False)
+    ] = None,
     threads: Threads = 1,
     rpc: Rpc = None,
     key: RpcKey = "",
-    timeout: RpcTimeout = 60.0,
+    timeout: Timeout = None,
 ) -> None:
     """Run a compiled model, here or on a device, or a firmware project under QEMU, on arrays from .npy files."""
     from bnncc.boards import is_project, run_project
     from bnncc.cli.arrays import read_inputs, write_outputs
 
     if is_project(folder):
-        outputs = _stacked(run_project(folder, _samples(folder, read_inputs(inputs))))
+        refuse_device(rpc, key, threads)
+        limit = {} if timeout is None else {"timeout": timeout}
+        outputs = _stacked(run_project(folder, _samples(folder, read_inputs(inputs)), **limit))
     else:
         outputs = opener_of(rpc, key, timeout, threads)(folder)(read_inputs(inputs))
-    write_outputs(output, outputs)
-    for name, array in outputs.items() if isinstance(outputs, dict) else [(output, outputs)]:
+    if output is not None:
+        write_outputs(output, outputs)
+    for name, array in outputs.items() if isinstance(outputs, dict) else [(output or "output", outputs)]:
         print(f"{name}  {array.dtype}  {'x'.join(map(str, array.shape))}")
+        if output is None:
+            print(array)
 
 
 def _samples(folder: Path, arrays) -> list[dict]:

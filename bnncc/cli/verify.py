@@ -19,11 +19,11 @@ from bnncc.cli.options import (
     OptimizeForOption,
     Rpc,
     RpcKey,
-    RpcTimeout,
     Shapes,
     SignZero,
     SignZeroOption,
     TargetName,
+    Timeout,
     fixed_layers,
     opener_of,
     parse_shapes,
@@ -51,7 +51,7 @@ def verify(
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="Check the first N samples only, or draw N.", show_default=False)] = None,
     rpc: Rpc = None,
     key: RpcKey = "",
-    timeout: RpcTimeout = 60.0,
+    timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
     """Check that the binarized part of a compiled model equals the ONNX model bit for bit; exit 1 when it does not.
@@ -64,6 +64,10 @@ def verify(
         **{"shapes": parse_shapes(shape), "byte_inputs": parse_byte_inputs(input_type, input_scale, input_zero), "sign_zero": sign_zero.value},
         "fixed_layers": fixed_layers(first_layer, last_layer),
     }
+    if board is not None:  # said before the checks that take long
+        from bnncc.boards import find_board, require_tools
+
+        require_tools(find_board(board), runs=True)
     from bnncc.cli.arrays import read_inputs
     from bnncc.report.verify import verify_model
 
@@ -76,7 +80,8 @@ def verify(
     if board is not None:
         from bnncc.report.board import verify_firmware
 
-        firmware = verify_firmware(model, board, arrays, **source, optimize_for=optimize_for.value, limit=limit)
+        waits = {} if timeout is None else {"timeout": timeout}
+        firmware = verify_firmware(model, board, arrays, **source, optimize_for=optimize_for.value, limit=limit, **waits)
     if as_json:
         console.print_json({**report.to_json(), **({"firmware": [row.to_json() for row in firmware]} if board else {})})
     else:

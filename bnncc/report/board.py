@@ -12,7 +12,7 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
-from bnncc.boards import Board, FirmwareMemory, find_board, measure_memory, run_project, tolerance_of, write_project
+from bnncc.boards import Board, FirmwareMemory, find_board, measure_memory, require_tools, run_project, tolerance_of, write_project
 from bnncc.compiler import compile
 from bnncc.errors import BudgetError
 from bnncc.report.firmware import FirmwareCounts, count_firmware
@@ -103,7 +103,10 @@ def write_firmware(
     ------
     BudgetError
         It takes more flash or RAM than there is; the message names the options that would fit.
+    ToolchainError
+        What it is built with is not installed; said before anything is compiled.
     """
+    require_tools(board, runs=False)
     try:
         return _write(model, board, out, optimize_for, options, vectors, inputs)
     except BudgetError as error:
@@ -136,6 +139,7 @@ def _fits(model, board: Board, optimize_for: str, options: Mapping) -> bool:
 def inspect_board(model: str | Path | onnx.ModelProto, board: str, **options) -> BoardReport:
     """Tell what a model's firmware takes of a board; options and errors as of `write_firmware`."""
     chosen = find_board(board)
+    require_tools(chosen, runs=bool(chosen.emulator))
     with tempfile.TemporaryDirectory(prefix="bnncc-") as folder:
         project = Path(folder) / "project"
         write_firmware(model, chosen, project, **options)
@@ -181,20 +185,21 @@ class FirmwareComparison:
 
 
 def verify_firmware(
-    model: str | Path | onnx.ModelProto, board: str, inputs: np.ndarray | Mapping[str, np.ndarray] | None = None, *, limit: int | None = None, **options
+    model: str | Path | onnx.ModelProto, board: str, inputs: np.ndarray | Mapping[str, np.ndarray] | None = None, *, limit: int | None = None, timeout: float = 300.0, **options
 ) -> list[FirmwareComparison]:
     """Run a model's firmware under QEMU and this machine's library on the same samples, and compare the outputs; options as of `write_firmware`.
 
-    Without inputs the samples are those that `verify` draws.
+    Without inputs the samples are those that `verify` draws. The emulator is stopped after `timeout` seconds.
     """
     chosen = find_board(board)
+    require_tools(chosen, runs=True)
     with tempfile.TemporaryDirectory(prefix="bnncc-verify-") as folder:
         project, library = Path(folder) / "project", Path(folder) / "library"
         write_firmware(model, chosen, project, **options)
         artifact = compile(model, target="native", **{name: value for name, value in options.items() if name != "optimize_for"})
         artifact.save(library)
         samples = given_or_random(inputs, artifact.model.inputs, limit)
-        made, native = run_project(project, samples), load(library)
+        made, native = run_project(project, samples, timeout), load(library)
         names = [spec.name for spec in artifact.model.outputs]
         wanted = [result if isinstance(result, dict) else {names[0]: result} for result in map(native, samples)]
     return [_compare(name, chosen.name, [one[name] for one in made], [one[name] for one in wanted]) for name in names]

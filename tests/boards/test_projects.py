@@ -16,7 +16,8 @@ import bnncc
 from bnncc.boards import Region, board_names, count_project, find_board, measure_memory, run_project, write_project
 from bnncc.boards.memory import stack_bound
 from bnncc.boards.project import ram_of
-from bnncc.errors import LibraryError, TargetError
+from bnncc.errors import LibraryError, TargetError, ToolchainError
+from bnncc.report.board import verify_firmware
 
 MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
 BOARDS = {"microbit": "tfc_1w1a", "mps3-an547": "tfc_1w1a", "mps2-an385": "tfc_1w1a", "riscv32-virt": "tfc_1w1a", "mps2-an386": "gtsrb_bnn_30"}
@@ -122,6 +123,37 @@ def test_a_firmware_that_hangs_is_stopped(compiled, tmp_path):
     main.write_text(main.read_text().replace("for (;;) {", "for (;;) {}\n    for (;;) {", 1))
     with pytest.raises(TargetError, match="did not finish .* the firmware hangs"):
         run_project(tmp_path / "proj", [], timeout=5.0)
+
+
+def test_a_fault_while_instructions_are_counted_is_told_with_its_registers(compiled, tmp_path):
+    need("make", "qemu-system-arm", "arm-none-eabi-gcc", "gcc")
+    write_project(find_board("mps2-an385"), compiled("tfc_1w1a", "cortex-m3"), tmp_path / "proj")
+    main = tmp_path / "proj" / "main.c"
+    main.write_text(main.read_text().replace("for (;;) {", '__asm__ volatile("udf #0");\n    for (;;) {', 1))
+    with pytest.raises(TargetError, match=r"the firmware faulted\nCFSR 00010000") as raised:
+        count_project(tmp_path / "proj")
+    assert "COUNT" not in str(raised.value)
+
+
+@pytest.mark.parametrize("missing", ["make", "arm-none-eabi-gcc", "qemu-system-arm"])
+def test_a_missing_program_is_named_with_its_package_before_anything_is_compiled(tmp_path, monkeypatch, missing):
+    programs = {"make": "make", "arm-none-eabi-gcc": "gcc-arm-none-eabi", "qemu-system-arm": "qemu-system-arm"}
+    for program in programs:
+        if program != missing:
+            (tmp_path / program).write_text("#!/bin/sh\nexit 1\n")
+            (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolchainError, match=f"{missing} is not installed.*apt install[^,]* {programs[missing]}"):
+        verify_firmware(tmp_path / "no model is read.onnx", "mps2-an386")
+
+
+def test_a_missing_c_library_is_named_with_its_package(compiled, tmp_path):
+    need("make", "arm-none-eabi-gcc", "qemu-system-arm")
+    write_project(find_board("mps2-an385"), compiled("tfc_1w1a", "cortex-m3"), tmp_path / "proj")
+    makefile = tmp_path / "proj" / "Makefile"
+    makefile.write_text(makefile.read_text().replace("CFLAGS = ", "CFLAGS = -include no_such_library.h ", 1))
+    with pytest.raises(ToolchainError, match="C library.*libnewlib-arm-none-eabi"):
+        run_project(tmp_path / "proj", [])
 
 
 def test_ram_is_arena_input_output_and_stack(compiled):

@@ -10,6 +10,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from bnncc import load as bnncc_load
+
 from .digits_commands import MODEL, assert_told, bnncc
 
 
@@ -49,6 +51,16 @@ def test_run_gives_what_onnxruntime_gives(compiled, images, tmp_path):
     session = ort.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
     expected = np.concatenate([session.run(None, {"image": image[None]})[0] for image in np.load(images)])
     assert np.allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_run_without_a_file_for_the_output_prints_it(compiled, images):
+    result = bnncc("run", compiled[0], "--input", images)
+    assert result.exit_code == 0, result.output
+    title, *rows = result.stdout.splitlines()
+    wanted = np.concatenate([bnncc_load(compiled[0])(image[None]) for image in np.load(images)])
+    found = np.array("".join(rows).replace("[", " ").replace("]", " ").split(), np.float32)
+    assert title == "output  float32  40x10"
+    np.testing.assert_allclose(found, wanted.ravel(), atol=1e-6)
 
 
 def test_run_takes_an_input_by_its_name(compiled, images, tmp_path):

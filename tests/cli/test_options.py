@@ -61,7 +61,7 @@ def test_another_name_is_refused(name):
         ["inspect", "m.onnx", "--shape", "x"],
         ["verify", "m.onnx", "--input", "x.npy", "--shape", "x=0"],
         ["verify", "m.onnx", "--input", "x.npy", "--limit", "0"],
-        ["run", "out", "--input", "x.npy"],
+        ["run", "out"],
         ["benchmark", "out", "--repeat", "0"],
         ["benchmark", "out", "--repeat", "often"],
     ],
