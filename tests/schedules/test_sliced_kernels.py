@@ -171,6 +171,11 @@ def test_queue_words_join_narrow_words_of_all_taps():
     assert queue_words(9, 256, 64) == 36 and queue_words(9, 20, 32) == 5 and queue_words(1, 3, 8) == 1
 
 
+def test_words_that_are_half_empty_share_a_word_of_the_queue():
+    assert queue_words(9, 96, 64) == 9 + 5 and queue_words(9, 160, 64) == 18 + 5 and queue_words(9, 72, 64) == 9 + 2
+    assert queue_words(9, 97, 64) == 18, "33 bits take a whole word"
+
+
 def loops(code: str) -> list[list[str]]:
     """Return the instructions between labels."""
     parts: list[list[str]] = [[]]

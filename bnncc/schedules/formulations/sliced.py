@@ -42,7 +42,7 @@ from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.limit_planes import Answers
 from bnncc.schedules.formulations.sliced_pairs import CASE_ROWS, PairedCases
-from bnncc.schedules.formulations.sliced_table import last_places, last_thirds, queue_words, row_count, table, triples
+from bnncc.schedules.formulations.sliced_table import last_places, last_thirds, queue_words, row_count, table, triples, word_parts
 from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
 from bnncc.schedules.formulations.vertical_in_order import CounterInRuns
 from bnncc.schedules.register_tile import LINE_BYTES, Contraction, TileShape, tile_stride
@@ -125,9 +125,11 @@ def _contraction(shape: BinaryShape, lanes: int) -> Contraction:
 
 def _arrange(words: np.ndarray, c: Contraction, shape: BinaryShape, in_order: bool) -> np.ndarray:
     """Build the tables of all vectors of all groups from packed weights of shape (outputs, KH, KW, words)."""
-    octets = np.ascontiguousarray(words).view(np.uint8).reshape(c.groups, c.group_outputs, -1)
+    octets = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1, shape.words, shape.word_bits // 8)
+    parts = [octets[:, :, first : first + count, : bits // 8].reshape(len(words), -1) for first, count, bits in word_parts(shape.inputs, shape.word_bits)]
+    whole = np.concatenate([np.pad(part, ((0, 0), (0, -part.shape[1] % 8))) for part in parts], axis=1)
     padded = np.zeros((c.groups, c.group_vectors * c.lanes, 8 * _words(shape)), np.uint8)
-    padded[:, : c.group_outputs, : octets.shape[-1]] = octets
+    padded[:, : c.group_outputs] = whole.reshape(c.groups, c.group_outputs, -1)
     return np.concatenate([table(vector, c.lanes, in_order) for vector in padded.reshape(-1, c.lanes, padded.shape[-1])])
 
 
@@ -197,23 +199,31 @@ class _Sliced:
 
     def _queue(self, pixels: list, plane, g):
         """Read all words of some pixels into the queue, side by side."""
-        body, shape, side = self.body, self.shape, len(pixels)
-        per = 64 // shape.word_bits
-        kh, kw = shape.taps
+        body, side = self.body, len(pixels)
         queue = body.local("uint64", side * (self.words + triples(self.words)), "queue")
-        narrow = [body.local(shape.word, self.words * per, "narrow") for _ in pixels] if per > 1 else []
-        places = [self._place(pixel) for pixel in pixels]
-        with body.loop(kh, "kh") as i, body.loop(kw, "kw") as j, body.loop(shape.words, "w") as w:
-            at = (i * kw + j) * shape.words + w
-            for which, place in enumerate(places):
-                target, index = (narrow[which], at) if narrow else (queue, at * side + which)
-                body.store(target, index, self.load_x(*place, plane, g, i, j, w))
-        for which, words in enumerate(narrow):
-            for i in range(kh * kw * shape.words, self.words * per):
-                body.store(words, i, const(0, shape.word))
-            with body.loop(self.words, "w") as w:
-                body.store(queue, w * side + which, _reinterpret("uint64", body.load(words, w * per, per)))
+        places, start = [self._place(pixel) for pixel in pixels], 0
+        for part in word_parts(self.shape.inputs, self.shape.word_bits):
+            start = self._queue_part(queue, start, part, places, plane, g)
         return queue
+
+    def _queue_part(self, queue, start: int, part: tuple, places: list, plane, g) -> int:
+        """Read a part of the words, to place `start` of the queue on; return where it ends."""
+        body, (kh, kw), side, (first, count, bits) = self.body, self.shape.taps, len(places), part
+        per, words, dtype = 64 // bits, kh * kw * count, f"uint{bits}"
+        size = -(-words // per)
+        narrow = [body.local(dtype, size * per, "narrow") for _ in places] if per > 1 else []
+        with body.loop(kh, "kh") as i, body.loop(kw, "kw") as j, body.loop(count, "w") as w:
+            at = (i * kw + j) * count + w
+            for which, place in enumerate(places):
+                target, index = (narrow[which], at) if narrow else (queue, (start + at) * side + which)
+                word = self.load_x(*place, plane, g, i, j, first + w)
+                body.store(target, index, word if bits == self.shape.word_bits else tirx.Cast(dtype, word))
+        for which, buffer in enumerate(narrow):
+            for i in range(words, size * per):
+                body.store(buffer, i, const(0, dtype))
+            with body.loop(size, "w") as w:
+                body.store(queue, (start + w) * side + which, _reinterpret("uint64", body.load(buffer, w * per, per)))
+        return start + size
 
     def _last(self, words: tuple, side: int) -> tuple:
         """Return `last_thirds` of pixels side by side."""

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["case_place", "last_places", "last_thirds", "queue_words", "row_count", "table", "triples"]
+__all__ = ["case_place", "last_places", "last_thirds", "queue_words", "row_count", "table", "triples", "word_parts"]
 
 _ONE_WORD = ((22, 0), (8, 22), (3, 30), (1, 33))
 """Bits of a third of the last word, and where they stand in its triple; then of their exclusive or, and so on."""
@@ -28,9 +28,21 @@ _LAST_BIT = {1: 34, 2: 4}
 """Where the bit that is left stands, by the words that were: of two words at the only triple of two bits, which is at the place of a whole 32nd row."""
 
 
+def word_parts(inputs: int, word_bits: int) -> list[tuple[int, int, int]]:
+    """Return the words of a tap in the order of the queue: (first word, words, bits of each that are taken).
+
+    All taps of one part come before the next: of a last word that is half empty or more, 8, 16 or 32 bits are taken, so that taps share a word of the queue.
+    """
+    words = -(-inputs // word_bits)
+    filled = next(size for size in (8, 16, 32, 64) if size >= inputs - (words - 1) * word_bits)
+    if filled >= word_bits:
+        return [(0, words, word_bits)]
+    return [(0, words - 1, word_bits)] * (words > 1) + [(words - 1, 1, filled)]
+
+
 def queue_words(taps: int, inputs: int, word_bits: int) -> int:
-    """Return how many words of 64 bits the inputs fill; each tap starts a word of `word_bits`."""
-    return -(-taps * -(-inputs // word_bits) * word_bits // 64)
+    """Return how many words of 64 bits the inputs fill, part by part."""
+    return sum(-(-taps * count * bits // 64) for _, count, bits in word_parts(inputs, word_bits))
 
 
 def triples(words: int) -> int:
