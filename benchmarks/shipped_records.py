@@ -27,6 +27,7 @@ from bnncc.errors import TargetError
 from bnncc.passes.step_work import step_work
 from bnncc.report.tune import tune_model
 from bnncc.schedules import build_kernel
+from bnncc.schedules.traced import TRACE
 from bnncc.targets import Variant, find_target
 from bnncc.tuning.best import best_decisions
 from bnncc.tuning.core import core_of
@@ -61,7 +62,7 @@ def group_of(task: Task):
 
 
 def _records(tasks: Sequence[Task], variant: Variant, database: Database) -> Iterator[Record]:
-    known = database.records(target_key(variant))
+    known = [record for record in database.records(target_key(variant)) if TRACE not in record.decisions]  # a trace is of a whole group, not of its core
     for task in tasks:
         group = group_of(task)
         untuned = kernel_version(build_kernel(group, variant).func)

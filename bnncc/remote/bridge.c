@@ -6,7 +6,7 @@
 
 #include "entries.h"
 
-enum { NO_VARIANT = -1000, TOO_MANY = -1001, MOST = 64 };
+enum { NO_VARIANT = -1000, TOO_MANY = -1001, MOST = 512 };
 
 typedef int32_t function(void *, void *, void *);
 

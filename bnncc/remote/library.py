@@ -38,10 +38,11 @@ def compile_for_device(triple: str, source: Path, output: Path, *more: str | Pat
 
 @dataclass(frozen=True)
 class Machine:
-    """What a device says of itself: its name, and whether a program of another processor, an emulator, runs what runs there."""
+    """What a device says of itself: its name, whether a program of another processor, an emulator, runs what runs there, and its processor's features."""
 
     name: str
     emulated: bool
+    features: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return self.name + ", emulated" * self.emulated
@@ -132,4 +133,5 @@ class RemoteLibrary:
         cpu = self.read(b"/proc/cpuinfo").decode(errors="replace")
         name = model or next((line.split(":", 1)[1].strip() for line in cpu.splitlines() if line.startswith("model name")), "a processor without a name")
         program = self.read(_EMULATOR)
-        return Machine(name, bool(program) and program[_ELF_MACHINE] != self._elf_machine)
+        flags = next((line.split(":", 1)[1].split() for line in cpu.splitlines() if line.startswith(("flags", "Features"))), [])
+        return Machine(name, bool(program) and program[_ELF_MACHINE] != self._elf_machine, frozenset(flags))

@@ -18,7 +18,7 @@ __all__ = ["RemoteModel", "load_remote"]
 
 _BRIDGE = Path(__file__).with_name("bridge.c")
 _NO_VARIANT = -1000
-_MOST_TENSORS = 64  # of an entry; MOST in bridge.c
+_MOST_TENSORS = 512  # of an entry; MOST in bridge.c
 
 
 class _Calls:

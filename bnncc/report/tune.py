@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,12 @@ from rich.table import Table
 
 from bnncc.boards import find_board
 from bnncc.compiler import options_for, prepare
-from bnncc.errors import TargetError
 from bnncc.ops.interpreter import run_module
 from bnncc.passes.step_work import step_work
 from bnncc.report.benchmark import processor
 from bnncc.report.samples import random_array
 from bnncc.report.tune_progress import TuneProgress, measured_text
-from bnncc.runtime import load
 from bnncc.targets import Target, Variant, find_target
-from bnncc.toolchain import is_native
 from bnncc.tuning.best import Tuned
 from bnncc.tuning.candidate import build_model
 from bnncc.tuning.database import Database
@@ -132,7 +129,7 @@ def tune_model(
     ----------
     model : path or ModelProto
     target : str
-        One instruction set: of a target with several variants the best that this machine runs is tuned.
+        One instruction set: of a target with several variants the best that the runner's machine runs is tuned.
     board : str, optional
         Of a microcontroller, instead of a target: instructions are counted under QEMU.
     optimize_for : {"speed", "flash", "ram"}
@@ -156,23 +153,22 @@ def tune_model(
     ------
     ModelError, ToolchainError, OutputError
     TargetError
-        This machine does not run the target and no runner was given.
+        What measures does not run the target.
     """
     chosen = find_target(target)
     if board is not None:
         described = find_board(board)
         chosen, runner = find_target(described.target).optimized_for(optimize_for), lambda _: FirmwareRunner(described)
-    elif runner is None:
-        chosen = _native_part(chosen)
-    variant = chosen.variants[-1]
-    imported, fused, ctx = prepare(model, options_for(variant, sign_zero), shapes=shapes)
-    tasks = extract_tasks(fused, step_work(fused, ctx))
-    rng = np.random.default_rng(seed)
-    inputs = [[random_array(spec, rng) for spec in imported.inputs] for _ in range(_SAMPLES)]
-    inputs[-1] = [np.rint(array).astype(array.dtype) for array in inputs[-1]]  # zeros among them, where a Sign has its second plane
-    measuring = LocalRunner(processor(), variant.tvm_target["mtriple"]) if runner is None else runner(chosen)
+    measuring = runner(chosen) if runner is not None else LocalRunner(processor())
     try:
-        samples = _samples(fused, tasks, chosen, inputs)
+        chosen = measuring.best_part(chosen)
+        variant = chosen.variants[-1]
+        imported, fused, ctx = prepare(model, options_for(variant, sign_zero), shapes=shapes)
+        tasks = extract_tasks(fused, step_work(fused, ctx))
+        rng = np.random.default_rng(seed)
+        inputs = [[random_array(spec, rng) for spec in imported.inputs] for _ in range(_SAMPLES)]
+        inputs[-1] = [np.rint(array).astype(array.dtype) for array in inputs[-1]]  # zeros among them, where a Sign has its second plane
+        samples = _samples(fused, tasks, variant, inputs, measuring)
         if isinstance(measuring, FirmwareRunner):
             samples = _on_board(measuring, tasks, variant, samples)
         with TuneProgress(trials, measuring.metric, variant, console or Console(quiet=True), log) as observer:
@@ -204,25 +200,7 @@ def _on_board(runner: FirmwareRunner, tasks: list[Task], variant: Variant, sampl
     return found
 
 
-def _native_part(target: Target) -> Target:
-    """Return the target with the best variant that this machine runs.
-
-    Raises
-    ------
-    TargetError
-        There is none.
-    """
-    from bnncc.targets.x86 import runs_here
-
-    found = [v for v in target.variants if is_native(v.tvm_target["mtriple"]) and not v.is_source and runs_here(v)]
-    if not found:
-        raise TargetError(
-            f"This machine does not run {target.name}, so it cannot measure kernels for it. Tune with --target native, or on such a machine."
-        )
-    return replace(target, variants=(found[-1],))
-
-
-def _samples(fused, tasks: list[Task], target: Target, inputs: list) -> dict[str, list[Sample]]:
+def _samples(fused, tasks: list[Task], variant: Variant, inputs: list, runner: Runner) -> dict[str, list[Sample]]:
     """Return what each task meets in the model, and the outputs of its untuned kernel: one run of the untuned model gives both."""
     wanted = list(dict.fromkeys(name for task in tasks for name in (*task.reads, *task.writes)))
     params = [v.name for v in fused["main"].params]
@@ -230,11 +208,11 @@ def _samples(fused, tasks: list[Task], target: Target, inputs: list) -> dict[str
     between = tensors_between(fused, inner)
     found: dict[str, list[Sample]] = {task.workload: [] for task in tasks}
     with tempfile.TemporaryDirectory(prefix="bnncc-tune-") as temporary:
-        if target.variants[0].is_source:
+        if variant.is_source:
             run = lambda arrays: run_module(between, *arrays)  # noqa: E731
         else:
-            build_model(between, target.variants[0], {}, Path(temporary) / "untuned")
-            model = load(Path(temporary) / "untuned")
+            build_model(between, variant, {}, Path(temporary) / "untuned")
+            model = runner.load(Path(temporary) / "untuned")
             run = lambda arrays: model.run_entry("main", *arrays)  # noqa: E731
         for arrays in inputs:
             known = dict(zip(params, arrays, strict=True)) | dict(zip(inner, run(arrays), strict=True))

@@ -20,6 +20,7 @@ from bnncc.schedules.group import Group, Tensor, read_group
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.scalar import signed_sums
 from bnncc.schedules.staging import PROLOGUE_OPS, fits_stage
+from bnncc.schedules.traced import TRACE, traced
 from bnncc.targets import Variant
 
 __all__ = ["ANCHOR_OPS", "EPILOGUE_OPS", "IMAGE_OPS", "build_kernel", "is_anchor", "makes_image", "reads_any_order", "stages_image"]
@@ -69,7 +70,7 @@ def build_kernel(group: relax.Function, variant: Variant, decided: Decisions | N
         Attribute ``bnncc.const_params``: indices of the parameters that are constants of the model. Constants of one element are inline.
     variant : Variant
     decided : mapping, optional
-        Answers to what the schedule leaves open; its own answers where not given.
+        Answers to what the schedule leaves open; its own answers where not given. Or a trace of MetaSchedule's (`traced`), which replaces the schedule.
     strict : bool
         Whether decisions that this kernel does not leave open are an error; else they are passed over, and the kernel's `choices` say what was taken.
 
@@ -78,6 +79,8 @@ def build_kernel(group: relax.Function, variant: Variant, decided: Decisions | N
     InternalError
         The group breaks this contract, or `decided` names what this kernel does not leave open.
     """
+    if decided and TRACE in decided:
+        return traced(group, str(decided[TRACE]))
     read, pool = _pooled(read_group(group))
     prologue = _prologue(read)
     anchors = [node for node in read.nodes if node.op in ANCHOR_OPS and node not in prologue]

@@ -15,7 +15,7 @@ from bnncc.schedules.builder import PARALLEL_ELEMENTS
 from bnncc.schedules.kernel import Kernel
 from bnncc.targets import Variant
 
-__all__ = ["legalized"]
+__all__ = ["LEGALIZATIONS", "legalized", "without_constants"]
 
 
 def _cumsum(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -36,7 +36,8 @@ def _cumsum(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(prefix_sums, call.args[0])
 
 
-_LEGALIZATIONS = {"relax.cumsum": _cumsum}
+LEGALIZATIONS = {"relax.cumsum": _cumsum}
+"""What Relax itself does not legalize, or leaves to libraries."""
 
 
 def legalized(function: relax.Function, variant: Variant) -> Kernel:
@@ -48,14 +49,14 @@ def legalized(function: relax.Function, variant: Variant) -> Kernel:
         The legalization left no single PrimFunc over the group's parameters.
     """
     module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
-    module = relax.transform.LegalizeOps(_LEGALIZATIONS)(module)
+    module = relax.transform.LegalizeOps(LEGALIZATIONS)(module)
     calls = [binding.value for block in module["main"].body.blocks for binding in block.bindings if isinstance(binding.value, relax.Call)]
     if len(calls) != 1 or getattr(calls[0].op, "name", "") != "relax.call_tir":
         found = ", ".join(str(getattr(call.op, "name", call.op)) for call in calls)
         raise InternalError(f"a group that no schedule takes must legalize to one PrimFunc; it became {found}")
     target, args = calls[0].args[0], calls[0].args[1]
     fields = list(args.fields) if isinstance(args, tvm.ir.Tuple) else [args]
-    func = _without_constants(module[target], fields)
+    func = without_constants(module[target], fields)
     fields = [field for field in fields if not isinstance(field, GenericConst)]
     order = {param: i for i, param in enumerate(function.params)}
     if set(fields) != set(order):
@@ -73,7 +74,7 @@ def legalized(function: relax.Function, variant: Variant) -> Kernel:
     return Kernel(_vectorised(func, variant), {}, f"Relax's legalization of {target.name_hint}")
 
 
-def _without_constants(func: tirx.PrimFunc, fields: list[relax.Expr]) -> tirx.PrimFunc:
+def without_constants(func: tirx.PrimFunc, fields: list[relax.Expr]) -> tirx.PrimFunc:
     """Put constants of one element, which are no parameters of a group, where the function loads them; drop their parameters."""
     values = {
         buffer: tirx.const(field.value.numpy().item(), str(buffer.ty.dtype))

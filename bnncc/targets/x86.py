@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from bnncc.targets.manifest import Target, Variant
@@ -45,9 +46,13 @@ def cpu_flags() -> set[str]:
 
 def runs_here(variant: Variant) -> bool:
     """Tell whether this machine has all that `variant` needs."""
+    return has_features(cpu_flags(), variant)
+
+
+def has_features(flags: Iterable[str], variant: Variant) -> bool:
+    """Tell whether a processor of these features, as Linux lists them, has all that `variant` needs."""
     # the kernel spells vpopcntdq with an underscore
-    flags = {flag.replace("_vpopcntdq", "vpopcntdq").replace("_bitalg", "bitalg") for flag in cpu_flags()}
-    return set(variant.cpu_features) <= flags
+    return set(variant.cpu_features) <= {flag.replace("_vpopcntdq", "vpopcntdq").replace("_bitalg", "bitalg") for flag in flags}
 
 
 def native_variant() -> Variant:

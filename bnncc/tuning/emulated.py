@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from bnncc.errors import BnnccError, ToolchainError
-from bnncc.runtime import load
+from bnncc.runtime import CompiledModel, load
 from bnncc.runtime.library import checked_library
+from bnncc.targets import Target
 from bnncc.toolchain import find_compiler, find_emulator
-from bnncc.tuning.runner import Job, Measurement, Sample, read_samples
+from bnncc.tuning.runner import Job, Measurement, Sample, differing_bytes, read_samples
 
 __all__ = ["EmulatedRunner"]
 
@@ -54,6 +55,14 @@ class EmulatedRunner:
         self._compile(f"{platform.machine()}-linux-gnu", "-O2", "-shared", "-fPIC", "-o", str(self._plugin), str(source))
         self._untuned = functools.lru_cache(maxsize=256)(self._count)
 
+    def best_part(self, target: Target) -> Target:
+        """Return the target as it is: it has one variant."""
+        return target
+
+    def load(self, folder: Path) -> CompiledModel:
+        """Return a compiled model that the emulator runs."""
+        return load(folder)
+
     def measure(self, job: Job) -> Measurement:
         """Check and count one candidate; the untuned kernel is counted once."""
         try:
@@ -62,8 +71,8 @@ class EmulatedRunner:
             for sample in samples:
                 made = model.run_entry("main", *sample.inputs)
                 for number, (found, right) in enumerate(zip(made, sample.outputs, strict=True)):
-                    if np.ascontiguousarray(found).tobytes() != np.ascontiguousarray(right).tobytes():
-                        return Measurement("wrong", message=f"output {number} differs")
+                    if said := differing_bytes(number, found, right):
+                        return Measurement("wrong", message=said)
             value = float(self._count(job.candidate, job.samples))
             untuned = value if job.candidate == job.untuned else float(self._untuned(job.untuned, job.samples))
             return Measurement("ok", value, untuned)

@@ -18,7 +18,8 @@ from bnncc.boards.manifest import Board
 from bnncc.boards.project import write_project
 from bnncc.boards.runner import run_project
 from bnncc.errors import BnnccError, InternalError, TargetError
-from bnncc.tuning.runner import Job, Measurement, Sample, read_samples
+from bnncc.targets import Target
+from bnncc.tuning.runner import Job, Measurement, Sample, differing_bytes, read_samples
 
 __all__ = ["FirmwareRunner"]
 
@@ -51,6 +52,10 @@ class FirmwareRunner:
         self.workers = os.cpu_count() or 1
         self._untuned = functools.lru_cache(maxsize=256)(self._count)
 
+    def best_part(self, target: Target) -> Target:
+        """Return the target as it is: it has one variant."""
+        return target
+
     def measure(self, job: Job) -> Measurement:
         """Check and count one candidate; the untuned kernel is counted once."""
         try:
@@ -61,9 +66,9 @@ class FirmwareRunner:
                 samples = read_samples(job.samples)
                 given = [dict(zip(names[0], sample.inputs, strict=True)) for sample in samples]
                 for sample, made in zip(samples, run_project(project, given, self.timeout), strict=True):
-                    for name, right in zip(names[1], sample.outputs, strict=True):
-                        if np.ascontiguousarray(made[name]).tobytes() != np.ascontiguousarray(right).tobytes():
-                            return Measurement("wrong", message=f"{name} differs")
+                    for number, (name, right) in enumerate(zip(names[1], sample.outputs, strict=True)):
+                        if said := differing_bytes(number, made[name], right):
+                            return Measurement("wrong", message=said)
             return Measurement("ok", float(self._count(job.candidate)), float(self._untuned(job.untuned)))
         except BnnccError as error:
             return Measurement("timeout" if "did not finish" in str(error) else "crash", message=str(error))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from bnncc.errors import ToolchainError
-from bnncc.toolchain import find_compiler
+from bnncc.errors import TargetError, ToolchainError
+from bnncc.runtime import CompiledModel, load
+from bnncc.targets import Target
+from bnncc.targets.x86 import runs_here
+from bnncc.toolchain import find_compiler, is_native
 from bnncc.tuning.runner import Job, Measurement
 
 __all__ = ["LocalRunner"]
@@ -22,7 +27,6 @@ class LocalRunner:
     ----------
     machine : str
         The processor's name.
-    triple : str
     timeout : float
         Seconds that a candidate may take in all.
 
@@ -36,14 +40,31 @@ class LocalRunner:
     workers = 1
     is_noisy = True
 
-    def __init__(self, machine: str, triple: str, timeout: float = 60.0):
+    def __init__(self, machine: str, timeout: float = 60.0):
         self.machine, self.timeout = machine, timeout
         self._folder = tempfile.TemporaryDirectory(prefix="bnncc-clock-")
         self._clock = Path(self._folder.name) / "measure.so"
-        command = [*find_compiler(triple), "-std=c99", "-O2", "-fPIC", "-shared", "-o", str(self._clock), str(Path(__file__).with_name("measure.c"))]
+        command = [*find_compiler(f"{platform.machine()}-linux-gnu"), "-std=c99", "-O2", "-fPIC", "-shared", "-o", str(self._clock), str(Path(__file__).with_name("measure.c"))]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise ToolchainError(f"The C compiler failed to build the tuner's clock (exit {done.returncode}): {done.stderr.strip()[-500:]}")
+
+    def best_part(self, target: Target) -> Target:
+        """Return the target with the best variant that this machine runs.
+
+        Raises
+        ------
+        TargetError
+            There is none.
+        """
+        found = [v for v in target.variants if is_native(v.tvm_target["mtriple"]) and not v.is_source and runs_here(v)]
+        if not found:
+            raise TargetError(f"This machine does not run {target.name}, so it cannot measure kernels for it. Tune with --target native, or on such a machine.")
+        return replace(target, variants=(found[-1],))
+
+    def load(self, folder: Path) -> CompiledModel:
+        """Return a compiled model that runs here."""
+        return load(folder)
 
     def measure(self, job: Job) -> Measurement:
         """Check and measure one candidate; one that crashes is tried once more, as its process may have been killed from outside."""

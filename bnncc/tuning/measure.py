@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bnncc.runtime.library import checked_library
-from bnncc.tuning.runner import read_samples
+from bnncc.tuning.runner import differing_bytes, read_samples
 
 __all__ = ["main"]
 
@@ -66,9 +66,8 @@ class _Kernel:
         for number, (array, right) in enumerate(zip(self.outputs, expected, strict=True)):
             if (array[:_GUARD] != 0xA5).any() or (array[_GUARD + right.nbytes :] != 0xA5).any():
                 return f"it wrote outside of output {number}"
-            differing = int((array[_GUARD : _GUARD + right.nbytes] != np.frombuffer(right.tobytes(), np.uint8)).sum())
-            if differing:
-                return f"{differing} of {right.nbytes} bytes of output {number} differ"
+            if said := differing_bytes(number, array[_GUARD : _GUARD + right.nbytes], right):
+                return said
         return ""
 
 

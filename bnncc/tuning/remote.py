@@ -6,15 +6,19 @@ import signal
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from bnncc.errors import DeviceError
-from bnncc.remote import Device, RemoteLibrary, compile_for_device, count_devices
+from bnncc.errors import DeviceError, TargetError, ToolchainError
+from bnncc.remote import Device, RemoteLibrary, compile_for_device, count_devices, load_remote
+from bnncc.runtime import CompiledModel, load
 from bnncc.runtime.library import checked_library
+from bnncc.targets import Target
+from bnncc.targets.x86 import has_features
 from bnncc.tuning.record import EMULATED_SECONDS
-from bnncc.tuning.runner import Job, Measurement, Sample, read_samples
+from bnncc.tuning.runner import Job, Measurement, Sample, differing_bytes, read_samples
 
 __all__ = ["RemoteRunner"]
 
@@ -63,8 +67,31 @@ class RemoteRunner:
         source = Path(__file__).with_name("trial.c")
         compile_for_device(triple, source, self._trial, "-ldl")
         machine = RemoteLibrary(device, self._trial).machine()
+        self._features = machine.features
         self.machine = f"{device.key}: {machine}" if device.key else str(machine)
         self.metric = EMULATED_SECONDS if machine.emulated else "seconds"
+
+    def best_part(self, target: Target) -> Target:
+        """Return a target with the best of its variants that the devices run; one variant stays as it is.
+
+        Raises
+        ------
+        TargetError
+            They run none.
+        """
+        if len(target.variants) == 1:
+            return target
+        found = [variant for variant in target.variants if has_features(self._features, variant)]
+        if not found:
+            raise TargetError(f"The device ({self.machine}) has the instructions of none of the variants of {target.name}; name a target of its own instruction set.")
+        return replace(target, variants=(found[-1],))
+
+    def load(self, folder: Path) -> CompiledModel:
+        """Return a compiled model that runs here where that can be, as a device is farther away, else on a device."""
+        try:
+            return load(folder)
+        except (TargetError, ToolchainError):
+            return load_remote(folder, self.device)
 
     def measure(self, job: Job) -> Measurement:
         """Check and measure one candidate on a device that is free.
@@ -137,10 +164,8 @@ class _Trial:
         if code:
             return _failure(code, self.seconds), times
         for place, (given, right) in enumerate(zip(outputs, expected, strict=True)):
-            found = np.frombuffer(library.fetched(given, right.nbytes), np.uint8)
-            differing = int((found != np.frombuffer(right.tobytes(), np.uint8)).sum())
-            if differing:
-                return Measurement("wrong", message=f"{differing} of {right.nbytes} bytes of output {place} differ"), times
+            if said := differing_bytes(place, library.fetched(given, right.nbytes), right):
+                return Measurement("wrong", message=said), times
         if calls:
             times = np.frombuffer(library.fetched(ns, times.nbytes), np.uint64).reshape(times.shape)
         return None, times

@@ -13,11 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-__all__ = ["Job", "Measurement", "Runner", "Sample", "read_samples", "write_samples"]
+if TYPE_CHECKING:  # a candidate's process is up at once without these
+    from bnncc.runtime import CompiledModel
+    from bnncc.targets import Target
+
+__all__ = ["Job", "Measurement", "Runner", "Sample", "differing_bytes", "read_samples", "write_samples"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,29 @@ def read_samples(file: Path) -> list[Sample]:
             found.setdefault(int(number), {"in": {}, "out": {}})[side][int(place)] = arrays[name]
     sides = ([tuple(array for _, array in sorted(sample[side].items())) for side in ("in", "out")] for _, sample in sorted(found.items()))
     return [Sample(*pair) for pair in sides]
+
+
+def differing_bytes(number: int, made: np.ndarray | bytes, right: np.ndarray) -> str:
+    """Say how an output differs from the one that is right, byte for byte: a NaN equals itself, -0.0 does not equal 0.0.
+
+    Parameters
+    ----------
+    number : int
+        Of the output.
+    made : ndarray or bytes
+        What a kernel wrote, of any shape and dtype.
+    right : ndarray
+
+    Returns
+    -------
+    str
+        Empty where nothing differs.
+    """
+    found, wanted = (np.frombuffer(array if isinstance(array, bytes) else np.ascontiguousarray(array).tobytes(), np.uint8) for array in (made, right))
+    if found.size != wanted.size:
+        return f"output {number} has {found.size} bytes, not {wanted.size}"
+    differing = int((found != wanted).sum())
+    return f"{differing} of {wanted.size} bytes of output {number} differ" if differing else ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +134,14 @@ class Runner(Protocol):
     machine: str
     workers: int
     is_noisy: bool
+
+    def best_part(self, target: Target) -> Target:
+        """Return a target with the one variant that is tuned: the best that runs there."""
+        ...
+
+    def load(self, folder: Path) -> CompiledModel:
+        """Return a compiled model that runs there, or here and gives the same; not asked for C code."""
+        ...
 
     def measure(self, job: Job) -> Measurement:
         """Check and measure one candidate."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from bnncc.tuning.space import Point, Space
 
-__all__ = ["Search"]
+__all__ = ["JointSearch", "Search"]
 
 _ELITE = 6
 _CHILDREN = 48
@@ -133,6 +133,47 @@ class Search:
         model = xgboost.XGBRegressor(n_estimators=60, max_depth=4, learning_rate=0.2, n_jobs=1, verbosity=0)
         model.fit(table([point for point, _ in measured]), np.array([score for _, score in measured], np.float32))
         return lambda points: model.predict(table(points))
+
+
+class JointSearch:
+    """Several searches of one task that propose in turn; where one has no more, the others go on.
+
+    Parameters
+    ----------
+    parts : sequence of (searches, callable)
+        Each with the test of a point whether it is of this search.
+    """
+
+    def __init__(self, parts: Sequence[tuple[object, Callable[[Point], bool]]]):
+        self._parts = list(parts)
+        self._turn = 0
+
+    def skip(self, kernel: str) -> None:
+        """Never propose a kernel."""
+        for search, _ in self._parts:
+            search.skip(kernel)
+
+    def propose(self, count: int) -> list[Point]:
+        """Return the next points, at most `count`, of as many searches as are needed; none where all were proposed."""
+        order = [self._parts[(self._turn + i) % len(self._parts)][0] for i in range(len(self._parts))]
+        self._turn += 1
+        found: list[Point] = []
+        while order and len(found) < count:
+            share, more = -(-(count - len(found)) // len(order)), []
+            for search in order:
+                wanted = min(share, count - len(found))
+                fresh = search.propose(wanted) if wanted else []
+                found += fresh
+                if len(fresh) == wanted:  # it may have more, should the others have less
+                    more.append(search)
+            order = more
+        return found
+
+    def learn(self, point: Point, ratio: float | None) -> None:
+        """Tell the search that proposed a point, or would have, what was measured."""
+        for search, owns in self._parts:
+            if owns(point):
+                search.learn(point, ratio)
 
 
 def _features(decisions: Mapping[str, object]) -> dict[str, float]:

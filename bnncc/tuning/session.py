@@ -15,13 +15,14 @@ import tvm
 
 from bnncc import __version__
 from bnncc.errors import InternalError
+from bnncc.schedules.traced import TRACE, plain_loops
 from bnncc.targets import Variant
 from bnncc.tuning.best import best_decisions
 from bnncc.tuning.candidate import BuildPool, Built
 from bnncc.tuning.database import Database
 from bnncc.tuning.record import Record
 from bnncc.tuning.runner import Job, Measurement, Runner, Sample, write_samples
-from bnncc.tuning.search import Search
+from bnncc.tuning.search import JointSearch, Search
 from bnncc.tuning.space import Point, Space
 from bnncc.tuning.target_key import target_key
 from bnncc.tuning.task import Task
@@ -115,7 +116,7 @@ class TuningSession:
         self.samples, self.build_timeout, self._pool = samples, build_timeout, pool
         self.states = [TaskState(task, Space(next(f for g, f in task.module.functions_items() if g.name_hint != "main"), variant)) for task in tasks]
         # what leaves nothing open is not tuned
-        self.states = [state for state in self.states if state.space.untuned().choices]
+        self.states = [state for state in self.states if state.space.untuned().choices or self.loops(state) is not None]
         self._versions = {"bnncc": __version__, "tvm": tvm.__version__, "xgboost": _version("xgboost")}
 
     def run(self) -> None:
@@ -132,6 +133,21 @@ class TuningSession:
                     bench.run(workers)
         finally:
             pool.close()
+
+    def loops(self, state: TaskState) -> tvm.tirx.PrimFunc | None:
+        """Return the plain loops of a task, which MetaSchedule searches; None where there are none, or where code is C, which leaves vectors to its compiler."""
+        return None if self.variant.is_source else plain_loops(state.space.group)
+
+    def search(self, state: TaskState) -> JointSearch:
+        """Return what proposes the kernels of a task: the generator's own space, and MetaSchedule's of a float layer."""
+        parts: list = []
+        if state.space.untuned().choices:
+            parts.append((Search(state.space), lambda point: TRACE not in point.decisions))
+        if (loops := self.loops(state)) is not None and _version("xgboost"):
+            from bnncc.tuning.traces import TraceSearch  # seconds to import
+
+            parts.append((TraceSearch(state.space, loops, self.variant, self.trials), lambda point: TRACE in point.decisions))
+        return JointSearch(parts)
 
     def record(self, state: TaskState, point: Point, measured: Measurement, stage: str) -> Record:
         """Keep a trial and return its record."""
@@ -173,7 +189,7 @@ class _Bench:
 
     def __init__(self, session: TuningSession, state: TaskState, pool: BuildPool, folder: Path):
         self.session, self.state, self.pool, self.folder = session, state, pool, folder
-        self.search = Search(state.space)
+        self.search = session.search(state)
         self.known: list[Record] = []
         folder.mkdir()
         self.module, self.samples, self.untuned = folder / "module.json", folder / "samples.npz", folder / "untuned"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the hand
 
 @pytest.fixture
 def runner():
-    made = LocalRunner("here", TRIPLE, timeout=20)
+    made = LocalRunner("here", timeout=20)
     yield made
     made.close()
 

@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bnncc.errors import DeviceError
+from bnncc.errors import DeviceError, TargetError
 from bnncc.remote import Device
+from bnncc.targets import find_target
+from bnncc.targets.x86 import V2, V3, V4
+from bnncc.tuning.local import LocalRunner
 from bnncc.tuning.remote import RemoteRunner
 from tests.remote.servers import Relay, rpc_server, rpc_tracker
 from tests.tuning.handmade import DOUBLE, TRIPLE, job
@@ -63,6 +66,21 @@ def test_what_a_candidate_does_wrong_ends_neither_the_runner_nor_the_device(body
 
 def test_the_device_still_measures_after_all_that(runner, tmp_path):
     assert runner.measure(job(tmp_path / "job", DOUBLE)).status == "ok"
+
+
+def test_of_a_target_with_variants_the_best_that_the_device_runs_is_tuned(runner, monkeypatch):
+    every = find_target("x86-64")
+    for flags, expected in [(V4.cpu_features, "v4"), (V3.cpu_features, "v3"), (V2.cpu_features, "v2")]:
+        monkeypatch.setattr(runner, "_features", frozenset(flags))
+        assert [variant.name for variant in runner.best_part(every).variants] == [expected]
+    monkeypatch.setattr(runner, "_features", frozenset({"fpu"}))
+    with pytest.raises(TargetError, match="none of the variants of x86-64"):
+        runner.best_part(every)
+    assert runner.best_part(find_target("cortex-a55")) is find_target("cortex-a55")
+
+
+def test_the_features_of_a_device_are_those_that_it_lists(runner):
+    assert runner.best_part(find_target("x86-64")).variants == LocalRunner("here").best_part(find_target("x86-64")).variants
 
 
 def test_a_session_that_breaks_is_tried_again_and_a_device_that_stays_away_ends_the_patience(server, tmp_path):

@@ -39,7 +39,7 @@ def session(folder: Path, trials: int, runner=None, observer=None, pool=None) ->
     task = task_of(function, arrays)
     variant = native_variant()
     samples = {task.workload: [Sample((arrays[0],), tuple(meaning(function, arrays)))]}
-    runner = runner or LocalRunner("here", variant.tvm_target["mtriple"])
+    runner = runner or LocalRunner("here")
     return TuningSession([task], samples, variant, runner, Database(folder), trials, observer, pool=pool)
 
 

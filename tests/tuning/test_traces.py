@@ -1,0 +1,60 @@
+"""MetaSchedule's search behind the interface of ours."""
+
+from __future__ import annotations
+
+from test_space import binary_layer, float_layer
+
+from bnncc.schedules import build_kernel
+from bnncc.schedules.traced import TRACE, keeps_order, plain_loops
+from bnncc.targets.x86 import V3
+from bnncc.tuning.search import JointSearch, Search
+from bnncc.tuning.space import Space
+from bnncc.tuning.traces import TraceSearch
+
+
+def test_the_evolution_proposes_new_schedules_that_keep_the_order_and_goes_on_from_an_earlier_run():
+    space = Space(float_layer(), V3)
+    search = TraceSearch(space, plain_loops(space.group), V3, trials=24)
+    found = []
+    for number in range(3):
+        points = search.propose(6)
+        for place, point in enumerate(points):
+            search.learn(point, None if place == 0 else 1 + 0.1 * number + 0.01 * place)
+        found += points
+    kernels = [point.kernel for point in found]
+    assert len(found) >= 12 and len(set(kernels)) == len(kernels)
+    assert all(keeps_order(build_kernel(space.group, V3, point.decisions).func) for point in found)
+
+    again = TraceSearch(space, plain_loops(space.group), V3, trials=24)
+    for point in found:
+        again.skip(point.kernel)
+        again.learn(point, 1.0)
+    assert not {point.kernel for point in again.propose(6)} & set(kernels)
+
+
+class Listed:
+    """A search of what it was given."""
+
+    def __init__(self, points):
+        self.points, self.learnt = list(points), []
+
+    def propose(self, count):
+        found, self.points = self.points[:count], self.points[count:]
+        return found
+
+    def learn(self, point, ratio):
+        self.learnt.append(point)
+
+
+def test_two_searches_share_the_trials_and_one_goes_on_where_the_other_has_no_more():
+    first, second = Listed("abc"), Listed("123456789")
+    joint = JointSearch([(first, str.isalpha), (second, str.isdigit)])
+    assert sorted(joint.propose(4)) == sorted("ab12")
+    assert sorted(joint.propose(4)) == sorted("c345")
+    assert sorted(joint.propose(9)) == sorted("6789") and joint.propose(4) == []
+    joint.learn("b", 0.5)
+    assert first.learnt == ["b"] and second.learnt == []
+
+
+def test_traces_are_no_points_of_the_generators_space():
+    assert all(TRACE not in point.decisions for point in Search(Space(binary_layer(), V3)).propose(9))
