@@ -13,6 +13,7 @@ from bnncc.codegen import emit_c, emit_library
 from bnncc.codegen.names import c_identifier
 from bnncc.errors import InputError, TargetError
 from bnncc.frontend import ImportedModel, import_onnx
+from bnncc.passes.assignment import Measured
 from bnncc.passes.context import SIGN_ZERO, LayerRow, Options, PassContext, TensorView
 from bnncc.passes.fixed_point import FIXED_LAYERS
 from bnncc.passes.lower_groups import lower_groups
@@ -141,6 +142,7 @@ class CompiledArtifact:
             "sign_zero": self.context.options.sign_zero,
             "optimize_for": self.target.variants[0].optimize_for,
             "kernel_notes": notes,
+            "assignment": list(self.context.assignment),
             "steps": [asdict(step) for step in step_work(self.fused, self.context)],
         }
         if self.target.variants[0].is_source:
@@ -177,8 +179,9 @@ def prepare(
     byte_inputs: Mapping[str, ByteInput] | None = None,
     dump_ir: Path | None = None,
     progress: Progress | None = None,
+    measured: Measured | None = None,
 ) -> tuple[ImportedModel, tvm.IRModule, PassContext]:
-    """Import a model and run all passes up to the groups.
+    """Import a model and run all passes up to the groups, with layouts by measured times where any are given.
 
     Raises
     ------
@@ -187,7 +190,7 @@ def prepare(
     """
     imported = import_onnx(model, dict(shapes or {}), byte_inputs)
     views = {var: TensorView(name) for var, name in imported.tensors.items()}
-    ctx = PassContext(options, views, imported.nodes)
+    ctx = PassContext(options, views, imported.nodes, measured=measured)
     fused = run_pipeline(imported.mod, ctx, dump_ir, progress)
     return imported, fused, ctx
 
@@ -286,6 +289,8 @@ def compile(
     chosen = chosen.optimized_for(optimize_for)
     records = Database(database_directory() if database is True else Path(database)) if database is not False else None
     stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")
+    # groups are the same for all variants of a target, so that the times of one do not decide them
+    tuned = Tuned(records.records(target_key(chosen.variants[0])), chosen.variants[0]) if records is not None and len(chosen.variants) == 1 else None
     imported, fused, ctx = prepare(
         model,
         options_for(chosen.variants[0], sign_zero, fixed_layers),
@@ -293,6 +298,7 @@ def compile(
         byte_inputs=byte_inputs,
         dump_ir=None if dump_ir is None else Path(dump_ir),
         progress=progress,
+        measured=tuned.measured if tuned is not None and tuned.knows_any else None,
     )
     written = output_format or chosen.formats[0]
     return CompiledArtifact(c_identifier(name or stem), chosen, imported, fused, ctx, progress, written, threads, records, dict(byte_inputs or {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -197,6 +198,15 @@ class PassContext:
 
     sums: dict[str, int] = field(default_factory=dict)
     """Name of the Relax variable of a layer's sums, integer or float, to the layer's place in `layers`."""
+
+    measured: Callable | None = None
+    """What kernels were measured to take, where records know: `bnncc.passes.assignment.Measured`."""
+
+    fuse: Callable | None = None
+    """The last pass, for other layouts of what it was given: `bnncc.passes.assignment.Fuse`."""
+
+    assignment: tuple[str, ...] = ()
+    """Which layouts were decided by measured times otherwise than by rule, for readers."""
 
     def are_words(self, var_name: str, dtype: str) -> bool:
         """Tell whether a variable of this element type holds words of bits, rather than codes or numbers."""

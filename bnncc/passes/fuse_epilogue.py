@@ -16,6 +16,7 @@ computed after it (a channel gate: pool, dense, sigmoid) moves behind that scale
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,11 +25,12 @@ from tvm import relax
 from tvm.ir import GenericConst, Tuple, TupleGetItem
 
 from bnncc.ops import is_bnn, static_shape
+from bnncc.passes.assignment import assign
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Graph, constant, op_name, replace_function, substitute, used_vars
 from bnncc.schedules import EPILOGUE_OPS, is_anchor, makes_image, pools_as_made, reads_any_order, stages_image
 
-__all__ = ["fuse_epilogue"]
+__all__ = ["fuse_apart", "fuse_epilogue"]
 
 
 @dataclass
@@ -43,13 +45,15 @@ def _space(binding) -> tuple[int, ...]:
 
 
 class _Fuse:
-    def __init__(self, mod: tvm.IRModule, function: str, ctx: PassContext):
+    def __init__(self, mod: tvm.IRModule, function: str, ctx: PassContext, apart: frozenset[str] = frozenset()):
         self.name = function
         self.graph = Graph(mod, function)
         self.groups: list[_Group] = []
         self.group_of: dict[relax.Var, int] = {}
         self.moved: set[relax.Var] = set()
         self.stage_images, self.pool_words = ctx.options.stage_images, ctx.options.pool_words
+        self.apart = apart
+        self.sites: list[str] = []
         self.counter = 0
         self.repeats = False
         self.functions = relax.BlockBuilder(mod)
@@ -138,11 +142,13 @@ class _Fuse:
                 self.groups[prologue].shape = static_shape(b.var)
                 self._join(prologue, b)
                 return
-            if self.pool_words and self._pools(b):
+            if self.pool_words and f"maximum {b.var.name}" not in self.apart and self._pools(b):
+                self.sites.append(f"maximum {b.var.name}")
                 return
             self.groups.append(_Group(static_shape(b.var)))
-            if (self.stage_images and stages_image(b.value)) or (reads_any_order(b.value) and self._is_transposed(b.value.args[0])):
-                self._take_image(b.value.args[0], b.var)
+            stages = (self.stage_images and stages_image(b.value)) or (reads_any_order(b.value) and self._is_transposed(b.value.args[0]))
+            if stages and f"image of {b.var.name}" not in self.apart and self._take_image(b.value.args[0], b.var):
+                self.sites.append(f"image of {b.var.name}")
         else:
             self.groups.append(_Group(None))
         self._join(len(self.groups) - 1, b)
@@ -186,17 +192,19 @@ class _Fuse:
     def _is_transposed(self, image) -> bool:
         return op_name(self.graph.value(image)) == "relax.permute_dims"
 
-    def _take_image(self, image, reader) -> None:
-        """Move what only `reader` needs of the way to its image, pads and the step to NHWC, from groups of their own into its group, the last one."""
+    def _take_image(self, image, reader) -> bool:
+        """Move what only `reader` needs of the way to its image, pads and the step to NHWC, from groups of their own into its group, the last one; tell
+        whether there is any."""
         value = self.graph.value(image)
         alone = image in self.group_of and len(self.groups[self.group_of[image]].bindings) == 1
         if not alone or not makes_image(value) or self.graph.is_output(image) or self.graph.users(image) != [reader]:
-            return
+            return False
         if op_name(value) != "relax.permute_dims":
             self._take_image(value.args[0], image)
         (binding,) = self.groups[self.group_of[image]].bindings
         self.groups[self.group_of[image]] = _Group(None)
         self._join(len(self.groups) - 1, binding)
+        return True
 
     def _join(self, index, b):
         self.groups[index].bindings.append(b)
@@ -257,6 +265,22 @@ class _Fuse:
         return expr
 
 
+def fuse_apart(mod: tvm.IRModule, ctx: PassContext, apart: frozenset[str]) -> tuple[tvm.IRModule, tuple[str, ...]]:
+    """Cut `main` into groups; what stands at the places `apart` gets a kernel of its own instead of joining one.
+
+    Returns
+    -------
+    (IRModule, tuple of str)
+        The groups, and the places where something joined a kernel that could have one of its own: an image's pad or order of axes, a maximum on words.
+    """
+    fuse = _Fuse(mod, "main", ctx, apart)
+    return fuse.run(), tuple(fuse.sites)
+
+
 def fuse_epilogue(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
-    """Cut `main` into groups, each a private Relax function that becomes one kernel."""
-    return _Fuse(mod, "main", ctx).run()
+    """Cut `main` into groups, each a private Relax function that becomes one kernel; by measured times where `ctx` knows any."""
+    ctx.fuse = functools.partial(fuse_apart, mod, ctx)
+    if ctx.measured is None:
+        return ctx.fuse(frozenset())[0]
+    fused, ctx.assignment = assign(ctx.fuse, ctx.measured)
+    return fused

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import tvm
 from rich.console import Console
 from rich.table import Table
 
 from bnncc.boards import find_board
 from bnncc.compiler import options_for, prepare
 from bnncc.ops.interpreter import run_module
+from bnncc.passes.assignment import assign, differing_groups, workload_key
+from bnncc.passes.context import PassContext
 from bnncc.passes.step_work import step_work
 from bnncc.report.benchmark import processor
 from bnncc.report.samples import random_array
@@ -56,6 +59,8 @@ class TunedTask:
         What a compilation makes of the records, and what the best kernel's schedule says.
     history : tuple of float
         Best ratio after each trial of this run.
+    is_alternative : bool
+        Whether it is of another layout than that by rule.
     """
 
     title: str
@@ -68,6 +73,7 @@ class TunedTask:
     verdict: str
     note: str
     history: tuple[float, ...]
+    is_alternative: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,9 @@ class TuneReport:
     database : str
         The folder of the records.
     tasks : tuple of TunedTask
-        Those that leave a choice; the others are not tuned.
+        Those that leave a choice, or are compared with others; the others are not tuned.
+    assignment : tuple of str
+        Layouts that a compilation decides by these times otherwise than by rule.
     """
 
     target: str
@@ -89,6 +97,7 @@ class TuneReport:
     machine: str
     database: str
     tasks: tuple[TunedTask, ...]
+    assignment: tuple[str, ...] = ()
 
     def to_json(self) -> dict:
         """Return the report as what JSON can hold."""
@@ -100,11 +109,15 @@ class TuneReport:
         for task in self.tasks:
             untuned = measured_text(task.untuned_value, self.metric)
             trials = f"{task.trials}{' (all)' if task.exhausted else ''}"
-            table.add_row(task.title, str(len(task.layers)), untuned, f"{task.ratio:.2f}", trials, str(task.failures), task.note, task.verdict)
+            title = f"{task.title} (another layout)" if task.is_alternative else task.title
+            table.add_row(title, str(len(task.layers)), untuned, f"{task.ratio:.2f}", trials, str(task.failures), task.note, task.verdict)
         console.print(table)
-        before, after = (sum((t.untuned_value or 0) * len(t.layers) * ratio(t) for t in self.tasks) for ratio in (lambda t: 1.0, lambda t: t.ratio))
+        own = [task for task in self.tasks if not task.is_alternative]
+        before, after = (sum((t.untuned_value or 0) * len(t.layers) * ratio(t) for t in own) for ratio in (lambda t: 1.0, lambda t: t.ratio))
         if before:
             console.print(f"Tuned kernels take {after / before:.3f} of the untuned {self.metric} of these layers; {self.machine}.", markup=False)
+        for line in self.assignment:
+            console.print(line, markup=False)
         console.print(f"Records: {self.database}", markup=False)
 
 
@@ -169,6 +182,10 @@ def tune_model(
         inputs = [[random_array(spec, rng) for spec in imported.inputs] for _ in range(_SAMPLES)]
         inputs[-1] = [np.rint(array).astype(array.dtype) for array in inputs[-1]]  # zeros among them, where a Sign has its second plane
         samples = _samples(fused, tasks, variant, inputs, measuring)
+        tasks, others, separate = _with_other_layouts(tasks, ctx)
+        if others:
+            samples |= _samples(separate, others, variant, inputs, measuring)
+            tasks += others
         if isinstance(measuring, FirmwareRunner):
             samples = _on_board(measuring, tasks, variant, samples)
         with TuneProgress(trials, measuring.metric, variant, console or Console(quiet=True), log) as observer:
@@ -177,6 +194,7 @@ def tune_model(
     finally:
         measuring.close()
     tuned = Tuned(database.records(session.target), variant)
+    assignment = assign(ctx.fuse, tuned.measured)[1]
     rows = []
     for state in session.states:
         verdict = tuned.verdict(state.space.group)
@@ -184,10 +202,22 @@ def tune_model(
         rows.append(
             TunedTask(
                 state.task.title, state.task.layers, state.trials, state.failures, state.exhausted, state.untuned_value, ratio, verdict.reason,
-                state.best_note, tuple(state.history),
+                state.best_note, tuple(state.history), state.task.is_alternative,
             )  # fmt: skip
         )
-    return TuneReport(chosen.name, variant.name, measuring.metric, measuring.machine, str(database.directory), tuple(rows))
+    return TuneReport(chosen.name, variant.name, measuring.metric, measuring.machine, str(database.directory), tuple(rows), assignment)
+
+
+def _with_other_layouts(tasks: list[Task], ctx: PassContext) -> tuple[list[Task], list[Task], tvm.IRModule]:
+    """Return the tasks, those marked that another layout of the model has no use for; the tasks of what it has instead; and the model in that layout."""
+    joined, places = ctx.fuse(frozenset())
+    separate, _ = ctx.fuse(frozenset(places))
+    gone, new = ({workload_key(group) for group in side} for side in differing_groups(joined, separate))
+    found = {task.workload: task for task in extract_tasks(separate, step_work(separate, ctx))}
+    # what both layouts have, but one more often, is a task already
+    known = {task.workload for task in tasks}
+    marked = [replace(task, is_compared=task.workload in gone | new) for task in tasks]
+    return marked, [replace(found[key], is_compared=True, is_alternative=True) for key in found if key in new - known], separate
 
 
 def _on_board(runner: FirmwareRunner, tasks: list[Task], variant: Variant, samples: Mapping[str, list[Sample]]) -> dict[str, list[Sample]]:

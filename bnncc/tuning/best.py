@@ -64,6 +64,28 @@ class Tuned:
             if record.target == target:
                 self._known.setdefault(record.workload, []).append(record)
 
+    @property
+    def knows_any(self) -> bool:
+        """Whether there is any record of the target."""
+        return bool(self._known)
+
+    def measured(self, group: relax.Function) -> dict[tuple[str, str], float]:
+        """Return what the kernel that `decide` takes for a group was measured to take, by machine and metric; empty where it was not."""
+        known = self._known.get(workload_key(group))
+        if not known:
+            return {}
+        untuned = kernel_version(build_kernel(group, self.variant).func)
+        campaigns: dict[tuple[str, str], list[Record]] = {}
+        for record in known:
+            if record.untuned == untuned and record.ratio is not None and record.metric != EMULATED_SECONDS:
+                campaigns.setdefault((record.machine, record.metric), []).append(record)
+        verdict = self.verdict(group)
+        found = {}
+        for campaign, records in campaigns.items():
+            best = best_decisions(records) if verdict.is_tuned else None
+            found[campaign] = statistics.median(record.untuned_value for record in records) * (min(best[1], 1.0) if best is not None else 1.0)
+        return found
+
     def decide(self, group: relax.Function) -> tuple[Decisions, str]:
         """Return what was decided for the kernel of a group, and what to note of it; nothing where the untuned one stays."""
         verdict = self.verdict(group)

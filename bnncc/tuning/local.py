@@ -59,7 +59,9 @@ class LocalRunner:
         """
         found = [v for v in target.variants if is_native(v.tvm_target["mtriple"]) and not v.is_source and runs_here(v)]
         if not found:
-            raise TargetError(f"This machine does not run {target.name}, so it cannot measure kernels for it. Tune with --target native, or on such a machine.")
+            raise TargetError(
+                f"This machine does not run {target.name}, so it cannot measure kernels for it. Tune with --target native, or on such a machine."
+            )
         return replace(target, variants=(found[-1],))
 
     def load(self, folder: Path) -> CompiledModel:

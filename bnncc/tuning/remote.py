@@ -83,7 +83,9 @@ class RemoteRunner:
             return target
         found = [variant for variant in target.variants if has_features(self._features, variant)]
         if not found:
-            raise TargetError(f"The device ({self.machine}) has the instructions of none of the variants of {target.name}; name a target of its own instruction set.")
+            raise TargetError(
+                f"The device ({self.machine}) has the instructions of none of the variants of {target.name}; name a target of its own instruction set."
+            )
         return replace(target, variants=(found[-1],))
 
     def load(self, folder: Path) -> CompiledModel:

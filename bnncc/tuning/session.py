@@ -115,8 +115,8 @@ class TuningSession:
         self.observer = observer or (lambda states, record: None)
         self.samples, self.build_timeout, self._pool = samples, build_timeout, pool
         self.states = [TaskState(task, Space(next(f for g, f in task.module.functions_items() if g.name_hint != "main"), variant)) for task in tasks]
-        # what leaves nothing open is not tuned
-        self.states = [state for state in self.states if state.space.untuned().choices or self.loops(state) is not None]
+        # what leaves nothing open, and is not compared with another layout, is not tuned
+        self.states = [state for state in self.states if state.task.is_compared or state.space.untuned().choices or self.loops(state) is not None]
         self._versions = {"bnncc": __version__, "tvm": tvm.__version__, "xgboost": _version("xgboost")}
 
     def run(self) -> None:
@@ -135,7 +135,7 @@ class TuningSession:
             pool.close()
 
     def loops(self, state: TaskState) -> tvm.tirx.PrimFunc | None:
-        """Return the plain loops of a task, which MetaSchedule searches; None where there are none, or where code is C, which leaves vectors to its compiler."""
+        """Return the plain loops of a task, which MetaSchedule searches; None where there are none, or code is C, which leaves vectors to its compiler."""
         return None if self.variant.is_source else plain_loops(state.space.group)
 
     def search(self, state: TaskState) -> JointSearch:

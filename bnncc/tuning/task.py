@@ -11,6 +11,7 @@ from tvm import relax
 from tvm.ir import GlobalVar
 
 from bnncc.ops import dtype_of, static_shape
+from bnncc.passes.assignment import workload_key
 from bnncc.passes.rewrite import Graph, op_name, replace_function, substitute
 from bnncc.passes.step_work import StepWork, kernel_calls
 from bnncc.schedules import ANCHOR_OPS
@@ -46,16 +47,15 @@ class Task:
     layers: tuple[str, ...] = ()
     macs: int = 0
     moved_bytes: int = 0
+    is_compared: bool = False
+    """Whether its time is compared with that of other kernels (`bnncc.passes.assignment`), so that it is measured even where nothing of it is open."""
+    is_alternative: bool = False
+    """Whether no kernel of the model as it is fused by rule, but one of another layout."""
 
     @property
     def count(self) -> int:
         """How often a call of the model runs it."""
         return len(self.layers)
-
-
-def workload_key(group: relax.Function) -> str:
-    """Return the key of a group: equal for groups that get the same kernel, whatever their variables are called and their constants hold."""
-    return f"{tvm_ffi.structural_hash(group, map_free_vars=True) & (1 << 64) - 1:016x}"
 
 
 def kernel_version(func: tvm.tirx.PrimFunc) -> str:
