@@ -86,6 +86,8 @@ class Board:
         Where the firmware speaks; without one files are reached by semihosting.
     boot : tuple of int
         Words of a boot stage in the first 256 bytes of the flash, with its checksum; empty where the vectors stand there.
+    programmer : tuple of str
+        Command that writes a firmware to the flash and starts it; ``{elf}`` and ``{hex}`` stand for the files.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Board:
     setup: tuple[Access, ...] = ()
     uart: Uart | None = None
     boot: tuple[int, ...] = ()
+    programmer: tuple[str, ...] = ()
 
     @property
     def tool_prefix(self) -> str:
@@ -133,6 +136,7 @@ def find_board(name: str) -> Board:
     regions = {part: Region(*(int(str(v), 0) for v in given.pop(part))) for part in ("flash", "ram")}
     more = {
         "emulator": tuple(given.pop("emulator", ())),
+        "programmer": tuple(given.pop("programmer", ())),
         "setup": tuple(Access.of(*step) for step in given.pop("setup", ())),
         "boot": _with_checksum([int(word, 0) for word in given.pop("boot", ())]),
     }

@@ -33,6 +33,7 @@ def tune(
     target: TargetName = "native",
     board: BoardName = None,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
+    serial: Annotated[Path, typer.Option(metavar="PORT", help="Of a real --board: where it answers, /dev/ttyACM0 for instance.", show_default=False)] = None,
     trials: Annotated[int, typer.Option(min=1, metavar="N", help="Kernels to measure for each distinct layer, those of earlier runs counted.")] = 64,
     database: DatabaseFolder = None,
     shape: Shapes = [],  # noqa: B006  Typer copies it
@@ -47,6 +48,7 @@ def tune(
     """Search the fastest kernel for each distinct layer of a model by measuring; `compile` uses what is recorded.
 
     Ctrl-C keeps what was measured, and a second run goes on. `bnncc tune merge FOLDER... --database INTO` appends records of other databases.
+    With --board and --serial a real board is flashed with each candidate, by the command of its manifest, and says its cycles.
     With --rpc devices measure: all of the key that a tracker knows, side by side; one that dies is left out, and its trials are measured by another one.
     """
     from bnncc.tuning.database import Database, database_directory, merge
@@ -60,6 +62,8 @@ def tune(
         return
     if len(models) > 1:
         raise typer.BadParameter("give one model.", param_hint="'MODEL.onnx'")
+    if serial is not None and board is None:
+        raise typer.BadParameter("name the board with --board.", param_hint="'--serial'")
     shapes = parse_shapes(shape)
     from bnncc.report.tune import tune_model
 
@@ -76,6 +80,7 @@ def tune(
             target=target,
             board=board,
             optimize_for=optimize_for.value,
+            serial=serial,
             trials=trials,
             database=Database(folder),
             shapes=shapes,

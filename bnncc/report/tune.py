@@ -13,7 +13,7 @@ import tvm
 from rich.console import Console
 from rich.table import Table
 
-from bnncc.boards import find_board
+from bnncc.boards import Board, find_board
 from bnncc.compiler import options_for, prepare
 from bnncc.ops.interpreter import run_module
 from bnncc.passes.assignment import assign, differing_groups, workload_key
@@ -29,6 +29,7 @@ from bnncc.tuning.database import Database
 from bnncc.tuning.firmware import FirmwareRunner
 from bnncc.tuning.local import LocalRunner
 from bnncc.tuning.runner import Runner, Sample
+from bnncc.tuning.serial import SerialRunner
 from bnncc.tuning.session import TuningSession
 from bnncc.tuning.task import Task, extract_tasks, tensors_between
 
@@ -127,6 +128,7 @@ def tune_model(
     target: str = "native",
     board: str | None = None,
     optimize_for: str = "speed",
+    serial: Path | None = None,
     trials: int = 64,
     database: Database,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -147,6 +149,8 @@ def tune_model(
         Of a microcontroller, instead of a target: instructions are counted under QEMU.
     optimize_for : {"speed", "flash", "ram"}
         As of `compile`.
+    serial : Path, optional
+        The port of a real board, whose cycles are counted then.
     trials : int
         A distinct kernel, those of earlier runs counted.
     database : Database
@@ -171,7 +175,7 @@ def tune_model(
     chosen = find_target(target)
     if board is not None:
         described = find_board(board)
-        chosen, runner = find_target(described.target).optimized_for(optimize_for), lambda _: FirmwareRunner(described)
+        chosen, runner = find_target(described.target).optimized_for(optimize_for), lambda _: _board_runner(described, serial)
     measuring = runner(chosen) if runner is not None else LocalRunner(processor())
     try:
         chosen = measuring.best_part(chosen)
@@ -186,7 +190,7 @@ def tune_model(
         if others:
             samples |= _samples(separate, others, variant, inputs, measuring)
             tasks += others
-        if isinstance(measuring, FirmwareRunner):
+        if isinstance(measuring, FirmwareRunner | SerialRunner):
             samples = _on_board(measuring, tasks, variant, samples)
         with TuneProgress(trials, measuring.metric, variant, console or Console(quiet=True), log) as observer:
             session = TuningSession(tasks, samples, variant, measuring, database, trials, observer)
@@ -208,6 +212,10 @@ def tune_model(
     return TuneReport(chosen.name, variant.name, measuring.metric, measuring.machine, str(database.directory), tuple(rows), assignment)
 
 
+def _board_runner(board: Board, serial: Path | None) -> FirmwareRunner | SerialRunner:
+    return FirmwareRunner(board) if serial is None else SerialRunner(board, serial)
+
+
 def _with_other_layouts(tasks: list[Task], ctx: PassContext) -> tuple[list[Task], list[Task], tvm.IRModule]:
     """Return the tasks, those marked that another layout of the model has no use for; the tasks of what it has instead; and the model in that layout."""
     joined, places = ctx.fuse(frozenset())
@@ -220,7 +228,7 @@ def _with_other_layouts(tasks: list[Task], ctx: PassContext) -> tuple[list[Task]
     return marked, [replace(found[key], is_compared=True, is_alternative=True) for key in found if key in new - known], separate
 
 
-def _on_board(runner: FirmwareRunner, tasks: list[Task], variant: Variant, samples: Mapping[str, list[Sample]]) -> dict[str, list[Sample]]:
+def _on_board(runner: FirmwareRunner | SerialRunner, tasks: list[Task], variant: Variant, samples: Mapping[str, list[Sample]]) -> dict[str, list[Sample]]:
     """Return samples whose outputs are those of the untuned firmware: its float sums are rounded in another order than NumPy's."""
     found = {}
     for task in tasks:
