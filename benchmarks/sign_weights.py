@@ -73,7 +73,7 @@ def main() -> None:
         for shape in SHAPES:
             calls, macs = layers(shape, Path(temporary), variant)
             repeats, best = max(1, int(2e7 // macs)), [float("inf")] * len(calls)
-            for _ in range(25):
+            for _ in range(40):
                 for i, call in enumerate(calls):
                     start = time.perf_counter()
                     for _ in range(repeats):

@@ -121,6 +121,9 @@ double stream_ns(uint64_t nbytes, int32_t only_read)
     "vpshufb %%ymm13,%%ymm15,%%ymm13\n\tvpshufb %%ymm12,%%ymm15,%%ymm12\n\tvpaddb %%ymm12,%%ymm13,%%ymm13\n\tvpaddb %%ymm13,%%ymm" n ",%%ymm" n "\n\t"
 #define POPCOUNT(n) "vpxorq (%0),%%zmm15,%%zmm12\n\tvpopcntq %%zmm12,%%zmm12\n\tvpaddq %%zmm12,%%zmm" n ",%%zmm" n "\n\t"
 #define SLICED512(n) "vmovdqa64 (%0),%%zmm12\n\tvpternlogq $150,64(%0),%%zmm12,%%zmm" n "\n\tvpternlogq $232,%%zmm12,%%zmm14,%%zmm15\n\t"
+#define SUM(v, n) "vaddps (%0),%%" v n ",%%" v n "\n\t"
+#define SUM256(n) SUM("ymm", n)
+#define SUM512(n) SUM("zmm", n)
 #define FMA256(n) FMA("ymm", n)
 #define FMA512(n) FMA("zmm", n)
 #define LOOKUP256(n) LOOKUP("ymm", n)
@@ -139,6 +142,8 @@ static int mix(int number, int rounds, const unsigned char *operands)
     case 6: RUN(POPCOUNT); return 1;
     case 7: RUN(SLICED512); return 1;
     case 8: RUN(INT16_512); return 1;
+    case 9: RUN(SUM256); return 1;
+    case 10: RUN(SUM512); return 1;
     }
     return 0;
 }

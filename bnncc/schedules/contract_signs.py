@@ -1,32 +1,34 @@
-"""Real activations by signs: the float contraction, with weights that are stored as bits and become -1.0 or +1.0 where they are used.
+"""Real activations by signs: the float contraction, with weights that are stored as bits.
 
-A byte holds the signs of eight successive taps of one output channel. Widened to the 32 bits of a lane it is shifted until the bit of a tap is the sign of
-a float32; what stands below is the exponent of 1. Three operations a vector of weights pay in one of three places:
+Where pixels and output channels are many, sums of four inputs under all signs are made once and looked up by the bits (`sign_sums`). Elsewhere bits become -1.0
+or +1.0 where they are used: a byte holds the signs of eight successive taps of one output channel; widened to the 32 bits of a lane it is shifted until the
+bit of a tap is the sign of a float32, and what stands below is the exponent of 1. Three operations a vector of weights pay in one of three places:
 
 - few weights are expanded once, when the kernel starts;
 - more of them block by block of output channels, for as many pixels as a tile in the L2 cache holds;
 - where a few pixels share them (a dense layer), in a register: less is then read than of float weights, which is what such a layer waits for.
 
-10^9 multiply-accumulates a second (`benchmarks/sign_weights.py`; AMD EPYC, Zen 3, AVX2, one thread, machine shared with other work, fastest of 25 runs in
-turns):
+10^9 multiply-accumulates a second (`benchmarks/sign_weights.py`; AMD EPYC, Zen 3, AVX2, one thread, machine shared with other work, fastest of 40 runs in
+turns; two fused operations of eight lanes a cycle are 51):
 
-=====================  ===========  =============  =====
-shape                  onnxruntime  float weights  signs
-=====================  ===========  =============  =====
-3 to 64 at 56, 3x3     18.4         31.4           30.8
-16 at 32               20.8         34.5           37.1
-64 at 28               34.9         41.3           42.1
-128 at 28              42.1         44.1           44.1
-256 at 14              37.1         42.2           42.0
-512 at 7               37.1         31.3           34.5
-dense 1024 x 1024      9.4          12.2           17.0
-dense 4096 x 1000      1.4          6.0            17.8
-=====================  ===========  =============  =====
+=====================  ===========  =============  =====  =========
+shape                  onnxruntime  float weights  signs  how
+=====================  ===========  =============  =====  =========
+3 to 64 at 56, 3x3     19.7         30.3           36.7   sums
+16 at 32               25.8         43.7           40.7   memory
+64 at 28               34.7         42.2           60.1   sums
+128 at 28              37.7         41.8           91.5   sums
+256 at 14              41.4         39.1           92.4   sums
+512 at 7               36.7         37.6           114.7  sums
+dense 1024 x 1024      9.9          13.6           17.0   registers
+dense 4096 x 1000      4.7          4.4            18.1   registers
+=====================  ===========  =============  =====  =========
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +41,7 @@ from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, fill_block, fill_tile, tile_stride
+from bnncc.schedules.sign_sums import FOUR, MOST_PIXELS, arrange_quads, sign_sums, sums_pay
 from bnncc.schedules.statements import Statements, const, spread
 
 __all__ = ["sign_conv2d", "sign_dense"]
@@ -162,12 +165,32 @@ def _in_registers(c: Contraction, packed: Contraction):
     return fill
 
 
+def _write_sums(builder: Builder, anchor: Tensor, c: Contraction, load_x: Callable, minus: Callable) -> Kernel:
+    """Write the kernel that looks sums up; ``minus(words)``: where the weights of shape (outputs, KH, KW, depth) are -1."""
+    cut = sign_sums(builder, c)
+    weights = builder.replace(anchor.args[1], cut.size, "uint8", lambda words: arrange_quads(cut, minus(words)))
+    write_contraction(
+        builder, anchor, c, weights, MOST_PIXELS, load_x, lambda value, index, lanes: value, cut.fill, pixel_lanes=builder.lanes
+    )
+    return builder.kernel(f"sums of {FOUR} floats by signs, {cut.vectors} vectors of {builder.lanes} pixels")
+
+
 def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int], depth: int, channels: int, at) -> Kernel:
     """Write the kernel: `channels` inputs lie in a word row of the weights, `depth` elements in a tap; ``at(place, g, kh, kw, k)`` is the index of one."""
     x, w = anchor.args[:2]
     outputs, bits = w.shape[0], int(w.dtype[4:])
     pixels = math.prod(anchor.shape[:-1])
     in_registers = pixels <= _FEW_PIXELS or builder.variant.is_scalar  # where RAM is short, too
+
+    def load_x(place, _plane, g, kh, kw, k, count=1):
+        return builder.evaluator.value(x, at(place, g, kh, kw, k), count)
+
+    def signs_of(words: np.ndarray) -> np.ndarray:
+        return unpack_reference(PackAttrs(channels, 1, bits), words).reshape(outputs, *taps, depth)
+
+    whole = float_contraction(builder, groups, outputs, taps, depth, -(-outputs // groups // builder.lanes))
+    if not in_registers and sums_pay(whole):
+        return _write_sums(builder, anchor, whole, load_x, lambda words: signs_of(words) < 0)
     widest, vectors = float_tile(builder, anchor.shape[-2], -(-outputs // groups // builder.lanes))
     if in_registers and pixels > 1:
         widest, vectors = (12, 2) if builder.variant.vector_registers >= 32 else (5, 2)
@@ -175,13 +198,9 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
     packed = replace(c, depth=-(-depth // _TAPS), weight_dtype="uint8")
 
     def arrange(words: np.ndarray) -> np.ndarray:
-        signs = unpack_reference(PackAttrs(channels, 1, bits), words).reshape(outputs, *taps, depth)
-        return arrange_weights(packed, pack_reference(PackAttrs(depth, 1, _TAPS), signs))
+        return arrange_weights(packed, pack_reference(PackAttrs(depth, 1, _TAPS), signs_of(words)))
 
     weights = builder.replace(w, packed.tap_count * c.lanes * c.group_vectors * groups, "uint8", arrange)
-
-    def load_x(place, _plane, g, kh, kw, k, count=1):
-        return builder.evaluator.value(x, at(place, g, kh, kw, k), count)
 
     shape, fill = (packed, _in_registers(c, packed)) if in_registers else (c, None)
     if fill is None:

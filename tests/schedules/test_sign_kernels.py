@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from group_runner import check_exact, group
+from test_neon_kernels import NEON, emulated
 from tvm import relax
 
 from bnncc.ops import bnn
@@ -14,7 +15,7 @@ from bnncc.ops.sign_conv2d import SignConv2dAttrs, sign_conv2d_reference, sign_d
 from bnncc.schedules import build_kernel
 from bnncc.targets.x86 import V2, V3, V4, runs_here
 
-VARIANTS = pytest.mark.parametrize("variant", [V2, V3, V4], ids=lambda v: v.name)
+VARIANTS = pytest.mark.parametrize("variant", [V2, V3, V4, pytest.param(NEON, marks=emulated)], ids=lambda v: v.name)
 
 
 def drawn(x_shape, w_shape, bits=64):
@@ -38,11 +39,12 @@ def test_signs_are_what_integer_weights_are(groups, bits):
     [
         (3, 20, 12, 3, 1, 1, 1), (5, 7, 8, 3, 2, 2, 1), (33, 33, 9, 3, 1, 1, 3), (40, 50, 12, 3, 1, 1, 1), (260, 30, 8, 3, 1, 1, 1),
         (64, 48, 6, 1, 1, 1, 1), (32, 40, 5, 3, 1, 1, 1), (260, 60, 8, 3, 1, 1, 2),
+        (1, 32, 9, 3, 1, 1, 1), (3, 33, 11, 3, 2, 1, 1), (2, 34, 12, 3, 1, 2, 1), (6, 40, 9, 3, 1, 2, 1), (26, 70, 7, 3, 1, 1, 1), (70, 66, 8, 1, 1, 1, 2),
     ],
 )  # fmt: skip
 @VARIANTS
 def test_convolution_by_signs_with_an_epilogue_is_exact(ci, co, size, kernel, stride, dilation, groups, variant, tmp_path):
-    if not runs_here(variant):
+    if variant != NEON and not runs_here(variant):
         pytest.skip(f"this machine does not run {variant.name}")
     x, _, words = drawn((1, size, size, ci), (co, kernel, kernel, ci // groups))
     scale = np.random.default_rng(co).choice(np.float32([0.5, -2, 1]), co)
@@ -57,7 +59,7 @@ def test_convolution_by_signs_with_an_epilogue_is_exact(ci, co, size, kernel, st
 @pytest.mark.parametrize("rows, inputs, outputs", [(1, 5, 3), (1, 300, 70), (4, 65, 24), (33, 64, 40)])
 @VARIANTS
 def test_dense_layer_by_signs_is_exact(rows, inputs, outputs, variant, tmp_path):
-    if not runs_here(variant):
+    if variant != NEON and not runs_here(variant):
         pytest.skip(f"this machine does not run {variant.name}")
     x, _, words = drawn((rows, inputs), (outputs, inputs))
     check_exact(group(lambda b, x, w: bnn.sign_dense(x, w), (x.shape, "float32"), (words.shape, "uint64"), constants=(1,)), [x, words], tmp_path, variant)

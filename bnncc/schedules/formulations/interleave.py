@@ -48,8 +48,9 @@ def _written(body: Statements, lanes: int, size: int):
 
 
 def transpose_block(body: Statements, vectors: list, lanes: int) -> list:
-    """Transpose 8 vectors of 16-bit elements within each 128 bits: vector i then has the elements of place i, of vector 0 to 7."""
-    return _rounds(vectors, 3, _written(body, lanes, 8))
+    """Transpose as many vectors as 128 bits have elements, a power of two, within each 128 bits: vector i then has the elements of place i, of all vectors."""
+    size = len(vectors)
+    return _rounds(vectors, size.bit_length() - 1, _written(body, lanes, size))
 
 
 def deinterleave(body: Statements, vectors: list, lanes: int) -> list:
