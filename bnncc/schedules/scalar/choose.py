@@ -59,7 +59,7 @@ def sliced_kernel(builder: Builder, anchor: Tensor, shape: BinaryShape, length: 
         return None
     outputs = anchor.size
     found = {"tree": (outputs * (shape.words * shape.taps[0] * shape.taps[1] * _TREE_WORD + _TREE_OUTPUT), None)}
-    if wanted == "speed" and planes == 1:
+    if wanted == "speed":
         found["sliced channels"] = _with_channels(builder, anchor, shape, length, word_at, border)
     if len(anchor.shape) == 4 and int(anchor.attrs.in_groups) == shape.groups:  # each group starts a word
         found |= _with_pixels(builder, anchor, shape, wanted == "flash")
@@ -71,7 +71,7 @@ def sliced_kernel(builder: Builder, anchor: Tensor, shape: BinaryShape, length: 
 def _with_channels(builder: Builder, anchor: Tensor, shape: BinaryShape, length: int, word_at: Callable, border: Callable | None) -> tuple:
     """Return cost and maker of the kernel with lanes of channels."""
     threshold = find_threshold(builder, anchor, shape, length) if border is None and shape.groups == 1 else None
-    if threshold is not None and (threshold.layout.groups > 1 or threshold.count > 1):
+    if threshold is not None and threshold.layout.groups > 1:
         threshold = None
     words = queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)
     rows = LANES * triples(words) + LAST_ROWS

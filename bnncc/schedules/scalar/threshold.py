@@ -137,8 +137,12 @@ class Threshold:
         room = self.length + border[None].astype(np.int64) - thresholds.astype(np.int64)[:, None, None]
         return np.clip(np.where(falls, 2 * self.bits - room, room) + 1, 0, 2 * self.bits + 1)
 
+    def start_number(self, start: np.ndarray, planes: int) -> np.ndarray:
+        """Return what counters start from where so many planes of the input are counted, of the numbers of `starts`."""
+        return start if planes == self.input_planes else (start >> 1) + (1 << self.top - 1)
+
     def start_word(self, start, planes):
-        """Return what counters start from where `planes` of the input are counted, by a number of `starts`."""
+        """Return the same at run time, of a word that holds such a number."""
         if self.input_planes == 1:
             return start
         one = tirx.shift_right(start, tirx.const(1, "uint32")) + tirx.const(1 << self.top - 1, "uint32")
