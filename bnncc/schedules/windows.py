@@ -11,6 +11,7 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.staging import staged_rows
 from bnncc.schedules.statements import const, spread
+from bnncc.schedules.window_tiles import takes_window_tiles, write_depthwise, write_maxima
 
 __all__ = ["max_pool2d", "avg_pool2d", "packed_max_pool2d", "mean", "is_global", "depthwise_conv2d", "packed_depthwise_conv2d"]
 
@@ -37,6 +38,13 @@ def _axis(builder: Builder, out, size: int, kernel: int, stride: int, dilation: 
     return builder.evaluator.loop(last - first, name, first), start, last - first
 
 
+def _meets_image(node: Tensor) -> bool:
+    """Tell whether every window, not dilated, has a tap inside the image."""
+    axes = zip(node.args[0].shape[1:3], node.shape[1:3], *(_pair(pair) for pair in (node.attrs.pool_size, node.attrs.strides)), node.attrs.padding, strict=False)
+    reached = all(int(before) < taps and (count - 1) * stride - int(before) < size for size, count, taps, stride, before in axes)
+    return reached and _pair(node.attrs.dilation) == (1, 1)
+
+
 def _reduce(builder: Builder, node: Tensor, index: tuple, lanes: int, initial, combine, repeats: bool = False):
     """Combine the window of `node` at `index` into one vector; return it and the number of taps inside the image.
 
@@ -51,8 +59,7 @@ def _reduce(builder: Builder, node: Tensor, index: tuple, lanes: int, initial, c
     body.store(acc, 0, initial, lanes)
     last_row, last_column = (node.shape[1] - 1) * sy + (ky - 1) * dy, (node.shape[2] - 1) * sx + (kx - 1) * dx
     reaches_out = any(int(p) for p in attrs.padding) or last_row >= x.shape[1] or last_column >= x.shape[2]
-    meets_image = top < ky and left < kx and (node.shape[1] - 1) * sy - top < x.shape[1] and (node.shape[2] - 1) * sx - left < x.shape[2]
-    can_be_straight = not reaches_out or (repeats and meets_image and dy == dx == 1)
+    can_be_straight = not reaches_out or (repeats and _meets_image(node))
     if can_be_straight and ky * kx <= _MOST_STRAIGHT and not builder.variant.is_scalar:
         # bitwise steps take less time than a loop around them, floats wait for memory either way
         usual = "loops" if x.dtype.startswith("float") else "straight"
@@ -89,6 +96,9 @@ def max_pool2d(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``nn.max_pool2d`` (NHWC) and its epilogue; padding takes no part."""
     _nhwc(anchor)
     dtype = anchor.dtype
+    if takes_window_tiles(builder, anchor, _pair(anchor.attrs.pool_size)) and anchor.args[0] in builder.buffers and _meets_image(anchor):
+        write_maxima(builder, anchor)
+        return builder.kernel("maximum over windows")
     lowest = float("-inf") if dtype == "float32" else int(np.iinfo(dtype).min)
 
     def at(index, lanes):
@@ -206,6 +216,10 @@ def depthwise_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``nn.conv2d`` of one input and one output channel a group, lanes = channels."""
     x, w = anchor.args
     kh, kw = w.shape[:2]
+    if takes_window_tiles(builder, anchor, (kh, kw)):
+        (stride, _), (dilation, _) = _pair(anchor.attrs.strides), _pair(anchor.attrs.dilation)
+        write_depthwise(builder, anchor, staged_rows(builder, x, stride, (kh - 1) * dilation + 1))
+        return builder.kernel("float, depthwise")
 
     def at(index, lanes):
         def step(acc, source, i, j):
