@@ -119,7 +119,10 @@ def write_depthwise(builder: Builder, anchor: Tensor, stage: StagedRows | None) 
 
 
 def write_maxima(builder: Builder, anchor: Tensor) -> None:
-    """Write ``nn.max_pool2d`` (NHWC, no dilation) and its epilogue; taps outside of the image are replaced by their nearest inside, which changes no maximum."""
+    """Write ``nn.max_pool2d`` (NHWC, no dilation) and its epilogue.
+
+    Taps outside of the image are replaced by their nearest inside, which changes no maximum where every window meets the image.
+    """
     attrs, lanes, (_, height, breadth, _) = anchor.attrs, builder.lanes, anchor.args[0].shape
     (ky, kx), (sy, sx) = (tuple(int(v) for v in pair) for pair in (attrs.pool_size, attrs.strides))
     top, left = int(attrs.padding[0]), int(attrs.padding[1])

@@ -40,8 +40,9 @@ def _axis(builder: Builder, out, size: int, kernel: int, stride: int, dilation: 
 
 def _meets_image(node: Tensor) -> bool:
     """Tell whether every window, not dilated, has a tap inside the image."""
-    axes = zip(node.args[0].shape[1:3], node.shape[1:3], *(_pair(pair) for pair in (node.attrs.pool_size, node.attrs.strides)), node.attrs.padding, strict=False)
-    reached = all(int(before) < taps and (count - 1) * stride - int(before) < size for size, count, taps, stride, before in axes)
+    sizes = (node.args[0].shape[1:3], node.shape[1:3], _pair(node.attrs.pool_size), _pair(node.attrs.strides), _pair(node.attrs.padding[:2]))
+    axes = zip(*sizes, strict=True)
+    reached = all(before < taps and (count - 1) * stride - before < size for size, count, taps, stride, before in axes)
     return reached and _pair(node.attrs.dilation) == (1, 1)
 
 
