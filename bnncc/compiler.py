@@ -245,10 +245,10 @@ def compile(
     sign_zero : {"exact", "plus", "minus"}
         What a plain Sign of exactly 0 becomes.
     output_format : str, optional
-        What `save` writes: ``so`` (a shared library), ``object`` (an object file to link) or ``c`` (C99, for microcontrollers); by default what the target
-        makes.
+        What `save` writes: ``so`` (a shared library), ``object`` (an object file to link) or ``c`` (C99 for any compiler; without
+        the target's own vectors, but for microcontrollers); by default what the target makes.
     optimize_for : {"speed", "flash", "ram"}
-        What the kernels of a microcontroller are chosen for; others know speed only.
+        What kernels in C are chosen for; others know speed only.
     threads : int
         How many may share a call. A library for more than one needs pthread_create, and has functions that start and end threads of its caller.
     database : path or bool
@@ -275,17 +275,19 @@ def compile(
     if unknown := [place for place in fixed_layers if place not in FIXED_LAYERS]:
         raise InputError(f"fixed_layers holds {unknown[0]!r}; the first and the last layer can be fixed point.")
     chosen = find_target(target)
+    if output_format == "c":
+        chosen = chosen.as_source()
     if not 1 <= threads <= MOST_THREADS or (threads > 1 and not chosen.has_threads):
-        raise InputError(f"threads is {threads}: give 1 to {MOST_THREADS}, and 1 where the output is C for microcontrollers or for another system than Linux.")
+        raise InputError(f"threads is {threads}: give 1 to {MOST_THREADS}, and 1 where the output is C or for another system than Linux.")
     if output_format is not None and output_format not in chosen.formats:
         raise TargetError(
-            f"The target {chosen.name} is written as {' or '.join(chosen.formats)}, not as {output_format}: C comes from the kernels of microcontrollers "
-            "(`--target cortex-m4`, for instance), libraries from those of processors under Linux. `bnncc targets` lists both."
+            f"The target {chosen.name} is written as {' or '.join(chosen.formats)}, not as {output_format}: shared libraries are for processors with an "
+            "operating system that loads them. `bnncc targets` lists these too."
         )
     if optimize_for not in OPTIMIZE_FOR:
         raise InputError(f"optimize_for is {optimize_for!r}; it is one of {', '.join(OPTIMIZE_FOR)}.")
     if optimize_for != "speed" and not chosen.variants[0].is_source:
-        raise TargetError(f"--optimize-for {optimize_for} chooses among the kernels of microcontrollers; the target {chosen.name} has kernels for speed only.")
+        raise TargetError(f"--optimize-for {optimize_for} chooses among kernels in C, of microcontrollers; a library for {chosen.name} has kernels for speed only.")
     chosen = chosen.optimized_for(optimize_for)
     records = Database(database_directory() if database is True else Path(database)) if database is not False else None
     stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")

@@ -79,7 +79,8 @@ FormatOption = Annotated[
     Format,
     typer.Option(
         "--format",
-        help="so: a shared library; object: an object file that a program links; c: C99, for microcontrollers. By default what the target makes.",
+        help="so: a shared library; object: an object file that a program links; c: C99 for any compiler, which for "
+        "microcontrollers is what is made best, for others portable and slower than a library. By default what the target makes.",
         show_default=False,
     ),
 ]

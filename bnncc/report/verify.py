@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from bnncc.compiler import CompiledArtifact, compile
+from bnncc.errors import TargetError
 from bnncc.report.bounds import RoundingBounds
 from bnncc.report.comparison import OutputComparison, TensorComparison, VerifyReport
 from bnncc.report.reference import Reference, decide_zeros
@@ -22,6 +23,7 @@ from bnncc.report.samples import given_or_random
 from bnncc.report.sections import Boundary, Section, cut_sections
 from bnncc.runtime import CompiledModel, load
 from bnncc.spec import ByteInput
+from bnncc.targets import find_target
 
 __all__ = ["VerifyReport", "verify_artifact", "verify_model"]
 
@@ -75,6 +77,11 @@ def verify_model(
     InputError
         The samples do not fit the model's inputs.
     """
+    if find_target(target).variants[0].is_source:
+        raise TargetError(
+            f"Code for {target} is firmware, which no operating system loads: `bnncc verify MODEL.onnx --board BOARD` runs it on a board in QEMU. "
+            "`bnncc targets` lists the boards."
+        )
     artifact = compile(model, target=target, shapes=shapes, byte_inputs=byte_inputs, fixed_layers=fixed_layers, sign_zero=sign_zero, progress=progress)
     return verify_artifact(artifact, inputs, limit=limit, opener=opener)
 

@@ -11,6 +11,11 @@ __all__ = ["OPTIMIZE_FOR", "Core", "Target", "Variant"]
 OPTIMIZE_FOR = ("speed", "flash", "ram")
 
 
+def _is_bare_metal(triple: str) -> bool:
+    """Tell whether a triple is of a processor without operating system."""
+    return triple.endswith(("-eabi", "-elf"))
+
+
 @dataclass(frozen=True)
 class Core:
     """What a processor does in a cycle at most, for the choice between formulations that need different things.
@@ -67,7 +72,8 @@ class Variant:
     instructions : frozenset of str
         Those that a schedule is chosen by and LLVM does not find by itself: ``pshufb`` and ``pmaddwd`` of x86, its ``vpopcnt`` and ``vpternlog`` on
         512 bits; ``cnt`` (popcount of bytes), ``addp`` (sums of neighbours), ``bsl`` (bitwise select) and ``fmla`` (multiply-add by one lane) of NEON;
-        ``scaled-index``, loads from an index times 4; ``two-operands``, arithmetic that overwrites an operand; ``mve``, Helium.
+        ``scaled-index``, loads from an index times 4; ``two-operands``, arithmetic that overwrites an operand; ``mve``, Helium, or vectors of four words that C's
+        compiler knows.
     c_options : tuple of str
         Options of GCC for this processor; only where the output is C, the TVM target's kind is ``c`` then.
     core : Core, optional
@@ -120,8 +126,8 @@ class Variant:
 
     @property
     def has_float_unit(self) -> bool:
-        """Whether it computes float32 without a library; of C it is the compiler's options that say so."""
-        return not self.is_source or "-mfloat-abi=hard" in self.c_options
+        """Whether it computes float32 without a library; of C for a microcontroller it is the compiler's options that say so."""
+        return not (self.is_source and _is_bare_metal(self.tvm_target["mtriple"])) or "-mfloat-abi=hard" in self.c_options
 
     def lanes(self, dtype_bits: int) -> int:
         """Return how many elements of `dtype_bits` bits a vector register holds."""
@@ -149,7 +155,14 @@ class Target:
     @property
     def formats(self) -> tuple[str, ...]:
         """What ``--format`` may be, the default first: ``c`` is source text, ``so`` a shared library, ``object`` an object file."""
-        return ("c", "object") if self.variants[0].is_source else ("so", "object")
+        return ("c", "object") if self.variants[0].is_source else ("so", "object", "c")
+
+    def as_source(self) -> Target:
+        """Return the target with kernels in C99 for any compiler: words of 32 bits and, where kernels know them, vectors of four."""
+        if self.variants[0].is_source:
+            return self
+        tvm_target = {"kind": "c", "mtriple": self.variants[0].tvm_target["mtriple"]}
+        return replace(self, variants=(Variant("c99", tvm_target, 32, 32, word_bits=32, instructions=frozenset({"mve", "scaled-index"})),))
 
     def optimized_for(self, wanted: str) -> Target:
         """Return the target with kernels for one of `OPTIMIZE_FOR`."""
@@ -158,7 +171,7 @@ class Target:
     @property
     def has_threads(self) -> bool:
         """Whether a library can share a call among threads, for which it needs those of Linux."""
-        return "linux" in self.variants[0].tvm_target["mtriple"]
+        return "linux" in self.variants[0].tvm_target["mtriple"] and not self.variants[0].is_source
 
     def __post_init__(self):
         if not self.variants:

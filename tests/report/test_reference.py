@@ -38,3 +38,12 @@ def test_a_decided_zero_reaches_all_that_read_it():
 def test_a_model_that_onnxruntime_does_not_take_is_an_error():
     with pytest.raises(ModelFormatError, match="onnxruntime"):
         Reference(as_model([helper.make_node("NoSuchOperator", ["x"], ["y"])], [], (1, 3), (1, 3)), ["y"])
+
+
+def test_what_onnxruntime_refuses_only_when_it_runs_is_the_same_error():
+    """Its convolution takes no dilation beside auto_pad."""
+    weight = numpy_helper.from_array(np.ones((1, 1, 3), np.float32), "w")
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], auto_pad="SAME_UPPER", dilations=[2])
+    reference = Reference(as_model([conv], [weight], (1, 1, 9), (1, 1, 9)), ["y"])
+    with pytest.raises(ModelFormatError, match="onnxruntime.*Dilation"):
+        reference.run({"x": np.ones((1, 1, 9), np.float32)})

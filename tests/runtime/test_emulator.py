@@ -10,7 +10,7 @@ import pytest
 from codegen import modules
 
 from bnncc import toolchain
-from bnncc.errors import LibraryError, ToolchainError
+from bnncc.errors import LibraryError, TargetError, ToolchainError
 from bnncc.report.verify import verify_model
 from bnncc.runtime import load
 from bnncc.targets import target_names
@@ -38,6 +38,11 @@ def test_a_trained_network_is_exact_on_arm():
     x = np.load(DIGITS / "test.npz")["images"][:3, None].astype(np.float32) / 16
     report = verify_model(DIGITS / "digits.onnx", inputs=x, target="aarch64")
     assert report.ok and report.bit_layers == 2 and "emulated" in report.variant
+
+
+def test_code_of_a_microcontroller_is_verified_on_a_board():
+    with pytest.raises(TargetError, match="cortex-m4 is firmware.*--board BOARD"):
+        verify_model("no model is read.onnx", target="cortex-m4")
 
 
 @emulated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,6 +34,18 @@ def test_a_network_is_exact_and_on_bits_where_its_family_can_be(family, path):
     report = verify_artifact(artifact, family.samples())
     assert report.ok, report.totals
     assert report.totals["codes"] > 0 or not any(row.bits or row.integer for row in artifact.context.layers)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("qemu-aarch64") and shutil.which("aarch64-linux-gnu-gcc")), reason="qemu-user and gcc-aarch64-linux-gnu are not installed"
+)
+@pytest.mark.parametrize("family", families(), ids=lambda family: family.name)
+def test_a_family_gives_the_same_bits_and_the_same_class_on_64_bit_arm(family):
+    report = verify_artifact(compile(family.models[0], target="aarch64"), family.samples())
+    assert "emulated" in report.variant
+    assert report.ok, report.totals
+    assert not report.totals["codes"] or report.totals["ties"] or not sum(row.other_class for row in report.outputs)
 
 
 @pytest.mark.parametrize("name", ["dorefa", "lq_net"])
