@@ -13,7 +13,6 @@ from bnncc.ops import bnn
 from bnncc.ops.pack import tail_mask
 from bnncc.schedules import build_kernel, packed
 from bnncc.schedules.formulations.formulation import BinaryShape
-from bnncc.schedules.formulations.interleave import deinterleaved_places
 from bnncc.schedules.x86.lookup_pixels import lookup_pixels, pixel_formulation
 from bnncc.targets.x86 import V2, V3, V4, runs_here
 
@@ -94,12 +93,6 @@ def test_bytes_and_sums_hold_the_highest_count(ci, kernel, here, tmp_path):
     w = np.zeros((5, kernel, kernel, x.shape[-1]), np.uint64)
     function = group(lambda b, x, w: bnn.packed_conv2d(x, w, channels=ci), (x.shape, "uint64"), (w.shape, "uint64"), constants=(1,))
     check_exact(function, [x, w], tmp_path, here)
-
-
-def test_every_pixel_has_one_place():
-    for lanes in (16, 32):
-        for count in (1, 2, 4, 8):
-            assert sorted(deinterleaved_places(count, lanes)) == list(range(lanes))
 
 
 def shape_of(outputs=32, inputs=32, pixels=784, taps=(3, 3)):

@@ -13,7 +13,7 @@ from tvm import tirx
 
 from bnncc.schedules.statements import Statements
 
-__all__ = ["deinterleave", "deinterleaved_places", "transpose_block"]
+__all__ = ["deinterleave", "transpose_block"]
 
 _ROUNDS = 4
 """As many as bits of a place among 16 bytes."""
@@ -54,15 +54,10 @@ def transpose_block(body: Statements, vectors: list, lanes: int) -> list:
 
 
 def deinterleave(body: Statements, vectors: list, lanes: int) -> list:
-    """Sort the bytes of 1, 2, 4 or 8 vectors of as many bytes an item by their number in the item; the items stand as `deinterleaved_places` says."""
+    """Sort the bytes of 1, 2, 4 or 8 vectors, of as many bytes an item, by their number in the item, within each 128 bits."""
     found = _rounds(vectors, _ROUNDS, _written(body, lanes, 16))
     number = [labels[0] % len(vectors) for labels in _labels(len(vectors), lanes)]
     return [found[number.index(i)] for i in range(len(vectors))]
-
-
-def deinterleaved_places(count: int, lanes: int) -> list[int]:
-    """Return which item stands at each place of a vector that `deinterleave` makes of `count` vectors of `lanes` bytes."""
-    return (_labels(count, lanes)[0] // count).tolist()
 
 
 def _labels(count: int, lanes: int) -> list[np.ndarray]:
