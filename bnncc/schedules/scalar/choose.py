@@ -6,7 +6,8 @@ flash    lanes of pixels with cases as nibbles (2 bits a weight), or the tree (1
 ram      the tree: no tables, neither in RAM nor in flash
 =======  ==================================================================================================================
 
-Costs are instructions of Thumb-2, as counted under QEMU; those of other processors are larger in nearly the same proportion.
+Costs are instructions of Thumb-2, as counted under QEMU; those of other processors are larger in nearly the same proportion. With Helium a row is that of four
+words, of blocks of pixels one above the other or of 128 channels: late convolutions that leave words of the one empty fill those of the other.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ _TREE_OUTPUT = 40  # back-transform, threshold, bit
 _READ_WORD = 7
 _SPREAD_TRIPLE = 75
 _OUTPUT = 60  # start of the counters and answer
+
+_VECTOR_ROW = 8.7  # of four words each, with Helium
+_MADE_VECTOR_ROW = 55.0
 
 _MOST_COUNT_BYTES = 16 * 1024
 _MOST_INPUTS = 1 << 16
@@ -75,10 +79,12 @@ def _with_channels(builder: Builder, anchor: Tensor, shape: BinaryShape, length:
         threshold = None
     words = queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)
     rows = LANES * triples(words) + LAST_ROWS
-    vectors = -(-shape.outputs // LANES)
+    vectors, row = -(-shape.outputs // LANES), _ROW
+    if threshold is not None and "mve" in builder.variant.instructions and vectors >= VECTOR_WORDS:
+        vectors, row = -(-vectors // VECTOR_WORDS), _VECTOR_ROW
     made = shape.taps[0] * shape.taps[1] * shape.words * _READ_WORD + triples(words) * _SPREAD_TRIPLE + 2 * _SPREAD_TRIPLE
     answers = 0 if threshold else vectors * _TRANSPOSITION + shape.outputs * _TREE_OUTPUT
-    pixel = shape.groups * (made + vectors * (rows * _ROW + _OUTPUT) + answers)
+    pixel = shape.groups * (made + vectors * (rows * row + _OUTPUT) + answers)
     pixels = anchor.size // anchor.shape[-1]
     return pixels * pixel, lambda: sliced_channels(builder, anchor, shape, length, word_at, border, threshold)
 
@@ -99,10 +105,11 @@ def _with_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, nibbles: 
     if blocks is None or (threshold is None and LANES * 2 * channels > _MOST_COUNT_BYTES):
         return {}
     rows = row_count(shape.taps[0] * shape.taps[1]) * shape.inputs + row_count(shape.inputs)
-    table = shape.groups * (rows * _MADE_ROW + shape.inputs * shape.taps[0] * shape.taps[1] * (2 * blocks.rows - 1))
+    row, made = (_VECTOR_ROW, _MADE_VECTOR_ROW) if blocks.stacked > 1 else (_NIBBLE_ROW if nibbles else _ROW, _MADE_ROW)
+    table = shape.groups * (rows * made + shape.inputs * shape.taps[0] * shape.taps[1] * (2 * blocks.rows - 1))
     phases = min(sx, shape.taps[1])
     reading = blocks.rows * sy * phases * shape.groups * shape.words * _TRANSPOSITION
     writing = -(-channels // LANES) * _TRANSPOSITION if threshold else channels * (_TRANSPOSITION / 2 + LANES * _TREE_OUTPUT)
-    block = reading + table + channels * (rows * (_NIBBLE_ROW if nibbles else _ROW) + _OUTPUT) + writing
+    block = reading + table + channels * (rows * row + _OUTPUT) + writing
     cost = anchor.shape[0] * blocks.down * blocks.across * block
     return {"sliced pixels": (cost, lambda: sliced_pixels(builder, anchor, shape, blocks, threshold, nibbles))}
