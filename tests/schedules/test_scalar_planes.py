@@ -91,3 +91,9 @@ def test_counts_of_dense_layers_on_signs_that_may_be_zero_go_on_as_numbers(way, 
 @pytest.mark.parametrize("way, co", [("scaled", 70), ("bytes", 33), ("vectors", 128)])
 def test_dense_layers_with_two_thresholds_on_one_plane_are_exact(way, co, tmp_path):
     assert "lanes are channels" in check_c(*dense(130, co, False, planes=1), tmp_path, WAYS[way]).note
+
+
+@pytest.mark.parametrize("way", ["scaled", "vectors"])
+@pytest.mark.parametrize("ends", ["two", "one"])
+def test_late_convolutions_on_signs_that_may_be_zero_meet_the_limits_of_their_border(way, ends, tmp_path):
+    assert "lanes are channels" in check_c(*convolution(66, 128, 4, True, ends=ends, border=True), tmp_path, WAYS[way]).note

@@ -74,7 +74,7 @@ def sliced_kernel(builder: Builder, anchor: Tensor, shape: BinaryShape, length: 
 
 def _with_channels(builder: Builder, anchor: Tensor, shape: BinaryShape, length: int, word_at: Callable, border: Callable | None) -> tuple:
     """Return cost and maker of the kernel with lanes of channels."""
-    threshold = find_threshold(builder, anchor, shape, length) if border is None and shape.groups == 1 else None
+    threshold = find_threshold(builder, anchor, shape, length) if shape.groups == 1 else None
     if threshold is not None and threshold.layout.groups > 1:
         threshold = None
     words = queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)

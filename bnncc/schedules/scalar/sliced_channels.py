@@ -69,7 +69,7 @@ class _SlicedChannels:
             self.table = self.builder.replace(self.w, size, WORD, self._arrange)
         else:
             self.table = self.threshold.complement(self.builder, self.w, size, WORD, self._arrange)
-            size = self.vectors * self.threshold.count * self.threshold.planes * (1 + self.two_planes)
+            size = self.vectors * self.threshold.classes * self.threshold.count * self.threshold.planes * (1 + self.two_planes)
             self.starts = self.threshold.starts(self.builder, size, self._starts)
         self.queue = body.local(WORD, self.words + 1 + self.triples, "queue")
         self.cases = body.local(WORD, self.case_words * (1 + self.two_planes), "cases")
@@ -119,7 +119,7 @@ class _SlicedChannels:
         threshold = self.threshold
         words = []
         for planes in range(1 + self.two_planes, 0, -1):
-            for own in start[:, 0]:
+            for own in start.swapaxes(0, 1).reshape(-1, start.shape[-1]):  # class by class
                 words.append(self._lanes(threshold.start_number(own, planes)[:, None] >> np.arange(threshold.planes) & 1))
         return np.stack(words, 1).reshape(-1, self.wide, len(words) * threshold.planes).swapaxes(1, 2)
 
@@ -198,7 +198,7 @@ class _SlicedChannels:
         parities = [body.bind(spread(parity, self.wide) ^ own, "parity") for parity in self.left]
         counter = Counter(body, two_operands=self.two_operands, word=self.word)
         if threshold is not None and threshold.count == 1 and not self.two_planes:
-            levels, start = self.chunk.bit_length() - 1, self._start(vector, 0)
+            levels, start = self.chunk.bit_length() - 1, self._start(place, vector, 0)
             threshold.prepare(counter, start, parities, levels)
             self._add(counter, base)
             return self._write(place, vector, 0, body.bind(threshold.answer(counter, start, levels), "answer"))
@@ -215,7 +215,7 @@ class _SlicedChannels:
             transpose(body, (self.planes, 0), 1, count, (self.counts, vector * BITS), 1)
             return
         for number in range(threshold.count):
-            start = self._start(vector, number)
+            start = self._start(place, vector, number)
             carry = body.bind(tirx.bitwise_and(planes[0], start[0]()), "m")
             for plane, more in zip(planes[1:], start[1:-1], strict=True):
                 _, carry = full_adder(body, plane, body.bind(more(), "start"), carry, self.two_operands)
@@ -276,17 +276,22 @@ class _SlicedChannels:
             row = base + (BITS * self.triples + bit) * CASES
             yield self._load(self.table, row + case) if self.scaled else peek(body, self.table, row, WORD, case)
 
-    def _start(self, vector, number: int) -> list[Callable]:
-        """Return what makes the planes that a limit of the channels starts from."""
+    def _start(self, place, vector, number: int) -> list[Callable]:
+        """Return what makes the planes that a limit of the channels starts from at a place."""
         bits, threshold = range(self.threshold.planes), self.threshold
         if isinstance(self.starts, int):
             if not self.two_planes:
                 return [functools.partial(const, 0xFFFFFFFF if self.starts >> bit & 1 else 0, WORD, self.wide) for bit in bits]
             word = self.body.bind(threshold.start_word(const(self.starts, WORD), self.shape.planes), "start")
             return [lambda bit=bit: spread(mask(word, bit), self.wide) for bit in bits]
-        first = (vector * (1 + self.two_planes) * threshold.count + number) * len(bits)
+        of_planes = threshold.classes * threshold.count * len(bits)
+        first = vector * ((1 + self.two_planes) * of_planes) + number * len(bits)
         if self.two_planes:
-            first = first + (2 - self.shape.planes) * (threshold.count * len(bits))
+            first = first + (2 - self.shape.planes) * of_planes
+        if threshold.border:
+            table, *axes = threshold.border
+            row, column = (self.body.load(self.builder.buffers[classes], at) for classes, at in zip(axes, place[1:3], strict=True))
+            first = first + (row * table.shape[1] + column) * (threshold.count * len(bits))
         first = self.body.bind(first, "first") if not isinstance(first, int) else first
         return [functools.partial(self._load, self.starts, first + bit) for bit in bits]
 
@@ -328,7 +333,7 @@ def sliced_channels(
     word_at : callable
         ``word_at(place, plane, group, kh, kw, k)``: word k of a group of the input.
     border : callable, optional
-        ``border(index, lanes)``: what is added at a place; there is no threshold then.
+        ``border(index, lanes)``: what is added at a place, where no threshold has it in its limits.
     threshold : Threshold, optional
         The group's epilogue, where it is one, of one group.
     """
