@@ -42,7 +42,7 @@ _FORMULATIONS = {
 def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
     """Return the formulation for this shape: the best for this processor by rule, unless another was decided."""
     if builder.variant.is_scalar:
-        return tree(shape)
+        return tree(shape, builder.choices)
     best = _best_formulation(builder.variant, shape)
     fitting = [name for name, make in _FORMULATIONS.items() if make(shape, builder.variant) is not None]
     name = builder.choices.choose("formulation", best.name.partition(",")[0], fitting)

@@ -7,7 +7,7 @@ import pytest
 
 from bnncc.ops import bnn
 from bnncc.targets import Variant
-from tests.schedules.group_runner import check_exact, group, words
+from tests.schedules.group_runner import CompiledGroup, check_exact, group, meaning, words
 from tests.schedules.test_popcount_kernels import conv_bits, two_planes
 
 SCALAR = Variant("scalar", {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64-v2"}, 32, 13, word_bits=32)
@@ -33,3 +33,13 @@ def test_codes_with_zeros_are_summed_over_two_planes(zeros, tmp_path):
     params = [(a.shape, "uint32") for a in arrays]
     function = group(lambda b, x, w: bnn.packed_conv2d(x, w, channels=66, groups=2, planes=2), *params, constants=(1,))
     check_exact(function, arrays, tmp_path, SCALAR)
+
+
+@pytest.mark.parametrize("chunk", [4, 8, 16])
+def test_any_number_of_words_may_be_added_at_a_time(chunk, tmp_path):
+    """27 words: whole chunks and a rest."""
+    function, arrays = conv_bits(np.random.default_rng(chunk), 96, 20, 6, kernel=3, bits=32, out_bits=32)
+    compiled = CompiledGroup(function, tmp_path, SCALAR, {"tree chunk": chunk})
+    assert f"tree of {chunk} words" in compiled.kernel.note
+    for made, right in zip(compiled(*arrays), meaning(function, arrays), strict=True):
+        np.testing.assert_array_equal(made, right)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,7 +29,9 @@ class Campaign:
         self.database, self.printed = Database(folder / "database"), folder / "printed"
         job(folder / "job", "struct timespec t = {0, 5000000}; nanosleep(&t, 0);" + DOUBLE)
         self.tracker: Program = stack.enter_context(rpc_tracker(self._new()))
-        self.devices: list[Program] = [self._device(), self._device()]
+        with ThreadPoolExecutor(2) as threads:
+            started = [threads.submit(self._device) for _ in range(2)]
+            self.devices: list[Program] = [each.result() for each in started]
         self.tuner = self._tuner()
         stack.callback(lambda: self._end(self.tuner))
 
@@ -83,7 +86,7 @@ def test_no_record_is_lost_when_devices_tracker_and_tuner_are_killed(kills, tmp_
         campaign = Campaign(tmp_path, stack)
         campaign.wait_for(2)
         for number in range(kills):
-            time.sleep(chance.uniform(0, 2))
+            time.sleep(chance.uniform(0, 0.6))  # some trials
             campaign.kill(("device", "tracker", "tuner")[number % 3])
             campaign.wait_for(1)
         campaign.wait_for(2)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -166,8 +167,8 @@ def test_numbers_of_two_machines_are_not_mixed():
     assert not Tuned([*slow, *many], native_variant()).verdict(binary_layer()).is_tuned
 
 
-def killed_tuners(folder: Path, times: int, seed: int, wait: float) -> None:
-    """Kill tuners at random moments, and their workers; assert that no record was lost that a tuner had kept."""
+def killed_tuners(folder: Path, times: int, seed: int, most: int, wait: float = 60) -> None:
+    """Kill tuners at random moments after they have kept up to `most` records, and their workers; assert that no record was lost that a tuner had kept."""
     rng = random.Random(seed)
     kept: list[Record] = []
     for turn in range(times):
@@ -175,9 +176,13 @@ def killed_tuners(folder: Path, times: int, seed: int, wait: float) -> None:
         lines: list[str] = []
         reader = threading.Thread(target=lambda lines=lines, out=tuner.stdout: lines.extend(out))
         reader.start()
-        moment = time.monotonic() + rng.uniform(0.2, 1.0) * wait
+        enough, moment = rng.randint(0, most), time.monotonic() + wait
+        # a tuner that has kept its records is killed within what the next one takes, one that is to keep none while it starts
         while time.monotonic() < moment and tuner.poll() is None:
-            time.sleep(0.05)
+            if len(lines) >= enough:
+                moment = min(moment, time.monotonic() + rng.uniform(0, 1.5))
+                enough = math.inf
+            time.sleep(0.02)
             workers = psutil.Process(tuner.pid).children(recursive=True) if tuner.poll() is None else []
             if workers and rng.random() < 0.02:
                 _kill(rng.choice(workers).pid)
@@ -211,9 +216,9 @@ def _end_group(group: int) -> None:
 
 
 def test_killing_tuner_and_workers_loses_no_record(tmp_path):
-    killed_tuners(tmp_path, 2, seed=1, wait=25)
+    killed_tuners(tmp_path, 2, seed=1, most=3)
 
 
 @pytest.mark.slow
 def test_killing_tuner_and_workers_twenty_times_loses_no_record(tmp_path):
-    killed_tuners(tmp_path, 20, seed=2, wait=25)
+    killed_tuners(tmp_path, 20, seed=2, most=8)

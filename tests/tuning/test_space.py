@@ -130,3 +130,11 @@ def test_a_version_changes_with_the_kernel_alone():
     kernels = [build_kernel(binary_layer(), V3, {"lookup straight": n}).func for n in (4, 4, 8)]
     versions = [kernel_version(kernel) for kernel in kernels]
     assert versions[0] == versions[1] != versions[2]
+
+
+def test_the_pixels_of_a_tile_and_the_straight_steps_of_a_popcount_are_open():
+    space = Space(binary_layer(), V3)
+    for formulation, name in [("lookup by pixels", "pixels of a tile"), ("popcount", "popcount steps")]:
+        point = space.point({"formulation": formulation})
+        choice = next(choice for choice in point.choices if choice.name == name)
+        assert point.note.startswith(formulation) and len(choice.options) >= 4

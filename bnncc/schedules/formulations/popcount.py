@@ -16,6 +16,8 @@ tile    64@56 znver4   256@14 znver4   1x1 256@14 znver4   sapphirerapids, all
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tvm import tirx
 
 from bnncc.schedules.choices import Choices, choose
@@ -29,6 +31,7 @@ __all__ = ["popcount"]
 _TILES = ((4, 2), (2, 2), (3, 2), (6, 2), (2, 4), (3, 3), (4, 1), (8, 1))
 _MANY_TILES = ((7, 4), (4, 4), (7, 3), (8, 2), (12, 2), (4, 6), (14, 1))
 """Pixels x vectors for 16 and for 32 registers, the best measured first."""
+_UNROLLED = (24, 48, 96, 192)
 
 
 def popcount(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> Formulation:
@@ -52,5 +55,5 @@ def popcount(shape: BinaryShape, variant: Variant, choices: Choices | None = Non
         finish=lambda acc: tirx.Cast(f"int32x{lanes}", acc),
         planes=shape.planes,
     )
-
+    c = replace(c, unrolled_steps=choose(choices, "popcount steps", c.unrolled_steps, _UNROLLED))
     return register_tiled(shape, c, widest, "popcount")

@@ -39,7 +39,7 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import tirx
 
-from bnncc.schedules.choices import Choices
+from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.interleave import deinterleave, transpose_block
 from bnncc.schedules.register_tile import Contraction, TileShape, pixel_tiles, tile_stride
@@ -80,7 +80,7 @@ def lookup_pixels(shape: BinaryShape, variant: Variant) -> Formulation | None:
 
 
 def pixel_formulation(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> Formulation | None:
-    """Return the formulation of any shape whose counts fit 16 bits, where the machine has ``pshufb``; it leaves nothing open."""
+    """Return the formulation of any shape whose counts fit 16 bits, where the machine has ``pshufb``."""
     depth = -(-shape.inputs // 4)
     if "pshufb" not in variant.instructions or 2 * 4 * depth * shape.taps[0] * shape.taps[1] >= 1 << 16:
         return None
@@ -105,6 +105,7 @@ def pixel_formulation(shape: BinaryShape, variant: Variant, choices: Choices | N
         _PixelLanes(body, c, shape, lanes, tile_shape, weights, tile, load_x).write()
 
     most = max(lanes, min(_MOST_PIXELS, _SUMS_BYTES // (2 * _BLOCK * vectors)))
+    most = choose(choices, "pixels of a tile", most, [pixels for pixels in (64, 128, 256, 512) if pixels >= lanes])
     name = f"lookup by pixels, {shape.word} words, vectors of {lanes} pixels"
     return Formulation(c, most, lambda array: _arrange(c, nibbles(array, shape.inputs)), fill, 0, name, pixel_lanes=lanes)
 
