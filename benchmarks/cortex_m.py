@@ -154,6 +154,7 @@ LAYERS = (
     Layer("pool 2x2 stride 1 64@16x16", 64, 64, 16, pool=2, pool_step=1),
     Layer("1x1 256@16x16", 256, 256, 16, kernel=1),
     Layer("1x1 64@16x16", 64, 64, 16, kernel=1),
+    Layer("1x1 stride 2 128@16x16", 128, 128, 16, kernel=1, stride=2),
     Layer("2 groups 128@16x16", 128, 128, 16, groups=2),
     Layer("4 groups 128@8x8", 128, 128, 8, 1, groups=4),
     Layer("3x3 48@16x16", 48, 48, 16),

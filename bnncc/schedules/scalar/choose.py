@@ -108,7 +108,7 @@ def _with_pixels(builder: Builder, anchor: Tensor, shape: BinaryShape, nibbles: 
     row, made = (_VECTOR_ROW, _MADE_VECTOR_ROW) if blocks.stacked > 1 else (_NIBBLE_ROW if nibbles else _ROW, _MADE_ROW)
     table = shape.groups * (rows * made + shape.inputs * shape.taps[0] * shape.taps[1] * (2 * blocks.rows - 1))
     phases = min(sx, shape.taps[1])
-    reading = blocks.rows * sy * phases * shape.groups * shape.words * _TRANSPOSITION
+    reading = blocks.rows * min(sy, shape.taps[0]) * phases * shape.groups * shape.words * _TRANSPOSITION
     writing = -(-channels // LANES) * _TRANSPOSITION if threshold else channels * (_TRANSPOSITION / 2 + LANES * _TREE_OUTPUT)
     block = reading + table + channels * (rows * row + _OUTPUT) + writing
     cost = anchor.shape[0] * blocks.down * blocks.across * block

@@ -51,13 +51,15 @@ class PixelTable:
 
     def __init__(self, builder: Builder, anchor: Tensor, shape: BinaryShape, blocks: PixelBlocks, word: str = WORD, block: bool = False):
         self.builder, self.body, self.shape, self.blocks = builder, builder.body, shape, blocks
+        (self.sy, self.sx), (self.dy, self.dx) = (tuple(int(v) for v in pair) for pair in (anchor.attrs.strides, anchor.attrs.dilation))
+        self.kh, self.kw = shape.taps
         self.x = anchor.args[0]
         batch, height, breadth, words = self.x.shape
         if (blocks.height, blocks.breadth) != anchor.shape[1:3]:  # the image is cut into rows of another length
             height, breadth = blocks.height, blocks.breadth
+        if self.kh == 1 and height % self.sy == 0:  # rows of the input that no tap reads are parts of those that one does
+            height, breadth, self.sy = height // self.sy, breadth * self.sy, 1
         self.image = batch, height, breadth, words
-        (self.sy, self.sx), (self.dy, self.dx) = (tuple(int(v) for v in pair) for pair in (anchor.attrs.strides, anchor.attrs.dilation))
-        self.kh, self.kw = shape.taps
         self.rows = row_count(self.kh * self.kw) * shape.inputs + row_count(shape.inputs)
         self.chunk = chunk_of(self.rows, builder.variant.vector_registers if word == WORD else VECTOR_REGISTERS, block)
         self.two_planes = int(anchor.attrs.planes) == 2
@@ -65,6 +67,8 @@ class PixelTable:
         self.plane_words = self.x.shape[-1] // int(anchor.attrs.planes)
         self.slots = "scaled-index" in builder.variant.instructions and word == WORD
         self.phases = sorted({j * self.dx % self.sx for j in range(self.kw)})
+        # what the taps of a phase reach: more lanes may lie behind the image
+        self.lanes = [blocks.width + max(j * self.dx // self.sx for j in range(self.kw) if j * self.dx % self.sx == phase) for phase in self.phases]
         self.reach = max(j * self.dx // self.sx for j in range(self.kw))
         self.word = word
         self.span = (blocks.covered - 1) * self.sy + (self.kh - 1) * self.dy + 1
@@ -101,16 +105,14 @@ class PixelTable:
     def read_rows(self, n, by, y0, x0) -> None:
         """Bring the rows of the input that a block needs, and the block above did not, into the ring of bit planes."""
         body, blocks = self.body, self.blocks
-        end = y0 * self.sy + self.span
+        end, words = y0 * self.sy + self.span, self.image[-1]
         done = tirx.Select(by > 0, first_of(by - 1, blocks.covered, blocks.height) * self.sy + self.span, 0) if blocks.down > 1 else 0
-        _, height, breadth, words = self.image
         bits = self.shape.word_bits
         if self.word != WORD:
             return self._read_groups(n, done, end, x0)
         with body.loop(end - done, "row", start=done) as row:
             for number, phase in enumerate(self.phases):
-                # lanes beyond the image are in no tap of a stored pixel
-                lanes = min(blocks.width + self.reach, -(-(breadth - phase) // self.sx)) if blocks.across == 1 else blocks.width + self.reach
+                lanes = self.lanes[number]
                 with body.loop(self.plane_words * self.shape.planes if self.two_planes else words, "word") as word:
                     at = linear_index(self.image, (n, row, x0 * self.sx + phase, word))
                     to = ((row % self.span) * len(self.phases) + number) * self.planes + word * LANES
@@ -131,11 +133,10 @@ class PixelTable:
             offsets = [tirx.min(tirx.const(lane, "int32"), height - 1 - row) * (4 * breadth * words) for lane in range(VECTOR_WORDS)]
             apart = keep_vector(body, [tirx.Cast(WORD, offset) for offset in offsets])
             for number, phase in enumerate(self.phases):
-                lanes = min(self.blocks.width + self.reach, -(-(breadth - phase) // self.sx)) if self.blocks.across == 1 else self.blocks.width + self.reach
                 with body.loop(self.plane_words * self.shape.planes if self.two_planes else words, "word") as word:
                     at = linear_index(self.image, (n, row, x0 * self.sx + phase, word))
                     to = ((group % self.ring_groups) * len(self.phases) + number) * self.planes + word * LANES
-                    transpose_vectors(body, (self.builder.buffers[self.x], at), self.sx * words, lanes, apart, (self.ring, to * VECTOR_WORDS))
+                    transpose_vectors(body, (self.builder.buffers[self.x], at), self.sx * words, self.lanes[number], apart, (self.ring, to * VECTOR_WORDS))
 
     def make(self, g, y0, input_plane=0):
         """Write the table of a block, or of one of the planes of its input; return the bit that is left."""
