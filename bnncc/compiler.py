@@ -287,7 +287,9 @@ def compile(
     if optimize_for not in OPTIMIZE_FOR:
         raise InputError(f"optimize_for is {optimize_for!r}; it is one of {', '.join(OPTIMIZE_FOR)}.")
     if optimize_for != "speed" and not chosen.variants[0].is_source:
-        raise TargetError(f"--optimize-for {optimize_for} chooses among kernels in C, of microcontrollers; a library for {chosen.name} has kernels for speed only.")
+        raise TargetError(
+            f"--optimize-for {optimize_for} chooses among kernels in C, of microcontrollers; a library for {chosen.name} has kernels for speed only."
+        )
     chosen = chosen.optimized_for(optimize_for)
     records = Database(database_directory() if database is True else Path(database)) if database is not False else None
     stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")

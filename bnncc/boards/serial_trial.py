@@ -104,7 +104,8 @@ def _read(port: int, path: Path, token: str, timeout: float) -> str:
             time.sleep(0.05)  # the other side of the port is closed
     if not said:
         raise DeviceError(
-            f"The board said nothing on {path} within {timeout:g} s of being flashed. Is this the port of its debugger, and does the manifest's uart stand for it?"
+            f"The board said nothing on {path} within {timeout:g} s of being flashed. "
+            "Is this the port of its debugger, and does the manifest's uart stand for it?"
         )
     shown = said[-_SHOWN:].decode("ascii", errors="backslashreplace")
     if f"trial {token}" in said.decode("ascii", errors="replace"):

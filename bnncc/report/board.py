@@ -185,7 +185,13 @@ class FirmwareComparison:
 
 
 def verify_firmware(
-    model: str | Path | onnx.ModelProto, board: str, inputs: np.ndarray | Mapping[str, np.ndarray] | None = None, *, limit: int | None = None, timeout: float = 300.0, **options
+    model: str | Path | onnx.ModelProto,
+    board: str,
+    inputs: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    *,
+    limit: int | None = None,
+    timeout: float = 300.0,
+    **options,
 ) -> list[FirmwareComparison]:
     """Run a model's firmware under QEMU and this machine's library on the same samples, and compare the outputs; options as of `write_firmware`.
 

@@ -1,8 +1,9 @@
 """Real activations by signs: the float contraction, with weights that are stored as bits.
 
-Where pixels and output channels are many, sums of four inputs under all signs are made once and looked up by the bits (`sign_sums`). Elsewhere bits become -1.0
-or +1.0 where they are used: a byte holds the signs of eight successive taps of one output channel; widened to the 32 bits of a lane it is shifted until the
-bit of a tap is the sign of a float32, and what stands below is the exponent of 1. Three operations a vector of weights pay in one of three places:
+Where pixels and output channels are many, sums of four inputs under all signs are made once and looked up by the bits (`sign_sums`); for a few pixels these
+sums are in a register and permuted (`x86/permuted_sums`), on AVX2 and AVX-512. Elsewhere bits become -1.0 or +1.0 where they are used: a byte holds the signs
+of eight successive taps of one output channel; widened to the 32 bits of a lane it is shifted until the bit of a tap is the sign of a float32, and what stands
+below is the exponent of 1. Three operations a vector of weights pay in one of three places:
 
 - few weights are expanded once, when the kernel starts;
 - more of them block by block of output channels, for as many pixels as a tile in the L2 cache holds;
@@ -20,8 +21,8 @@ shape                  onnxruntime  float weights  signs  how
 128 at 28              37.7         41.8           91.5   sums
 256 at 14              41.4         39.1           92.4   sums
 512 at 7               36.7         37.6           114.7  sums
-dense 1024 x 1024      9.9          13.6           17.0   registers
-dense 4096 x 1000      4.7          4.4            18.1   registers
+dense 1024 x 1024      8.8          13.0           37.0   permuted
+dense 4096 x 1000      4.4          6.7            42.2   permuted
 =====================  ===========  =============  =====  =========
 """
 
@@ -43,6 +44,7 @@ from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, fill_block, fill_tile, tile_stride
 from bnncc.schedules.sign_sums import FOUR, MOST_PIXELS, arrange_quads, sign_sums, sums_pay
 from bnncc.schedules.statements import Statements, const, spread
+from bnncc.schedules.x86.permuted_sums import PermutedSums
 
 __all__ = ["sign_conv2d", "sign_dense"]
 
@@ -195,6 +197,11 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
     if in_registers and pixels > 1:
         widest, vectors = (12, 2) if builder.variant.vector_registers >= 32 else (5, 2)
     c = float_contraction(builder, groups, outputs, taps, depth, vectors)
+    if in_registers and PermutedSums.fits(c, builder.variant, pixels):
+        permuted = PermutedSums(c)
+        weights = builder.replace(w, permuted.size, "uint32", lambda words: permuted.arrange(signs_of(words)))
+        write_contraction(builder, anchor, permuted.c, weights, widest, load_x, lambda value, index, lanes: value, permuted.fill, _TILE_BYTES)
+        return builder.kernel(f"permuted sums of {FOUR} floats by signs, tile {widest} pixels x {vectors} vectors of {c.lanes} channels")
     packed = replace(c, depth=-(-depth // _TAPS), weight_dtype="uint8")
 
     def arrange(words: np.ndarray) -> np.ndarray:

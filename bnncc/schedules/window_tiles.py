@@ -15,7 +15,7 @@ from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, tile_stride
 from bnncc.schedules.staging import StagedRows
-from bnncc.schedules.statements import Statements, const
+from bnncc.schedules.statements import Statements
 
 __all__ = ["takes_window_tiles", "write_depthwise", "write_maxima"]
 

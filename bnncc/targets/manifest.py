@@ -70,10 +70,10 @@ class Variant:
     cpu_features : tuple of str
         What the processor must have, as the names that the generated check knows.
     instructions : frozenset of str
-        Those that a schedule is chosen by and LLVM does not find by itself: ``pshufb`` and ``pmaddwd`` of x86, its ``vpopcnt`` and ``vpternlog`` on
-        512 bits; ``cnt`` (popcount of bytes), ``addp`` (sums of neighbours), ``bsl`` (bitwise select) and ``fmla`` (multiply-add by one lane) of NEON;
-        ``scaled-index``, loads from an index times 4; ``two-operands``, arithmetic that overwrites an operand; ``mve``, Helium, or vectors of four words that C's
-        compiler knows.
+        Those that a schedule is chosen by and LLVM does not find by itself: ``pshufb``, ``pmaddwd`` and ``vpermps`` of x86, its ``vpopcnt`` and
+        ``vpternlog`` on 512 bits; ``cnt`` (popcount of bytes), ``addp`` (sums of neighbours), ``bsl`` (bitwise select) and ``fmla`` (multiply-add by one
+        lane) of NEON; ``scaled-index``, loads from an index times 4; ``two-operands``, arithmetic that overwrites an operand; ``mve``, Helium, or vectors of
+        four words that C's compiler knows.
     c_options : tuple of str
         Options of GCC for this processor; only where the output is C, the TVM target's kind is ``c`` then.
     core : Core, optional

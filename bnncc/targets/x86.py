@@ -21,7 +21,12 @@ _SHUFFLE = frozenset({"pshufb", "pmaddwd"})
 
 V2 = Variant("v2", _llvm("x86-64-v2"), 128, 16, cpu_features=("sse4_2", "popcnt"), instructions=_SHUFFLE)
 V3 = Variant(
-    "v3", _llvm("x86-64-v3"), 256, 16, cpu_features=("avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm", "popcnt"), instructions=_SHUFFLE | {"pdep"}
+    "v3",
+    _llvm("x86-64-v3"),
+    256,
+    16,
+    cpu_features=("avx2", "fma", "bmi1", "bmi2", "f16c", "movbe", "abm", "popcnt"),
+    instructions=_SHUFFLE | {"pdep", "vpermps"},
 )
 # The System V level v4 has no VPOPCNTDQ, but every AVX-512 machine worth a binary network since Ice Lake and Zen 4 has; without it v3 is the better code.
 V4 = Variant(
@@ -30,7 +35,7 @@ V4 = Variant(
     512,
     32,
     cpu_features=("fma", "bmi1", "bmi2", "f16c", "movbe", "abm", "popcnt", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vpopcntdq", "avx512bitalg"),
-    instructions=_SHUFFLE | {"pdep", "vpopcnt", "vpternlog"},
+    instructions=_SHUFFLE | {"pdep", "vpermps", "vpopcnt", "vpternlog"},
 )
 
 

@@ -44,7 +44,8 @@ class LocalRunner:
         self.machine, self.timeout = machine, timeout
         self._folder = tempfile.TemporaryDirectory(prefix="bnncc-clock-")
         self._clock = Path(self._folder.name) / "measure.so"
-        command = [*find_compiler(f"{platform.machine()}-linux-gnu"), "-std=c99", "-O2", "-fPIC", "-shared", "-o", str(self._clock), str(Path(__file__).with_name("measure.c"))]
+        source = Path(__file__).with_name("measure.c")
+        command = [*find_compiler(f"{platform.machine()}-linux-gnu"), "-std=c99", "-O2", "-fPIC", "-shared", "-o", str(self._clock), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:
             raise ToolchainError(f"The C compiler failed to build the tuner's clock (exit {done.returncode}): {done.stderr.strip()[-500:]}")

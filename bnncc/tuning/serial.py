@@ -1,4 +1,4 @@
-"""The runner of real microcontrollers: a firmware of one kernel for each candidate is flashed, and says over a serial port what came out and in how many cycles.
+"""The runner of real microcontrollers: a firmware of each candidate is flashed, and says over a serial port what came out and in how many cycles.
 
 Outputs are compared by their checksums, as a serial port carries ten thousand bytes a second: those of the untuned kernel with the right ones, where these are
 no floats, whose sums another processor rounds in another order; those of candidates with the untuned kernel's on the same board.

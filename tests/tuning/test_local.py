@@ -8,7 +8,7 @@ import pytest
 from bnncc.targets.x86 import native_variant
 from bnncc.tuning.candidate import BuildPool
 from bnncc.tuning.local import LocalRunner
-from tests.tuning.handmade import DOUBLE, TRIPLE, job
+from tests.tuning.handmade import DOUBLE, job
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the handmade candidates are for x86-64")
 
