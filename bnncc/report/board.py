@@ -181,7 +181,11 @@ class FirmwareComparison:
         what = f"{self.board}, {self.samples} samples, output {self.output}: "
         if not self.different:
             return f"{what}all {self.elements:,} elements equal the library's of this machine bit for bit"
-        return f"{what}{self.different:,} of {self.elements:,} elements differ from the library's of this machine, by {self.largest:.3g} at most"
+        beside = f"within the {self.tolerance:.3g}" if self.ok else f"more than the {self.tolerance:.3g}"
+        return (
+            f"{what}{self.different:,} of {self.elements:,} elements differ from the library's of this machine, by {self.largest:.3g} at most, "
+            f"{beside} that the order of float operations may make"
+        )
 
 
 def verify_firmware(

@@ -59,7 +59,11 @@ def _read_metadata(folder: Path) -> dict:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LibraryError(f"{path} is damaged or not bnncc's ({error}). Compile the model again.") from error
     if not known:
-        raise LibraryError(f"{path} describes no library (its format is {metadata['format']!r}).")
+        ways = {
+            "bnncc-c": " C is compiled by you; to run the model from here make a firmware (`bnncc project MODEL --board BOARD`) or compile it with `--format so`.",
+            "bnncc-object": " An object file is linked into a program; to run the model from here compile it with `--format so`.",
+        }
+        raise LibraryError(f"{path} describes no library (its format is {metadata['format']!r}).{ways.get(metadata['format'], '')}")
     if version != _FORMAT_VERSION:
         raise LibraryError(f"{path} has format version {version}, this bnncc reads {_FORMAT_VERSION}. Compile the model again.")
     missing = [field for field in _FIELDS if field not in metadata]
