@@ -39,6 +39,9 @@ _CHANNELS = 2
 
 _TABLE_BYTES = 16 * 1024
 
+_STRAIGHT = 64
+"""Additions of straight-line code: twice as many take four times as long to compile."""
+
 _STATIC_QUADS = 16
 """So many are straight-line code, whose inputs may come from anywhere; of more of them none reaches over the end of a run."""
 
@@ -94,7 +97,7 @@ class SignSums:
     @property
     def chunk(self) -> int:
         """Quads whose tables exist at a time: the bits of a channel are one word."""
-        fitting = _TABLE_BYTES // (_CASES * self.vectors * self.c.lanes * 4)
+        fitting = min(_TABLE_BYTES // (_CASES * self.vectors * self.c.lanes * 4), _STRAIGHT // (_CHANNELS * self.vectors))
         return 1 << min(4, max(1, fitting.bit_length() - 1), (self.quads - 1).bit_length())
 
     @property

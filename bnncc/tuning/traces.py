@@ -8,6 +8,7 @@ told that they failed.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -69,7 +70,9 @@ class TraceSearch:
                 num_threads=1,
                 rand_state=seed,
             )
-        self._model = ms.cost_model.XGBModel(num_tuning_cores=1, num_warmup_samples=_BATCH)
+        # without XGBoost, which is an extra, chance is the model
+        known = importlib.util.find_spec("xgboost") is not None
+        self._model = ms.cost_model.XGBModel(num_tuning_cores=1, num_warmup_samples=_BATCH) if known else ms.cost_model.RandomModel()
         self._database = ms.database.MemoryDatabase()
         self._workload = self._database.commit_workload(self._module)
         # candidates that do not keep the order count there, too

@@ -131,13 +131,12 @@ def test_compile_writes_c_for_a_microcontroller(tmp_path):
     assert sorted(os.listdir(tmp_path / "out")) == ["digits.c", "digits.h", "metadata.json"]
 
 
-@pytest.mark.parametrize("target, output_format", [("cortex-m4", "so"), ("native", "c")])
-def test_compile_says_what_a_format_is_made_from(tmp_path, target, output_format):
-    result = bnncc("compile", MODEL, "--target", target, "--format", output_format, "-o", tmp_path / "out")
-    assert_told(result, f"not as {output_format}", "`bnncc targets` lists both")
+def test_compile_says_what_a_format_is_made_from(tmp_path):
+    result = bnncc("compile", MODEL, "--target", "cortex-m4", "--format", "so", "-o", tmp_path / "out")
+    assert_told(result, "not as so", "`bnncc targets` lists these")
     assert not (tmp_path / "out").exists()
 
 
 def test_optimize_for_is_refused_where_there_is_nothing_to_choose(tmp_path):
     result = bnncc("compile", MODEL, "--target", "native", "--optimize-for", "ram", "-o", tmp_path / "out")
-    assert_told(result, "--optimize-for ram", "kernels of microcontrollers")
+    assert_told(result, "--optimize-for ram", "kernels in C, of microcontrollers")
