@@ -9,20 +9,19 @@ below is the exponent of 1. Three operations a vector of weights pay in one of t
 - more of them block by block of output channels, for as many pixels as a tile in the L2 cache holds;
 - where a few pixels share them (a dense layer), in a register: less is then read than of float weights, which is what such a layer waits for.
 
-10^9 multiply-accumulates a second (`benchmarks/sign_weights.py`; AMD EPYC, Zen 3, AVX2, one thread, machine shared with other work, fastest of 40 runs in
-turns; two fused operations of eight lanes a cycle are 51):
+10^9 multiply-accumulates a second (`benchmarks/sign_weights.py`; AMD EPYC, Zen 3, AVX2, one thread, fastest of 40 runs in turns; two fused operations of eight lanes a cycle are 51):
 
 =====================  ===========  =============  =====  =========
 shape                  onnxruntime  float weights  signs  how
 =====================  ===========  =============  =====  =========
-3 to 64 at 56, 3x3     19.7         30.3           36.7   sums
-16 at 32               25.8         43.7           40.7   memory
-64 at 28               34.7         42.2           60.1   sums
-128 at 28              37.7         41.8           91.5   sums
-256 at 14              41.4         39.1           92.4   sums
-512 at 7               36.7         37.6           114.7  sums
-dense 1024 x 1024      8.8          13.0           37.0   permuted
-dense 4096 x 1000      4.4          6.7            42.2   permuted
+3 to 64 at 56, 3x3     21.0         31.6           39.3   sums
+16 at 32               28.7         45.0           45.5   memory
+64 at 28               42.8         49.0           80.6   sums
+128 at 28              40.2         44.4           98.0   sums
+256 at 14              42.2         41.7           113.8  sums
+512 at 7               35.4         36.7           110.6  sums
+dense 1024 x 1024      10.0         12.7           37.1   permuted
+dense 4096 x 1000      4.1          4.9            41.5   permuted
 =====================  ===========  =============  =====  =========
 """
 
