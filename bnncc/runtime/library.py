@@ -60,7 +60,7 @@ def _read_metadata(folder: Path) -> dict:
         raise LibraryError(f"{path} is damaged or not bnncc's ({error}). Compile the model again.") from error
     if not known:
         ways = {
-            "bnncc-c": " C is for your compiler; to run the model from here make a firmware (`bnncc project MODEL --board BOARD`), or compile with `--format so`.",
+            "bnncc-c": " C is for your compiler; to run the model from here make a firmware (`bnncc project`), or compile with `--format so`.",
             "bnncc-object": " An object file is linked into a program; to run the model from here compile it with `--format so`.",
         }
         raise LibraryError(f"{path} describes no library (its format is {metadata['format']!r}).{ways.get(metadata['format'], '')}")

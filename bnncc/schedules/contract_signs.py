@@ -9,7 +9,8 @@ below is the exponent of 1. Three operations a vector of weights pay in one of t
 - more of them block by block of output channels, for as many pixels as a tile in the L2 cache holds;
 - where a few pixels share them (a dense layer), in a register: less is then read than of float weights, which is what such a layer waits for.
 
-10^9 multiply-accumulates a second (`benchmarks/sign_weights.py`; AMD EPYC, Zen 3, AVX2, one thread, fastest of 40 runs in turns; two fused operations of eight lanes a cycle are 51):
+10^9 multiply-accumulates a second (`benchmarks/sign_weights.py`; AMD EPYC, Zen 3, AVX2, one thread, fastest of 40 runs in turns; two fused operations of
+eight lanes a cycle are 51):
 
 =====================  ===========  =============  =====  =========
 shape                  onnxruntime  float weights  signs  how

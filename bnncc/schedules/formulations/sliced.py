@@ -12,14 +12,14 @@ The case bytes are the offsets in a row already. They are made once a pixel and 
             for every pixel:  planes += row[case]   straight-line: 32 loads, 31 full adders
         for every pixel:      planes -> tile        8 x 8 bit transposition
 
-Measured on AVX2 (Zen 3, one thread, machine shared with other work, both formulations in turn, 3x3 convolution with threshold and packing), GMAC/s:
+Measured on AVX2 (Zen 3, one thread, least of 60 runs in turns, with threshold and packing; `benchmarks/kernels.py`), GMAC/s:
 
-==========  =======  ======
-shape       256@14   512@7
-==========  =======  ======
-sliced      647      671
-lookup      508      473
-==========  =======  ======
+==========  =======  ======  ===========  ==============  ===========
+shape       256@14   512@7   1x1 256@14   1x1 64 to 256   1x1 256@28
+==========  =======  ======  ===========  ==============  ===========
+sliced      700      720     723          535             744
+lookup      519      473     505          357             496
+==========  =======  ======  ===========  ==============  ===========
 
 With 128-bit vectors (v2) 350 and 368 beside 219 and 218. The main loop, 83 % of the time at 256@14, has 264 instructions for 32 lookups and spills nothing;
 llvm-mca bounds it at 44 cycles, 370 MAC a cycle. Two or four pixels of 128 or 64 channels in a register were slower than lookup.
@@ -60,11 +60,13 @@ _LOADED_EARLY = 4
 
 _TILE_BYTES = 64 * 1024
 
-# Where sliced and lookup were measured to be even, with a margin: 16 pixels, 384 inputs (551 and 536 GMAC/s; at 512 589 and 521).
-# A third of the lanes empty costs what is gained.
-_LEAST_FILLED = 0.9
-_LEAST_PIXELS = 24
-_LEAST_INPUTS = 512
+# Where sliced is faster than lookup on AVX2, with a margin, GMAC/s of both: 64 inputs 535 and 357, 9 pixels 633 and 491, 4 pixels 249 and 273; 200 channels
+# 335 and 306. A table is four times as large as packed weights, which fewer pixels would wait for where it comes from memory.
+_LEAST_FILLED = 0.8
+_LEAST_PIXELS = 16
+_LEAST_INPUTS = 64
+_LEAST_INPUTS_UNTIMED = 512  # beside a vector popcount, which no machine at hand has
+_LEAST_FILLED_WORDS = 0.7
 
 
 def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
@@ -75,10 +77,10 @@ def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
     """
     inputs = shape.taps[0] * shape.taps[1] * shape.inputs
     filled = shape.outputs / (variant.vector_bits * -(-shape.outputs // variant.vector_bits))
-    beaten = "vpopcnt" in variant.instructions and "vpternlog" not in variant.instructions
-    if beaten or filled < _LEAST_FILLED or shape.pixels < _LEAST_PIXELS:
+    counts = "vpopcnt" in variant.instructions
+    if counts and "vpternlog" not in variant.instructions or filled < _LEAST_FILLED or shape.pixels < _LEAST_PIXELS:
         return None
-    if inputs < _LEAST_INPUTS or inputs < _LEAST_FILLED * 64 * _words(shape):
+    if inputs < (_LEAST_INPUTS_UNTIMED if counts else _LEAST_INPUTS) or inputs < _LEAST_FILLED_WORDS * 64 * _words(shape):
         return None
     return sliced_formulation(shape, variant)
 
