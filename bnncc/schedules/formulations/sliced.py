@@ -25,7 +25,7 @@ With 128-bit vectors (v2) 350 and 368 beside 219 and 218. The main loop, 83 % of
 llvm-mca bounds it at 44 cycles, 370 MAC a cycle. Two or four pixels of 128 or 64 channels in a register were slower than lookup.
 
 Counts to bytes and the comparison take little: kernels that leave them out, as a carry out for an answer would, were 3.3 % faster at 256@14, 2.3 % at 512@7
-and 19 % in 1x1 layers of 256, where `lookup` is chosen.
+and 19 % in 1x1 layers of 256.
 
 Cycles for 512 MAC of the inner loop by llvm-mca 19 (`benchmarks/simulated.py`), popcount and sliced: znver4 1.76 and 0.73, sapphirerapids 1.50 and 0.60
 (AVX-512); skylake 6.44 and 1.95, alderlake 6.38 and 1.75, znver3 5.63 and 1.62 (AVX2). No AVX-512 machine was at hand to time it on.
