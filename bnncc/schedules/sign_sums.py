@@ -208,18 +208,16 @@ class _Writer:
         while len(found) < FOUR and element < self.cut.runs * depth:
             run, k = divmod(element, depth)
             count = min(FOUR - len(found), depth - k)
-            found += self._piece(g, at, run, k, count)[:count]
+            found += self._piece(g, at, run, k, count)
             element += count
         return found + [const(0.0, "float32", self.lanes)] * (FOUR - len(found))
 
     def _piece(self, g, at, run, k: int, count: int) -> list:
-        """Return vectors of `count` inputs of a run, zeros behind them."""
-        if self.c.depth >= FOUR:
-            start = min(k, self.c.depth - FOUR)
-            found = self._columns(g, at, run, start)[k - start : k - start + count]
-        else:
-            found = [self._column(g, at, run, k + i) for i in range(count)]
-        return found + [const(0.0, "float32", self.lanes)] * (FOUR - count)
+        """Return vectors of `count` inputs of a run."""
+        if self.c.depth < FOUR:
+            return [self._column(g, at, run, k + i) for i in range(count)]
+        start = min(k, self.c.depth - FOUR)
+        return self._columns(g, at, run, start)[k - start : k - start + count]
 
     def _input(self, g, pixel, run, k, *count):
         """Load inputs of a pixel."""

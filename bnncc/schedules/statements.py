@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from tvm import sym, tirx
 
-__all__ = ["Statements", "const", "spread", "simplify"]
+__all__ = ["Statements", "const", "reinterpret", "spread", "simplify"]
 
 _analyzer = sym.Analyzer()
 
@@ -26,6 +26,11 @@ def const(value, dtype: str, lanes: int = 1):
 def spread(value, lanes: int):
     """Return a scalar in all lanes of a vector."""
     return tirx.Broadcast(value, lanes) if lanes > 1 else value
+
+
+def reinterpret(dtype: str, value):
+    """Return the bits of a value as another type of the same size."""
+    return tirx.call_intrin(dtype, "tirx.reinterpret", value)
 
 
 class Statements:

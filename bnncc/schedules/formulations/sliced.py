@@ -46,7 +46,7 @@ from bnncc.schedules.formulations.sliced_table import last_places, last_thirds, 
 from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
 from bnncc.schedules.formulations.vertical_in_order import CounterInRuns
 from bnncc.schedules.register_tile import LINE_BYTES, Contraction, TileShape, tile_stride
-from bnncc.schedules.statements import Statements, const, spread
+from bnncc.schedules.statements import Statements, const, reinterpret, spread
 from bnncc.targets import Variant
 
 __all__ = ["sliced", "sliced_formulation"]
@@ -224,7 +224,7 @@ class _Sliced:
             for i in range(words, size * per):
                 body.store(buffer, i, const(0, dtype))
             with body.loop(size, "w") as w:
-                body.store(queue, (start + w) * side + which, _reinterpret("uint64", body.load(buffer, w * per, per)))
+                body.store(queue, (start + w) * side + which, reinterpret("uint64", body.load(buffer, w * per, per)))
         return start + size
 
     def _last(self, words: tuple, side: int) -> tuple:
@@ -253,7 +253,7 @@ class _Sliced:
                 moved = tirx.shift_left(spread(word, 4), _constants([self.shift + m - k for k in range(4)], "uint64"))
                 part = tirx.bitwise_and(moved, const(0x0101010101010101 << self.shift + m, "uint64", 4))
                 total = part if total is None else total | part
-            self.body.store(cases, ((2 * triple + half) * self.pixels + pixel) * _CHUNK, _reinterpret(f"uint8x{_CHUNK}", total), _CHUNK)
+            self.body.store(cases, ((2 * triple + half) * self.pixels + pixel) * _CHUNK, reinterpret(f"uint8x{_CHUNK}", total), _CHUNK)
 
     def _count(self, cases, planes, vector) -> None:
         """Count the differing bits of one vector of channels for all pixels; store the answers, where these are asked for."""
@@ -322,7 +322,7 @@ class _Sliced:
         return tirx.Cast("int32", self.body.load(cases, where))
 
     def _row(self, rows, offset):
-        return _reinterpret(f"uint64x{self.register_words}", self.body.load(rows, offset, self.row_bytes))
+        return reinterpret(f"uint64x{self.register_words}", self.body.load(rows, offset, self.row_bytes))
 
     def _counter(self, cases, places: list, rows, planes, pixel, carry: Callable | None = None) -> VerticalCounter:
         """Return the counter of a pixel, from plane 1 on, with rows of weight 2 added, and ``carry()`` where it is given."""
@@ -368,7 +368,7 @@ class _Sliced:
                 vectors = [body.load(planes, (pixel * self.counts + i) * width, width) if i < self.counts else zero for i in found]
                 vectors = transpose_planes(body, [body.bind(vector, "p") for vector in vectors], width)
                 for r, vector in enumerate(vectors):
-                    body.store(counts, (octet * 8 + r) * lanes, _reinterpret(f"uint8x{lanes}", vector), lanes)
+                    body.store(counts, (octet * 8 + r) * lanes, reinterpret(f"uint8x{lanes}", vector), lanes)
             for r in range(8):
                 value = None
                 for octet in range(octets):
@@ -376,10 +376,6 @@ class _Sliced:
                     value = part if value is None else value | tirx.shift_left(part, const(8, c.tile_dtype, lanes))
                 at = pixel * tile_stride(c) + channel + r * lanes
                 body.store(self.tile, at, value if once else value + body.load(self.tile, at, lanes), lanes)
-
-
-def _reinterpret(dtype: str, value):
-    return tirx.call_intrin(dtype, "tirx.reinterpret", value)
 
 
 def _constants(values: list[int], dtype: str):

@@ -20,7 +20,7 @@ from tvm import tirx
 
 from bnncc.ops.pack import PackAttrs, pack_reference
 from bnncc.schedules.register_tile import Contraction, arrange_weights, blocks, tile_stride
-from bnncc.schedules.statements import Statements, const, spread
+from bnncc.schedules.statements import Statements, const, reinterpret, spread
 from bnncc.targets import Variant
 
 __all__ = ["PermutedSums"]
@@ -131,7 +131,7 @@ class PermutedSums:
         def shifted(by: int, shift: Callable):
             return shift(word, const(by, "uint32", lanes)) if by else word
 
-        number = body.keep(_as(f"int32x{lanes}", shifted(_FOUR * quad, tirx.shift_right)), "int32", lanes, "number")
+        number = body.keep(reinterpret(f"int32x{lanes}", shifted(_FOUR * quad, tirx.shift_right)), "int32", lanes, "number")
         flip = None
         if self._turned:
             high = tirx.bitwise_and(shifted(28 - _FOUR * quad, tirx.shift_left), const(1 << 31, "uint32", lanes))
@@ -139,10 +139,6 @@ class PermutedSums:
 
         def pick(row):
             found = tirx.call_llvm_pure_intrin(f"float32x{lanes}", _PERMUTE[lanes], row, number)
-            return found if flip is None else _as(f"float32x{lanes}", tirx.bitwise_xor(_as(f"uint32x{lanes}", found), flip))
+            return found if flip is None else reinterpret(f"float32x{lanes}", tirx.bitwise_xor(reinterpret(f"uint32x{lanes}", found), flip))
 
         return pick
-
-
-def _as(dtype: str, value):
-    return tirx.call_intrin(dtype, "tirx.reinterpret", value)
