@@ -25,28 +25,28 @@ pytestmark = pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reaso
 UART = Uart(0x40004000, (0x40004004, 1, 0))
 SETUP = (Access("write", 0x40004010, 16, 0, "the divider of the clock"), Access("write", 0x40004008, 1, 0, "the port sends"))
 QEMU = "qemu-system-arm -M mps2-an386 -icount shift=5 -nographic -monitor none -serial file:{said} -kernel {{elf}} >/dev/null 2>&1 & echo $! >> {pids}"
+SAID = '"$said"'
+"""What a firmware says: a file of its own each time the board is flashed, since one that is written anew may have the length of the one before."""
 
 
 class Wire:
-    """A pseudo-terminal; what stands in the file `said` comes out of it."""
+    """A pseudo-terminal; what is written to the files of the folder `said` comes out of it."""
 
     def __init__(self, folder: Path):
         self.said, self.pids = folder / "said", folder / "pids"
+        self.said.mkdir()
         self._end, self._slave = os.openpty()
         self.port, self._over = Path(os.ttyname(self._slave)), threading.Event()
         self._thread = threading.Thread(target=self._carry)
         self._thread.start()
 
     def _carry(self):
-        sent, number = 0, None
+        sent: dict[Path, int] = {}
         while not self._over.wait(0.02):
-            if not self.said.exists():
-                continue
-            content = self.said.read_bytes()
-            if number != self.said.stat().st_ino or len(content) < sent:  # another firmware begins
-                sent, number = 0, self.said.stat().st_ino
-            os.write(self._end, content[sent:])
-            sent = len(content)
+            for file in self.said.iterdir():
+                content = file.read_bytes()
+                os.write(self._end, content[sent.get(file, 0) :])
+                sent[file] = len(content)
 
     def close(self):
         self._over.set()
@@ -62,7 +62,8 @@ class Wire:
     def board(self, command: str):
         """Return a board that is flashed by a command of the shell, in the folder of the project."""
         # a board that is flashed runs the program before no more
-        shell = f"[ -f {self.pids} ] && kill -9 $(cat {self.pids}); rm -f {self.said} {self.pids}; " + command.format(said=self.said, pids=self.pids)
+        stop = f"[ -f {self.pids} ] && kill -9 $(cat {self.pids}); rm -f {self.pids}; said={self.said}/$(ls {self.said} | wc -l); "
+        shell = stop + command.format(said=SAID, pids=self.pids)
         return replace(find_board("mps2-an386"), emulator=(), uart=UART, setup=SETUP, programmer=("sh", "-c", shell))
 
 
