@@ -57,9 +57,13 @@ def measure_network(path: Path, repeat: int, larq_python: str | None = None) -> 
     return row
 
 
-def _with_larq(python: str, out: Path, path: Path, tflite: Path, repeat: int) -> dict:
+def _with_larq(python: str, out: Path, path: Path, tflite: Path, repeat: int) -> dict | None:
+    """Return the report beside Larq Compute Engine; None, with its last words on stderr, where it does not run the network."""
     command = [python, str(Path(__file__).with_name("larq_peer.py")), str(out), str(path), str(tflite), "--repeat", str(repeat)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"Larq Compute Engine does not run {tflite}: {' '.join(done.stderr.strip().splitlines()[-1:])}", file=sys.stderr)
+        return None
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -23,7 +23,7 @@ from bnncc.spec import ByteInput
 
 __all__ = ["BenchmarkReport", "Latency", "benchmark", "duration", "processor"]
 
-SAMPLE_SECONDS = 1e-3  # a sample lasts at least this long, so that the clock's resolution and the loop around the calls do not count
+SAMPLE_SECONDS = 1e-2  # a sample lasts at least this long: neither the clock's resolution nor the caches that the side before has filled count then
 WARM_UP_SECONDS = 0.1
 CALM_SECONDS = 0.1  # threads of the side before may still wait actively for more work, onnxruntime's for 20 to 50 ms, where the next side's are to run
 MOST_CALLS = 1 << 16  # of a step of the warm-up
@@ -138,7 +138,7 @@ def benchmark(
     threads : int
         Of each.
     repeat : int
-        Samples of each; a sample is as many calls as take a millisecond, at least one.
+        Samples of each; a sample is as many calls as take ten milliseconds, at least one.
     progress : callable, optional
         Called with ``(step, done, total)``.
     seed : int

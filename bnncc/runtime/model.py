@@ -88,8 +88,8 @@ class CompiledModel:
         InputError
             A name, shape or dtype is not the one the network was compiled for. Nothing is converted silently.
         """
-        if not named and self._fit(arrays):  # a small network takes microseconds: nothing is spent where nothing is wrong
-            results = self._run("main", arrays, self.outputs)
+        if self._fit(ordered := self._in_order(arrays, named)):  # a small network takes microseconds: nothing is spent where nothing is wrong
+            results = self._run("main", ordered, self.outputs)
         else:
             given = self._bind(arrays, named)
             batch = self._batch(given)
@@ -101,7 +101,13 @@ class CompiledModel:
             return results[0]
         return {spec.name: result for spec, result in zip(self.outputs, results, strict=True)}
 
-    def _fit(self, arrays: tuple) -> bool:
+    def _in_order(self, arrays: tuple, named: dict) -> Sequence:
+        """Return the inputs in order where they were given so, or all by name; what is wrong otherwise is found out elsewhere."""
+        if len(arrays) == 1 and not named and type(arrays[0]) is dict:
+            arrays, named = (), arrays[0]
+        return [named.get(spec.name) for spec in self.inputs] if not arrays and len(named) == len(self.inputs) else () if named else arrays
+
+    def _fit(self, arrays: Sequence) -> bool:
         """Tell whether these are the inputs in order as the library reads them."""
         if len(arrays) != len(self._taken):
             return False
