@@ -130,8 +130,9 @@ def test_durations_have_a_fitting_unit(seconds, text):
 
 
 def test_short_calls_are_grouped_and_long_ones_are_not():
-    _, counts = _measure([lambda calls: 1e-6, lambda calls: 0.002], 1, lambda *step: None)
-    assert counts == [1000, 1]
+    """A sample lasts ten milliseconds: so many calls of 1 µs and of 2 ms, one of 20 ms."""
+    _, counts = _measure([lambda calls: 1e-6, lambda calls: 0.002, lambda calls: 0.02], 1, lambda *step: None)
+    assert counts == [10000, 5, 1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool"])
