@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -234,7 +234,8 @@ class _Bench:
             self._confirm()
         self.session.observer(self.session.states, None)
 
-    def _measure(self, built: Sequence[Built], calls: int = 30) -> list[Measurement]:
+    def _measure(self, built: Sequence[Built], calls: int = 30) -> Iterator[Measurement]:
+        """Yield what came of each, as soon as it is known, so that it can be kept: an interruption loses no more than what is being measured."""
         runner = self.session.runner
 
         def one(found: Built) -> Measurement:
@@ -242,8 +243,14 @@ class _Bench:
                 return Measurement(found.status, message=found.message)
             return runner.measure(Job(found.folder, self.untuned, self.samples, calls))
 
-        with ThreadPoolExecutor(runner.workers) as threads:
-            return list(threads.map(one, built))
+        if runner.workers == 1:  # what is measured has the machine for itself: no record is written meanwhile
+            yield from map(one, built)
+            return
+        threads = ThreadPoolExecutor(runner.workers)
+        try:
+            yield from threads.map(one, built)
+        finally:
+            threads.shutdown(cancel_futures=True)
 
     def _confirm(self) -> None:
         """Measure the best few again, longer: the best of many noisy numbers flatters."""

@@ -55,6 +55,7 @@ class TraceSearch:
         self._module = tvm.IRModule({"main": loops})
         self._seen: set[str] = set()
         self._ready: list[Point] = []
+        self._awaited: set[str] = set()
         self._batch: list[tuple[ms.MeasureCandidate, str]] = []
         self._scores: dict[str, float | None] = {}
         self._earlier: list[Point] = []
@@ -83,11 +84,11 @@ class TraceSearch:
         self._seen.add(kernel)
 
     def propose(self, count: int) -> list[Point]:
-        """Return the next points, at most `count`; none where the search has ended. What was proposed before is to be learnt first."""
+        """Return the next points, at most `count`; none where the search has ended, or a batch is proposed whole and not learnt yet."""
         if not self._is_started:
             self._start()
         barren = 0
-        while not self._ready and barren < _BARREN:
+        while not self._ready and not self._awaited and barren < _BARREN:
             self._tell()
             candidates = self._context.search_strategy.generate_measure_candidates()
             if not candidates:
@@ -95,11 +96,13 @@ class TraceSearch:
             self._take(candidates)
             barren += 1
         found, self._ready = self._ready[:count], self._ready[count:]
+        self._awaited |= {point.kernel for point in found}
         return found
 
     def learn(self, point: Point, ratio: float | None) -> None:
         """Take note of what was measured: the time over the untuned one; None where the kernel failed."""
         self._scores[point.kernel] = ratio
+        self._awaited.discard(point.kernel)
         if not self._is_started:
             self._earlier.append(point)
 

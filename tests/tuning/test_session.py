@@ -16,6 +16,7 @@ import pytest
 from test_space import binary_layer
 from tuner import session
 
+from bnncc.errors import DeviceError
 from bnncc.schedules import build_kernel
 from bnncc.targets.x86 import native_variant
 from bnncc.tuning.best import Tuned, best_decisions
@@ -103,7 +104,25 @@ def test_an_interrupted_run_keeps_what_is_measured(tmp_path):
     runner = Pretended(interrupt)
     with pytest.raises(KeyboardInterrupt):
         pretended(tmp_path, 20, runner).run()
-    assert len(Database(tmp_path).records()) >= 1
+    assert len(Database(tmp_path).records()) == 2, "the untuned kernel and the one candidate that was measured before"
+
+
+def test_what_other_devices_measured_is_kept_when_the_last_one_is_lost(tmp_path):
+    class Listing(NoBuilds):
+        def build(self, module, variant, candidates):
+            names.extend(folder.name for _, folder in candidates)
+            return super().build(module, variant, candidates)
+
+    def lose(name, job):
+        if len(names) > 3 and name == names[3]:
+            raise DeviceError("no device answers")
+        return ok(0.9)
+
+    names, runner = [], Pretended(lose)
+    runner.workers = 3
+    with pytest.raises(DeviceError):
+        session(tmp_path, 20, runner, pool=Listing()).run()
+    assert len(Database(tmp_path).records()) == 3, "the untuned kernel and the two candidates before"
 
 
 def test_the_best_of_a_search_is_confirmed_before_it_wins(tmp_path):

@@ -32,6 +32,18 @@ def test_the_evolution_proposes_new_schedules_that_keep_the_order_and_goes_on_fr
     assert not {point.kernel for point in again.propose(6)} & set(kernels)
 
 
+def test_the_evolution_is_told_of_no_kernel_before_it_was_measured():
+    space = Space(float_layer(), V3)
+    search = TraceSearch(space, plain_loops(space.group), V3, trials=24)
+    told = []
+    search._model.update = lambda context, candidates, results: told.append([result.run_secs for result in results])
+    first = search.propose(99)
+    assert first and search.propose(1) == [], "it waits for what it proposed"
+    for point in first:
+        search.learn(point, 1.0)
+    assert search.propose(1) and sum(secs is not None for secs in told[-1]) == len(first)
+
+
 class Listed:
     """A search of what it was given."""
 
