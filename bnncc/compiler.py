@@ -113,8 +113,8 @@ class CompiledArtifact:
         found = lower_groups(self.fused, variant, entries, tuned and tuned.decide)
         if tuned is not None and tuned.stale:
             self.context.warn(
-                f"{tuned.stale} kernels for {variant.name} have tuning records in {self.database.directory} that were made for other versions of them, and are "
-                "left untuned. Run `bnncc tune` again."
+                f"{tuned.stale} kernels for {variant.name} have tuning records in {self.database.directory} that were made for other versions of "
+                "them, which are not applied. Run `bnncc tune` again."
             )
         return found
 

@@ -18,7 +18,7 @@ from bnncc.tuning.verdict import LEAST_GAIN, Verdict
 
 __all__ = ["Tuned", "best_decisions"]
 
-_UNKNOWN = Verdict({}, "not tuned")
+_UNKNOWN = Verdict({}, "not tuned", holds=False)
 
 
 def best_decisions(records: Sequence[Record]) -> tuple[Record, float] | None:
@@ -58,7 +58,8 @@ class Tuned:
         self.variant, self.shipped = variant, shipped
         target = target_key(variant)
         self.stale = 0
-        """How many kernels were left untuned as their records were made for other versions."""
+        """How many kernels have records of this user that were made for other versions."""
+        self._verdicts: dict[str, Verdict] = {}
         self._known: dict[str, list[Record]] = {}
         for record in records:
             if record.target == target:
@@ -87,12 +88,15 @@ class Tuned:
         return found
 
     def decide(self, group: relax.Function) -> tuple[Decisions, str]:
-        """Return what was decided for the kernel of a group, and what to note of it; nothing where the untuned one stays."""
+        """Return what was decided for the kernel of a group, and what to note of it; nothing where the untuned one stays.
+
+        Where no record of the user's holds, those that come with the package decide.
+        """
         verdict = self.verdict(group)
-        if verdict is _UNKNOWN and self.shipped is not None:
+        self.stale += verdict.is_stale
+        if not verdict.holds and self.shipped is not None:
             found = self.shipped.verdict(group)
             return ({}, "") if found is None else (found.decisions, found.reason if found.is_tuned or found.is_stale else "")
-        self.stale += verdict.is_stale
         return verdict.decisions, verdict.reason if verdict.is_tuned else ""
 
     def verdict(self, group: relax.Function) -> Verdict:
@@ -100,15 +104,20 @@ class Tuned:
 
         A record holds only as long as the generator still writes both the kernel that was measured and the untuned one that it was compared with.
         """
-        known = self._known.get(workload_key(group))
+        key = workload_key(group)
+        if key not in self._verdicts:  # layouts are compared before kernels are decided
+            self._verdicts[key] = self._judged(group, self._known.get(key))
+        return self._verdicts[key]
+
+    def _judged(self, group: relax.Function, known: Sequence[Record] | None) -> Verdict:
         if not known:
             return _UNKNOWN
         untuned = kernel_version(build_kernel(group, self.variant).func)
         if all(record.metric == EMULATED_SECONDS for record in known):
-            return Verdict({}, f"its records are of {EMULATED_SECONDS}, which say nothing of a processor")
+            return Verdict({}, f"its records are of {EMULATED_SECONDS}, which say nothing of a processor", holds=False)
         current = [record for record in known if record.untuned == untuned and record.metric != EMULATED_SECONDS]
         if not current:
-            return Verdict({}, "its records were made for another version of its kernel; tune it again", is_stale=True)
+            return Verdict({}, "its records were made for another version of its kernel; tune it again", is_stale=True, holds=False)
         best = best_decisions(current)
         if best is None or best[1] > 1 - LEAST_GAIN or best[0].kernel == untuned:
             return Verdict({}, "tuned: the untuned kernel is the best known")
@@ -118,5 +127,5 @@ class Tuned:
         except InternalError:
             kernel = None
         if kernel is None or kernel_version(kernel.func) != record.kernel:
-            return Verdict({}, "its best record was made for another version of its kernel; tune it again", is_stale=True)
+            return Verdict({}, "its best record was made for another version of its kernel; tune it again", is_stale=True, holds=False)
         return Verdict(record.decisions, f"tuned, {ratio:.2f} of the untuned {record.metric}", is_tuned=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import tvm
 
 from bnncc import __version__
-from bnncc.errors import InternalError
+from bnncc.errors import DeviceError, InternalError
 from bnncc.schedules.traced import TRACE, plain_loops
 from bnncc.targets import Variant
 from bnncc.tuning.best import best_decisions
@@ -206,8 +206,13 @@ class _Bench:
         if built.folder is None:
             raise InternalError(f"the untuned kernel of {state.task.title} cannot be built: {built.message}")
         measured = session.runner.measure(Job(self.untuned, self.untuned, self.samples))
+        if measured.status in ("crash", "timeout"):
+            raise DeviceError(
+                f"The untuned kernel of {state.task.title} was not measured on {session.runner.machine} ({measured.message}). What was measured before is kept: "
+                "run the same command again once the machine or board is at rest."
+            )
         if measured.status != "ok":
-            raise InternalError(f"the untuned kernel of {state.task.title} cannot be measured ({measured.status}): {measured.message}")
+            raise InternalError(f"the untuned kernel of {state.task.title} is {measured.status}: {measured.message}")
         state.untuned_value, state.best_note = measured.value, base.note
         for record in self.known:
             self._learn(record)

@@ -25,9 +25,12 @@ class Verdict:
     is_tuned : bool
     is_stale : bool
         Whether there were records, made for another version of the kernel.
+    holds : bool
+        Whether there is a record of the very kernel, by a metric that chooses kernels.
     """
 
     decisions: Decisions
     reason: str
     is_tuned: bool = False
     is_stale: bool = False
+    holds: bool = True

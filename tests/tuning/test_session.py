@@ -125,6 +125,11 @@ def test_what_other_devices_measured_is_kept_when_the_last_one_is_lost(tmp_path)
     assert len(Database(tmp_path).records()) == 3, "the untuned kernel and the two candidates before"
 
 
+def test_an_untuned_kernel_that_cannot_be_measured_ends_the_run_and_says_what_to_do(tmp_path):
+    with pytest.raises(DeviceError, match="was not measured on pretended .it took an hour.*run the same command again"):
+        pretended(tmp_path, 4, Pretended(lambda name, job: Measurement("timeout", message="it took an hour"))).run()
+
+
 def test_the_best_of_a_search_is_confirmed_before_it_wins(tmp_path):
     lucky = []
 

@@ -85,6 +85,15 @@ def test_what_was_decided_around_a_core_is_not_carried_over_to_other_operators()
     assert verdict.is_tuned and verdict.decisions == {"lookup tile": (2, 2)} and "other operators around it" in verdict.reason
 
 
+def test_records_of_the_user_that_do_not_hold_leave_the_kernel_to_those_that_come_with_the_package():
+    for changed in ({"untuned": "0" * 16}, {"kernel": "0" * 16}, {"metric": "emulated seconds"}):
+        tuned = Tuned([replace(measured(), **changed)], V3, shipped())
+        decisions, note = tuned.decide(binary_layer())
+        assert decisions == TILE and "as shipped" in note and tuned.stale == ("metric" not in changed)
+    best_known = Tuned([measured(ratio=1.0)], V3, shipped())
+    assert best_known.decide(binary_layer()) == ({}, ""), "the user's own machine says that nothing is gained"
+
+
 def test_another_shape_or_target_gets_nothing():
     assert shipped().verdict(sums_layer()) is None
     assert Shipped(V4, [shipped_record(binary_layer(), V3, measured(), 0.8)]).verdict(binary_layer()) is None
