@@ -7,11 +7,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import jinja2
-
 from bnncc.boards.integrations import INTEGRATION_FOLDERS, write_integrations
 from bnncc.boards.manifest import Board
 from bnncc.boards.vectors import VECTOR_FILES, Vectors, write_vectors
+from bnncc.codegen.c_text import template_environment
 from bnncc.codegen.output import METADATA_FILE, PROJECT_FORMAT, output_folder
 from bnncc.errors import BudgetError
 from bnncc.spec import TensorSpec
@@ -82,11 +81,7 @@ def write_project(board: Board, compiled: Path, out: Path, vectors: Vectors | No
     _check_budget(metadata, board)
     name = metadata["name"]
     arm = not board.target.startswith("riscv")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        **{"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True, "autoescape": False},
-    )
+    environment = template_environment(Path(__file__).parent)
     specs = {part: [_spec(t) for t in metadata[part]] for part in ("inputs", "outputs")}
     context = {
         **{"name": name, "macro": name.upper(), "board": board, "arm": arm, "options": " ".join(find_target(board.target).variants[0].c_options)},

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from bnncc.boards.manifest import Board
 from bnncc.boards.project import write_project
 from bnncc.boards.runner import call
+from bnncc.codegen.c_text import template_environment
 from bnncc.errors import DeviceError, TargetError
 
 __all__ = ["Answer", "check_board", "run_trial", "serial_port"]
@@ -154,11 +154,7 @@ def run_trial(board: Board, port: Path, compiled: Path, samples: Sequence[Sequen
     project = folder / "project"
     metadata = write_project(board, compiled, project)
     token = secrets.token_hex(4)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        undefined=jinja2.StrictUndefined,
-        **{"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True, "autoescape": False},
-    )
+    environment = template_environment(Path(__file__).parent)
     context = {
         **{"name": metadata["name"], "macro": metadata["name"].upper(), "token": token, "count": len(samples)},
         "outputs": [int(np.prod(t["shape"], dtype=np.int64)) * np.dtype(t["dtype"]).itemsize for t in metadata["outputs"]],

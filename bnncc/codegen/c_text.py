@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +20,14 @@ def _fail(message: str):
     raise InternalError(message)
 
 
-def template_environment() -> jinja2.Environment:
-    """Return what renders the templates of this folder; a template calls ``fail`` for what cannot be."""
+@functools.cache
+def template_environment(package: Path = Path(__file__).parent) -> jinja2.Environment:
+    """Return what renders the templates of a package; a template calls ``fail`` for what cannot be.
+
+    Each package has one, which keeps its templates parsed: that takes longer than all the rest of rendering.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(package / "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import filelock
@@ -15,6 +16,8 @@ import platformdirs
 __all__ = ["LIMIT_BYTES", "KernelCache", "cache_directory"]
 
 LIMIT_BYTES = 512 * 1024 * 1024
+
+_STAMP = "trimmed"  # an empty file, as old as the last time that the entries were counted
 
 _log = logging.getLogger(__name__)
 
@@ -84,11 +87,22 @@ class KernelCache:
                 "The kernel cache in %s cannot be written (%s); the next compilation starts from nothing.", self.directory, error
             )
 
-    def trim(self) -> None:
-        """Delete what was not used for longest until the cache is within its limit."""
+    def trim(self, after: float = 0.0) -> None:
+        """Delete what was not used for longest until the cache is within its limit.
+
+        Parameters
+        ----------
+        after : float
+            Seconds since it was last done within which nothing is: to count ten thousand entries takes as long as to compile a few.
+        """
+        stamp = self.directory / _STAMP
         try:
+            if after and stamp.exists() and 0 <= time.time() - stamp.stat().st_mtime < after:
+                return
             with filelock.FileLock(self.directory / "lock", timeout=0):
-                entries = sorted((stat.st_mtime, stat.st_size, path) for path in self.directory.glob("*.kernel") if (stat := path.stat()))
+                stamp.touch()
+                with os.scandir(self.directory) as found:
+                    entries = sorted((stat.st_mtime, stat.st_size, Path(entry)) for entry in found if entry.name.endswith(".kernel") and (stat := entry.stat()))
                 excess = sum(size for _, size, _ in entries) - self.limit
                 for _, size, path in entries:
                     if excess <= 0:

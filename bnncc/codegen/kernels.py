@@ -25,6 +25,7 @@ Progress = Callable[[int, int], None]
 
 # TVM's calls release Python's lock: eight kernels took 3.4 s on one thread and 1.9 s on two.
 _THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+_TRIM_SECONDS = 600.0  # between two looks at the size of the cache: nobody compiles another gigabyte meanwhile
 
 
 @dataclass(frozen=True)
@@ -121,5 +122,5 @@ def compile_kernels(requests: Sequence[KernelRequest], progress: Progress | None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    cache.trim()
+    cache.trim(_TRIM_SECONDS)
     return [done[key] for key in keys]

@@ -103,6 +103,20 @@ def test_a_cache_within_its_limit_keeps_everything(tmp_path):
     assert [cache.get(key) for key in "abcd"] == [({"scratch": [1]}, b"code")] * 3 + [None]
 
 
+def test_entries_are_not_counted_again_within_the_time_given(tmp_path):
+    cache = KernelCache(tmp_path, limit=1500)
+    cache.put("a", {}, bytes(1000))
+    cache.trim(600)
+    os.utime(tmp_path / "a.kernel", (1000, 1000))
+    cache.put("b", {}, bytes(1000))
+    cache.trim(600)
+    assert cache.get("a") is not None
+    os.utime(tmp_path / "a.kernel", (1000, 1000))
+    os.utime(tmp_path / "trimmed", (1000, 1000))
+    cache.trim(600)
+    assert cache.get("a") is None and cache.get("b") is not None
+
+
 def test_no_unfinished_file_stays(tmp_path):
     cache = KernelCache(tmp_path)
     cache.put("a", {}, b"code")
