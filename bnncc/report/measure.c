@@ -104,7 +104,7 @@ double stream_ns(uint64_t nbytes, int32_t only_read)
 
 #if defined(__x86_64__)
 #define TWELVE(F) F("0") F("1") F("2") F("3") F("4") F("5") F("6") F("7") F("8") F("9") F("10") F("11")
-#define CLOBBER "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
+#define CLOBBER "memory", "eax", "ecx", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 #define RUN(F) \
     for (int i = 0; i < rounds; i++) \
         __asm__ volatile(TWELVE(F) : : "r"(operands) : CLOBBER)
@@ -114,9 +114,10 @@ double stream_ns(uint64_t nbytes, int32_t only_read)
 #define INT16(v, n) "vpmaddwd (%0),%%" v "15,%%" v "12\n\tvpaddd %%" v "12,%%" v n ",%%" v n "\n\t"
 /* a table of four inputs for 32 outputs, and the sum */
 #define LOOKUP(v, n) "vpshufb (%0),%%" v "15,%%" v "12\n\tvpaddb %%" v "12,%%" v n ",%%" v n "\n\t"
-/* the majority of a case, and a full adder into the counters */
-#define SLICED(n) "vmovdqa (%0),%%ymm12\n\tvmovdqa 32(%0),%%ymm15\n\tvpxor %%ymm12,%%ymm" n ",%%ymm13\n\tvpand %%ymm12,%%ymm" n ",%%ymm12\n\t" \
-    "vpand %%ymm15,%%ymm13,%%ymm14\n\tvpxor %%ymm15,%%ymm13,%%ymm" n "\n\tvpor %%ymm12,%%ymm14,%%ymm14\n\t"
+/* two cases, the majorities of one in a register and of the other from memory, a full adder into the counters, and one for what such two carry */
+#define ADDER(n, b) "vpxor " b ",%%ymm12,%%ymm13\n\tvpxor %%ymm" n ",%%ymm12,%%ymm14\n\tvpand %%ymm13,%%ymm14,%%ymm14\n\t" \
+    "vpxor %%ymm13,%%ymm" n ",%%ymm" n "\n\tvpxor %%ymm12,%%ymm14,%%ymm15\n\t"
+#define SLICED(n) "movzbl (%0),%%eax\n\tmovzbl 1(%0),%%ecx\n\tvmovdqa (%0),%%ymm12\n\t" ADDER(n, "32(%0)") ADDER(n, "%%ymm12")
 #define NIBBLES(n) "vpxor (%0),%%ymm15,%%ymm12\n\tvpand %%ymm14,%%ymm12,%%ymm13\n\tvpsrlw $4,%%ymm12,%%ymm12\n\tvpand %%ymm14,%%ymm12,%%ymm12\n\t" \
     "vpshufb %%ymm13,%%ymm15,%%ymm13\n\tvpshufb %%ymm12,%%ymm15,%%ymm12\n\tvpaddb %%ymm12,%%ymm13,%%ymm13\n\tvpaddb %%ymm13,%%ymm" n ",%%ymm" n "\n\t"
 #define POPCOUNT(n) "vpxorq (%0),%%zmm15,%%zmm12\n\tvpopcntq %%zmm12,%%zmm12\n\tvpaddq %%zmm12,%%zmm" n ",%%zmm" n "\n\t"

@@ -41,19 +41,19 @@ from tvm import tirx
 from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.limit_planes import Answers
-from bnncc.schedules.formulations.sliced_pairs import CASE_ROWS, PairedCases
+from bnncc.schedules.formulations.sliced_cases import CASE_ROWS, CASE_UNIT, Cases
 from bnncc.schedules.formulations.sliced_table import last_places, last_thirds, queue_words, row_count, table, triples, word_parts
 from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
 from bnncc.schedules.formulations.vertical_in_order import CounterInRuns
 from bnncc.schedules.register_tile import LINE_BYTES, Contraction, TileShape, tile_stride
-from bnncc.schedules.statements import Statements, const, reinterpret, spread
+from bnncc.schedules.statements import Statements, const, reinterpret
 from bnncc.targets import Variant
 
 __all__ = ["sliced", "sliced_formulation"]
 
-_CHUNK = 32
-"""Bytes of cases that stand side by side, and lookups of straight-line code; twice as many are no faster on x86, and four
-times as many, 16 KB of rows, are on NEON."""
+_CHUNK = {16: 128, 32: 64, 64: 64}
+"""Lookups of straight-line code by the bytes of a row: rows of 16 KB, on AVX2 6 % faster than half as many, where the counters are loaded and stored more
+often, and 13 % faster than twice as many, which leave the L1 cache; with AVX-512, where none was timed, as many as the prototype has."""
 
 _LOADED_EARLY = 4
 """Rows that LLVM may load before they are counted where the straight-line code is long: of more it spills some, and copies others before a select."""
@@ -151,28 +151,24 @@ class _Sliced:
         self.words = _words(shape)
         self.counts = (shape.taps[0] * shape.taps[1] * shape.inputs).bit_length() if self.answers is None else self.answers.planes
         self.adder = next((name for name in ("vpternlog", "bsl") if name in variant.instructions), None)
-        # a case byte reaches 224; rows of 64 bytes double it
-        self.shift = min(self.row_bytes, 32).bit_length() - 1
-        self.scale = self.row_bytes >> self.shift
         # where a load cannot add a register and a constant to its base, a case has the row in it
-        self.paired = None if variant.indexed_offsets else PairedCases(self.pixels, triples(self.words) + 1)
+        self.with_rows = not variant.indexed_offsets
+        self.cases = Cases(body, self.pixels, triples(self.words) + 1, self.register_words, self.with_rows)
         self.in_runs = self.adder == "bsl" and variant.core.in_runs
-        self.straight = _CHUNK if self.paired is None else 4 * _CHUNK
+        self.straight = _CHUNK[self.row_bytes]
 
     def write(self) -> None:
         """Write everything."""
         body, c = self.body, self.c
-        size = 2 * (triples(self.words) + 1) * self.pixels * _CHUNK if self.paired is None else self.paired.size
-        cases = body.local("uint8", size, "cases")
         planes = body.local("uint64", self.pixels * self.counts * self.register_words, "planes")
         once = isinstance(c.planes, int) and c.planes == 1
         with body.loop(c.groups, "g") as g:
             if not once:
                 self._clear(g)
             with body.loop(c.planes, "plane") as plane:
-                self._cases(cases, plane, g)
+                self._cases(plane, g)
                 with body.loop(c.group_vectors, "v", parallel=self.tile_shape.channel_parts > 1) as v:
-                    self._count(cases, planes, g * c.group_vectors + v)
+                    self._count(planes, g * c.group_vectors + v)
                     if self.answers is None:
                         self._to_tile(planes, g * c.group_outputs + v * c.lanes, once)
 
@@ -182,13 +178,12 @@ class _Sliced:
             at = pixel * tile_stride(c) + g * c.group_outputs + part * lanes
             self.body.store(self.tile, at, const(0, c.tile_dtype, lanes), lanes)
 
-    def _cases(self, cases, plane, g) -> None:
-        """Write the cases of all pixels: [half of a triple of words][pixel][32], or as `PairedCases` has them."""
-        body, n = self.body, triples(self.words)
-        side = 1 if self.paired is None else 2  # pixels side by side
+    def _cases(self, plane, g) -> None:
+        """Write the cases of all pixels, of as many at a time as fill a register."""
+        body, n, side = self.body, triples(self.words), self.cases.side
         rows = {place: row for row, place in reversed(list(enumerate(last_places(self.words))))}
-        with body.loop(-(-self.pixels // side), "pair") as pair:
-            queue = self._queue([tirx.min(pair * side + i, self.pixels - 1) if i else pair * side for i in range(side)], plane, g)
+        with body.loop(-(-self.pixels // side), "block") as block:
+            queue = self._queue([tirx.min(block * side + i, self.pixels - 1) if i else block * side for i in range(side)], plane, g)
 
             def words(first, count, queue=queue):
                 return tuple(body.bind(body.load(queue, side * (first + i), side), "x") for i in range(count))
@@ -196,8 +191,8 @@ class _Sliced:
             with body.loop(n, "t") as t:
                 three = words(3 * t, 3)
                 body.store(queue, side * (self.words + t), three[0] ^ three[1] ^ three[2], side)
-                self._expand(three, cases, t, pair, list(range(2 * _CHUNK)))
-            self._expand(self._last(words(3 * n, self.words - 2 * n), side), cases, n, pair, [rows.get(place, 0) for place in range(2 * _CHUNK)])
+                self.cases.store(three, t, block, list(range(64)))
+            self.cases.store(self._last(words(3 * n, self.words - 2 * n), side), n, block, [rows.get(place, 0) for place in range(64)])
 
     def _queue(self, pixels: list, plane, g):
         """Read all words of some pixels into the queue, side by side."""
@@ -237,25 +232,7 @@ class _Sliced:
         thirds = last_thirds(list(words), cut, lambda word, places: tirx.shift_left(word, const(places, "uint64", side)))
         return tuple(self.body.bind(third, "x") for third in thirds)
 
-    def _expand(self, words: tuple, cases, triple, pixel, rows: list[int]) -> None:
-        """Store the cases of three words in two halves: byte i of lane k of half h has the bits 8 i + 4 h + k, moved to where an offset has them.
-
-        `rows` are those of the 64 places, where they are part of the case, and `pixel` is that of a pair then.
-        """
-        if self.paired is not None:
-            self.paired.store(self.body, words, cases, triple, pixel, rows)
-            return
-        for half in range(2):
-            total = None
-            for m, word in enumerate(words):
-                if half:
-                    word = tirx.shift_right(word, const(4, "uint64"))
-                moved = tirx.shift_left(spread(word, 4), _constants([self.shift + m - k for k in range(4)], "uint64"))
-                part = tirx.bitwise_and(moved, const(0x0101010101010101 << self.shift + m, "uint64", 4))
-                total = part if total is None else total | part
-            self.body.store(cases, ((2 * triple + half) * self.pixels + pixel) * _CHUNK, reinterpret(f"uint8x{_CHUNK}", total), _CHUNK)
-
-    def _count(self, cases, planes, vector) -> None:
+    def _count(self, planes, vector) -> None:
         """Count the differing bits of one vector of channels for all pixels; store the answers, where these are asked for."""
         body, c, n, width = self.body, self.c, triples(self.words), self.register_words
         base = vector * c.depth * c.lanes
@@ -263,7 +240,7 @@ class _Sliced:
             for plane in range(1, self.counts):
                 start = const(0, "uint64", width) if self.answers is None else self._start(pixel, vector, plane)
                 body.store(planes, (pixel * self.counts + plane) * width, start, width)
-        # (case, row) of every lookup; those of a chunk stand side by side
+        # (case, row) of every lookup
         looks = [(i, i) for i in range(64 * n)] + [(64 * n + place, 64 * n + row) for row, place in enumerate(last_places(self.words))]
         chunks = min(sum(case == row for case, row in looks), len(looks) - 2) // self.straight
         at = chunks * self.straight
@@ -274,16 +251,16 @@ class _Sliced:
             with body.loop(self.pixels, "pixel") as pixel:
                 if self.fetches:
                     self._fetch_next(base + (chunk + 1) * step, pixel)
-                self._keep(self._counter(cases, [(chunk * self.straight, i, i) for i in range(self.straight)], rows, planes, pixel), planes, pixel)
+                self._keep(self._counter([(chunk * self.straight, i, i) for i in range(self.straight)], rows, planes, pixel), planes, pixel)
         rows = self._rows(base + at * c.lanes, len(places))
         with body.loop(self.pixels, "pixel") as pixel:
-            case, row = self._look(cases, places[-1], rows, pixel)
+            case, row = self._look(places[-1], rows, pixel)
             if self.answers is None:
-                self._keep(self._counter(cases, places[:-1], rows, planes, pixel), planes, pixel)
+                self._keep(self._counter(places[:-1], rows, planes, pixel), planes, pixel)
                 body.store(planes, pixel * self.counts * width, row(case()), width)
             else:
                 # what the bits of weight 1 carry is all that matters of them
-                counter = self._counter(cases, places[:-1], rows, planes, pixel, lambda: row(case()) & self._start(pixel, vector, 0))
+                counter = self._counter(places[:-1], rows, planes, pixel, lambda: row(case()) & self._start(pixel, vector, 0))
                 counter.finish()
                 self.answers.store(*self._place(pixel), vector, counter.planes[-1])
 
@@ -298,36 +275,33 @@ class _Sliced:
 
     def _rows(self, start, count: int) -> list:
         """Return rows of the table as buffers of their own, of as many as a case tells apart."""
-        most = count if self.paired is None else CASE_ROWS
+        most = CASE_ROWS if self.with_rows else count
         sizes = [min(most, count - first) for first in range(0, count, most)]
         return [self.body.part(self.weights, start + i * most * self.c.lanes, size * self.c.lanes, "rows") for i, size in enumerate(sizes)]
 
     def _fetch_next(self, rows, pixel) -> None:
         """Ask for a share of the next rows: they are read at places that no prefetcher foresees. So many are always left."""
-        lines = _CHUNK * self.c.lanes // LINE_BYTES
+        lines = self.straight * self.c.lanes // LINE_BYTES
+        lines = lines // 4 if self.with_rows else lines  # two instructions more each, where an index is shifted and added first
         share = -(-lines // self.pixels)
         for i in range(share):
             self.body.prefetch(self.weights, rows + tirx.min(pixel * share + i, lines - 1) * LINE_BYTES)
 
-    def _look(self, cases, place: tuple, rows, pixel) -> tuple[Callable, Callable]:
+    def _look(self, place: tuple, rows, pixel) -> tuple[Callable, Callable]:
         """Return what reads the case of a pixel and what reads the table's row of that case; `place` is (first case, case from there on, row of `rows`)."""
         first, case, row = place
-        if self.paired is not None:
-            where = self.paired.at(tirx.truncdiv(first, 64) + case // 64, pixel, case % 64)
-            return lambda: self._case(cases, where), lambda case: self._row(rows[row // CASE_ROWS], case * self.row_bytes)
-        where = ((tirx.truncdiv(first, _CHUNK) + case // _CHUNK) * self.pixels + pixel) * _CHUNK + case % _CHUNK
-        return lambda: self._case(cases, where), lambda case: self._row(rows[0], row * self.c.lanes + case * self.scale)
-
-    def _case(self, cases, where):
-        return tirx.Cast("int32", self.body.load(cases, where))
+        if self.with_rows:
+            return lambda: self.cases.load(pixel, first, case), lambda case: self._row(rows[row // CASE_ROWS], case * self.row_bytes)
+        scale = self.row_bytes // CASE_UNIT
+        return lambda: self.cases.load(pixel, first, case), lambda case: self._row(rows[0], row * self.c.lanes + case * scale)
 
     def _row(self, rows, offset):
         return reinterpret(f"uint64x{self.register_words}", self.body.load(rows, offset, self.row_bytes))
 
-    def _counter(self, cases, places: list, rows, planes, pixel, carry: Callable | None = None) -> VerticalCounter:
+    def _counter(self, places: list, rows, planes, pixel, carry: Callable | None = None) -> VerticalCounter:
         """Return the counter of a pixel, from plane 1 on, with rows of weight 2 added, and ``carry()`` where it is given."""
         body, width = self.body, self.register_words
-        looks = [self._look(cases, place, rows, pixel) for place in places]
+        looks = [self._look(place, rows, pixel) for place in places]
 
         def plane(i: int):
             return body.load(planes, (pixel * self.counts + 1 + i) * width, width)
@@ -343,7 +317,7 @@ class _Sliced:
             counter.add(body.bind(carry(), "m"), 0)
         for number, (case, vector) in enumerate(looks, 1):
             counter.add(body.bind(vector(case()), "w"), 0)
-            if self.paired is not None and number % _LOADED_EARLY == 0:
+            if self.with_rows and number % _LOADED_EARLY == 0:
                 body.fence(counter.planes[0])
         return counter
 
@@ -376,7 +350,3 @@ class _Sliced:
                     value = part if value is None else value | tirx.shift_left(part, const(8, c.tile_dtype, lanes))
                 at = pixel * tile_stride(c) + channel + r * lanes
                 body.store(self.tile, at, value if once else value + body.load(self.tile, at, lanes), lanes)
-
-
-def _constants(values: list[int], dtype: str):
-    return tirx.Shuffle([tirx.const(value, dtype) for value in values], list(range(len(values))))

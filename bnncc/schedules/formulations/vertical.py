@@ -66,7 +66,8 @@ class VerticalCounter:
         total = bind(tirx.bitwise_xor(x, c), "s")
         if self._adder == "bsl":
             return total, self._majority(x, b, c)
-        return total, bind(tirx.bitwise_xor(tirx.bitwise_and(a, b), tirx.bitwise_and(x, c)), "m")
+        # b is used once, so that an instruction may take it from memory
+        return total, bind(tirx.bitwise_xor(tirx.bitwise_and(tirx.bitwise_xor(a, c), x), a), "m")
 
     def _majority(self, x, b, c):
         """Return c where x says that b and the third bits differ, else b: LLVM makes one instruction of this spelling, three of most others."""
