@@ -24,7 +24,7 @@ __all__ = ["COMMAND", "measure_simulated"]
 
 COMMAND = "llvm-mca-19"
 PROCESSORS = (("znver4", V4), ("sapphirerapids", V4), ("skylake", V3), ("alderlake", V3), ("znver3", V3))
-LOOKUPS = 32  # of straight-line code, each of two inputs
+LOOKUPS = 64  # of straight-line code, each of two inputs
 MAC = 512
 
 
