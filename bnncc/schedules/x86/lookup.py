@@ -52,6 +52,14 @@ _TILE_BYTES = 32 * 1024
 _FILLED = 0.6
 """Share of the lanes that channels have to fill."""
 
+_ALONE_BYTES = 256 * 1024
+"""Of weights that a single pixel reads, from the L2 cache at most, from where they come as fast as packed ones are counted.
+
+GMAC/s of lookup and popcount, dense layers, Zen 3: 64 to 64 270 and 189, 128 to 128 446 and 232, 1024 to 64 475 and 295, 4096 to 128 (256 KB) 406 and 309,
+8192 to 100 (512 KB) 312 and 309, 2048 to 2048 195 and 260; in turns with others, so that they come from the L3 cache, 1024 to 64 356 and 294, 512 to 100 300
+and 299.
+"""
+
 _LOOKUPS_A_COUNT = 2
 """Lookups that cost as much as counting the bits of a vector of words, where these are few.
 
@@ -63,12 +71,15 @@ to 16 0.92 and 0.63, 32 to 8 1.21 and 0.87, 64 to 16 1.33 and 0.90, 64 to 8 1.73
 def lookup(shape: BinaryShape, variant: Variant) -> Formulation | None:
     """Return the lookup formulation, or None where it does not pay.
 
-    It pays where the machine has no vector popcount, the channels fill most of the lanes, and several pixels share each weight: the
+    It pays where the machine has no vector popcount, the channels fill most of the lanes, and several pixels share each weight or all are near: the
     weights take four times the memory of packed ones. With few output channels it pays, in 16 lanes, where input channels leave much of the words empty.
     """
-    if "pshufb" not in variant.instructions or "vpopcnt" in variant.instructions or shape.pixels < 2:
+    if "pshufb" not in variant.instructions or "vpopcnt" in variant.instructions:
         return None
     found = lookup_formulation(shape, variant)
+    c = found.contraction
+    if shape.pixels < 2 and c.tap_count * c.lanes * c.group_vectors * c.groups > _ALONE_BYTES:
+        return None
     counts = shape.words * -(-shape.outputs // variant.lanes(shape.word_bits))
     few = not _fills(shape, min(variant.vector_bits, 256) // 8)
     return None if few and found.contraction.depth > _LOOKUPS_A_COUNT * counts else found
