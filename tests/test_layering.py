@@ -25,9 +25,10 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 MAY_IMPORT = {
     "errors": set(),
+    "nearest": {"errors"},
     "spec": {"errors"},
     "toolchain": {"errors"},
-    "targets": {"errors"},
+    "targets": {"errors", "nearest"},
     "ops": {"errors"},
     "runtime": {"errors", "spec", "toolchain"},
     "schedules": {"errors", "ops", "targets"},
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "frontend": {"errors", "spec", "ops"},
     "codegen": {"errors", "spec", "toolchain", "ops", "targets", "runtime"},
     "remote": {"errors", "spec", "toolchain", "runtime"},
-    "boards": {"errors", "spec", "toolchain", "targets", "codegen"},
+    "boards": {"errors", "nearest", "spec", "toolchain", "targets", "codegen"},
     "tuning": {"errors", "spec", "toolchain", "ops", "targets", "schedules", "passes", "codegen", "runtime", "boards", "remote"},
     "compiler": {"errors", "spec", "ops", "targets", "schedules", "passes", "frontend", "codegen", "tuning"},
     "report": {
@@ -54,7 +55,7 @@ MAY_IMPORT = {
         "remote",
         "tuning",
     },
-    "cli": {"errors", "spec", "targets", "runtime", "compiler", "report", "boards", "remote", "tuning"},
+    "cli": {"errors", "nearest", "spec", "targets", "runtime", "compiler", "report", "boards", "remote", "tuning"},
 }
 """Layer to the layers it may import besides itself. Everybody may import `bnncc` itself for its version: that imports no more than errors."""
 

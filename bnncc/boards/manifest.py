@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from bnncc.errors import InternalError, TargetError
+from bnncc.nearest import nearest
 from bnncc.targets import find_target
 from bnncc.toolchain import bare_metal_prefix
 
@@ -129,9 +129,7 @@ def find_board(name: str) -> Board:
         There is none of that name; the message lists those there are and names the nearest.
     """
     if name not in board_names():
-        near = difflib.get_close_matches(name, board_names(), 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise TargetError(f"There is no board {name!r}.{hint} Boards: {', '.join(board_names())}.")
+        raise TargetError(f"There is no board {name!r}.{nearest(name, board_names())} Boards: {', '.join(board_names())}.")
     given = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     regions = {part: Region(*(int(str(v), 0) for v in given.pop(part))) for part in ("flash", "ram")}
     more = {

@@ -9,6 +9,7 @@ import typer
 
 from bnncc.cli import console
 from bnncc.cli.options import Folder, Json, Rpc, RpcKey, Threads, Timeout, opener_of, refuse_device
+from bnncc.cli.values import whole
 
 __all__ = ["benchmark"]
 
@@ -24,7 +25,7 @@ def benchmark(
         ),
     ] = [],  # noqa: B006  Typer copies it
     threads: Threads = 1,
-    repeat: Annotated[int, typer.Option(min=1, metavar="N", help="Samples of each; one call, or more where a call is short.")] = 30,
+    repeat: Annotated[int, typer.Option(parser=whole(1), metavar="N", help="Samples of each; one call, or more where a call is short.")] = 30,
     rpc: Rpc = None,
     key: RpcKey = "",
     timeout: Timeout = None,

@@ -10,6 +10,7 @@ import typer
 from bnncc.cli import console
 from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
 from bnncc.cli.options import (
+    DEFAULT_TARGET,
     Arithmetic,
     DatabaseFolder,
     FirstLayer,
@@ -28,6 +29,7 @@ from bnncc.cli.options import (
     parse_name,
     parse_shapes,
 )
+from bnncc.cli.values import whole
 
 __all__ = ["compile_model"]
 
@@ -37,7 +39,7 @@ def compile_model(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the library, header and metadata.json go.")
     ] = Path("out"),
-    target: TargetName = "x86-64",
+    target: TargetName = DEFAULT_TARGET,
     shape: Shapes = [],  # noqa: B006  Typer copies it
     input_type: InputTypes = [],  # noqa: B006
     input_scale: InputScales = [],  # noqa: B006
@@ -49,7 +51,7 @@ def compile_model(
     optimize_for: OptimizeForOption = OptimizeFor.speed,
     output_format: FormatOption = None,
     threads: Annotated[
-        int, typer.Option(min=1, max=64, metavar="N", help="Most threads that may share a call. Only for more than one does the library need pthreads.")
+        int, typer.Option(parser=whole(1, 64), metavar="N", help="Most threads that may share a call. Only for more than one does the library need pthreads.")
     ] = 1,
     database: DatabaseFolder = None,
     untuned: Annotated[

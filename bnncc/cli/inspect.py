@@ -5,6 +5,7 @@ from __future__ import annotations
 from bnncc.cli import console
 from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
 from bnncc.cli.options import (
+    DEFAULT_TARGET,
     Arithmetic,
     BoardName,
     DatabaseFolder,
@@ -17,9 +18,10 @@ from bnncc.cli.options import (
     Shapes,
     SignZero,
     SignZeroOption,
-    TargetName,
+    TargetOrNone,
     fixed_layers,
     parse_shapes,
+    refuse_target,
 )
 
 __all__ = ["inspect"]
@@ -27,7 +29,7 @@ __all__ = ["inspect"]
 
 def inspect(
     model: Model,
-    target: TargetName = "x86-64",
+    target: TargetOrNone = None,
     board: BoardName = None,
     shape: Shapes = [],  # noqa: B006  Typer copies it
     input_type: InputTypes = [],  # noqa: B006
@@ -45,6 +47,7 @@ def inspect(
         **{"shapes": parse_shapes(shape), "byte_inputs": parse_byte_inputs(input_type, input_scale, input_zero), "sign_zero": sign_zero.value},
         "fixed_layers": fixed_layers(first_layer, last_layer),
     }
+    refuse_target(target, board)
     on_board = None
     if board is not None:
         from bnncc.boards import find_board
@@ -55,7 +58,7 @@ def inspect(
     from bnncc.report.inspect import inspect_model
 
     with console.progress() as progress:
-        report = inspect_model(model, target=target, **source, optimize_for=optimize_for.value, database=database or True, progress=progress)
+        report = inspect_model(model, target=target or DEFAULT_TARGET, **source, optimize_for=optimize_for.value, database=database or True, progress=progress)
     if as_json:
         console.print_json({**report.to_json(), **({"board": on_board.to_json()} if on_board else {})})
         return

@@ -10,7 +10,10 @@ from typing import Annotated
 
 import typer
 
+from bnncc.cli.values import one_of, seconds, shown, whole
+
 __all__ = [
+    "DEFAULT_TARGET",
     "Arithmetic",
     "BoardName",
     "FirstLayer",
@@ -31,14 +34,19 @@ __all__ = [
     "SignZero",
     "SignZeroOption",
     "TargetName",
+    "TargetOrNone",
     "Threads",
     "Timeout",
     "opener_of",
     "refuse_device",
+    "refuse_target",
     "fixed_layers",
     "parse_name",
     "parse_shapes",
 ]
+
+
+DEFAULT_TARGET = "x86-64"
 
 
 class SignZero(str, Enum):
@@ -75,10 +83,12 @@ class OptimizeFor(str, Enum):
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX model.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A compiled model: what `compile -o FOLDER` wrote.", show_default=False)]
 TargetName = Annotated[str, typer.Option("--target", help="What to generate code for; `bnncc targets` lists them.")]
+TargetOrNone = Annotated[str, typer.Option("--target", help="What to generate code for, where no --board is named; `bnncc targets` lists them.", show_default=False)]
 FormatOption = Annotated[
     Format,
     typer.Option(
         "--format",
+        **{"parser": one_of(Format), "metavar": shown(Format)},
         help="so: a shared library; object: an object file that a program links; c: C99 for any compiler, which for "
         "microcontrollers is what is made best, for others portable and slower than a library. By default what the target makes.",
         show_default=False,
@@ -88,14 +98,26 @@ OptimizeForOption = Annotated[
     OptimizeFor,
     typer.Option(
         "--optimize-for",
+        **{"parser": one_of(OptimizeFor), "metavar": shown(OptimizeFor)},
         help="Kernels of microcontrollers: speed (sliced, 4 bits of flash a weight), flash (nibbles, 2 bits) or ram (trees: 1 bit and no tables in RAM).",
     ),
 ]
 FirstLayer = Annotated[
     Arithmetic,
-    typer.Option("--first-layer", help="fixed: round the weights of the first layer to fixed point of up to 16 bits, where integers do not say them exactly."),
+    typer.Option(
+        "--first-layer",
+        **{"parser": one_of(Arithmetic), "metavar": shown(Arithmetic)},
+        help="fixed: round the weights of the first layer to fixed point of up to 16 bits, where integers do not say them exactly.",
+    ),
 ]
-LastLayer = Annotated[Arithmetic, typer.Option("--last-layer", help="fixed: the same of the last layer. `verify` says what differs from the source.")]
+LastLayer = Annotated[
+    Arithmetic,
+    typer.Option(
+        "--last-layer",
+        **{"parser": one_of(Arithmetic), "metavar": shown(Arithmetic)},
+        help="fixed: the same of the last layer. `verify` says what differs from the source.",
+    ),
+]
 BoardName = Annotated[
     str, typer.Option("--board", help="A microcontroller board instead of a target; `bnncc targets` lists them.", show_default=False)
 ]
@@ -112,7 +134,11 @@ Name = Annotated[
 ]
 SignZeroOption = Annotated[
     SignZero,
-    typer.Option("--sign-zero", help="Sign(0) of an ONNX Sign: exact (two bit planes where 0 can occur), or one bit, plus or minus."),
+    typer.Option(
+        "--sign-zero",
+        **{"parser": one_of(SignZero), "metavar": shown(SignZero)},
+        help="Sign(0) of an ONNX Sign: exact (two bit planes where 0 can occur), or one bit, plus or minus.",
+    ),
 ]
 Rpc = Annotated[
     str,
@@ -121,18 +147,18 @@ Rpc = Annotated[
     ),
 ]
 RpcKey = Annotated[str, typer.Option("--key", help="With --rpc: what the server, or a device of the tracker, was started with.", show_default=False)]
-RpcTimeout = Annotated[float, typer.Option("--timeout", min=1, metavar="SECONDS", help="With --rpc: how long a session and each call may take.")]
+RpcTimeout = Annotated[float, typer.Option("--timeout", parser=seconds, metavar="SECONDS", help="With --rpc: how long a session and each call may take.")]
 Timeout = Annotated[
     float,
     typer.Option(
         "--timeout",
-        min=1,
+        parser=seconds,
         metavar="SECONDS",
         help="How long a session with a device and each call of it (60), or a firmware under QEMU (300) may take.",
         show_default=False,
     ),
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, metavar="N", help="How many threads share a call; results do not depend on it.")]
+Threads = Annotated[int, typer.Option("--threads", parser=whole(1), metavar="N", help="How many threads share a call; results do not depend on it.")]
 
 
 def parse_shapes(given: list[str]) -> dict[str, tuple[int, ...]] | None:
@@ -189,6 +215,12 @@ def opener_of(rpc: str | None, key: str, timeout: float | None, threads: int = 1
 
     device = Device(rpc, key) if timeout is None else Device(rpc, key, timeout)
     return lambda folder: load_remote(folder, device)
+
+
+def refuse_target(target: str | None, board: str | None) -> None:
+    """Raise where both a target and a board are given."""
+    if target is not None and board is not None:
+        raise typer.BadParameter("a --board has its own target; give one or the other.", param_hint="'--target'")
 
 
 def refuse_device(rpc: str | None, key: str, threads: int) -> None:

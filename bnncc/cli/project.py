@@ -25,6 +25,7 @@ from bnncc.cli.options import (
     parse_name,
     parse_shapes,
 )
+from bnncc.cli.values import whole
 
 __all__ = ["project"]
 
@@ -46,7 +47,7 @@ def project(
         list[str],
         typer.Option("--input", metavar="[NAME=]X.npy", help="Samples for the test vectors; random ones without.", show_default=False),
     ] = [],  # noqa: B006
-    vectors: Annotated[int, typer.Option("--vectors", min=0, metavar="N", help="How many test vectors the firmware of `make test` holds at most.")] = 8,
+    vectors: Annotated[int, typer.Option("--vectors", parser=whole(0), metavar="N", help="How many test vectors the firmware of `make test` holds at most.")] = 8,
     as_json: Json = False,
 ) -> None:
     """Compile a model into a firmware project for a microcontroller board."""

@@ -21,20 +21,23 @@ from bnncc.cli.options import (
     Shapes,
     SignZero,
     SignZeroOption,
-    TargetName,
+    TargetOrNone,
     parse_shapes,
+    refuse_target,
 )
+from bnncc.cli.values import whole
 
 __all__ = ["tune"]
 
 
 def tune(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL.onnx | merge FOLDER...", help="The ONNX model; or `merge` and folders of records.")],
-    target: TargetName = "native",
+    target: TargetOrNone = None,
     board: BoardName = None,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
     serial: Annotated[Path, typer.Option(metavar="PORT", help="Of a real --board: where it answers, /dev/ttyACM0 for instance.", show_default=False)] = None,
-    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Kernels to measure for each distinct layer, those of earlier runs counted.")] = 64,
+    emulate: Annotated[bool, typer.Option("--emulate", help="Count the instructions of a --target of 64-bit Arm under qemu-aarch64.")] = False,
+    trials: Annotated[int, typer.Option(parser=whole(1), metavar="N", help="Kernels to measure for each distinct layer, those of earlier runs counted.")] = 64,
     database: DatabaseFolder = None,
     shape: Shapes = [],  # noqa: B006  Typer copies it
     sign_zero: SignZeroOption = SignZero.exact,
@@ -46,6 +49,8 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Search the fastest kernel for each distinct layer of a model by measuring; `compile` uses what is recorded.
+
+    Without --target and --board kernels for this very machine (`native`) are measured on it.
 
     Ctrl-C keeps what was measured, and a second run goes on. `bnncc tune merge FOLDER... --database INTO` appends records of other databases.
     With --board and --serial a real board is flashed with each candidate, by the command of its manifest, and says its cycles.
@@ -62,8 +67,8 @@ def tune(
         return
     if len(models) > 1:
         raise typer.BadParameter("give one model.", param_hint="'MODEL.onnx'")
-    if serial is not None and board is None:
-        raise typer.BadParameter("name the board with --board.", param_hint="'--serial'")
+    refuse_target(target, board)
+    _refuse_what_does_not_apply(board, optimize_for, serial, emulate, rpc, key)
     shapes = parse_shapes(shape)
     from bnncc.report.tune import tune_model
 
@@ -73,11 +78,15 @@ def tune(
         from bnncc.tuning.remote import RemoteRunner
 
         runner = lambda chosen: RemoteRunner(Device(rpc, key, timeout), chosen.variants[-1].tvm_target["mtriple"])  # noqa: E731
+    elif emulate:
+        from bnncc.tuning.emulated import EmulatedRunner
+
+        runner = lambda chosen: EmulatedRunner(chosen.variants[-1].tvm_target["mtriple"], chosen.name)  # noqa: E731
     try:
         report = tune_model(
             models[0],
             runner=runner,
-            target=target,
+            target=target or "native",
             board=board,
             optimize_for=optimize_for.value,
             serial=serial,
@@ -99,3 +108,20 @@ def tune(
         console.print_json(report.to_json())
     else:
         report.to_text(console.stdout())
+
+
+def _refuse_what_does_not_apply(board: str | None, optimize_for: OptimizeFor, serial: Path | None, emulate: bool, rpc: str | None, key: str) -> None:
+    """Raise where an option is given that what measures would leave aside."""
+    of_board = "it is of a microcontroller, which --board names."
+    instead = "a --board is tuned as its own target, under QEMU or at a --serial port; give one or the other."
+    rules = [
+        ("--serial", board is None and serial is not None, of_board),
+        ("--optimize-for", board is None and optimize_for is not OptimizeFor.speed, of_board),
+        ("--rpc", board is not None and rpc is not None, instead),
+        ("--emulate", board is not None and emulate, instead),
+        ("--emulate", rpc is not None and emulate, "with --rpc devices measure; give one or the other."),
+        ("--key", rpc is None and bool(key), "it is a device's, whose address --rpc gives."),
+    ]
+    for option, is_wrong, reason in rules:
+        if is_wrong:
+            raise typer.BadParameter(reason, param_hint=f"'{option}'")

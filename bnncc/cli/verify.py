@@ -9,6 +9,7 @@ import typer
 from bnncc.cli import console
 from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
 from bnncc.cli.options import (
+    DEFAULT_TARGET,
     Arithmetic,
     BoardName,
     FirstLayer,
@@ -28,6 +29,7 @@ from bnncc.cli.options import (
     opener_of,
     parse_shapes,
 )
+from bnncc.cli.values import whole
 
 __all__ = ["verify"]
 
@@ -38,7 +40,7 @@ def verify(
         list[str],
         typer.Option("--input", metavar="[NAME=]X.npy", help="Samples; with the input's name where there are several. Else random.", show_default=False),
     ] = [],  # noqa: B006
-    target: TargetName = "x86-64",
+    target: TargetName = DEFAULT_TARGET,
     board: BoardName = None,
     shape: Shapes = [],  # noqa: B006  Typer copies it
     input_type: InputTypes = [],  # noqa: B006
@@ -48,7 +50,7 @@ def verify(
     last_layer: LastLayer = Arithmetic.exact,
     sign_zero: SignZeroOption = SignZero.exact,
     optimize_for: OptimizeForOption = OptimizeFor.speed,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Check the first N samples only, or draw N.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(parser=whole(1), metavar="N", help="Check the first N samples only, or draw N.", show_default=False)] = None,
     rpc: Rpc = None,
     key: RpcKey = "",
     timeout: Timeout = None,

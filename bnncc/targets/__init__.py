@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-
 from bnncc.errors import TargetError
+from bnncc.nearest import nearest
 from bnncc.targets import arm, cortex_m, x86
 from bnncc.targets.manifest import OPTIMIZE_FOR, Target, Variant
 
@@ -29,7 +28,5 @@ def find_target(name: str) -> Target:
     if name == "native":
         return Target("native", "the machine that compiles", (x86.native_variant(),))
     if name not in _TARGETS:
-        near = difflib.get_close_matches(name, target_names(), 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise TargetError(f"There is no target {name!r}.{hint} Targets: {', '.join(target_names())}.")
+        raise TargetError(f"There is no target {name!r}.{nearest(name, target_names())} Targets: {', '.join(target_names())}.")
     return _TARGETS[name]

@@ -46,6 +46,7 @@ class EmulatedRunner:
     is_noisy = False
 
     def __init__(self, triple: str, machine: str, timeout: float = 300.0):
+        find_emulator(triple)  # raises where there is none, before anything long
         self.triple, self.timeout = triple, timeout
         self.machine = f"{machine}, qemu-aarch64"
         self.workers = os.cpu_count() or 1

@@ -58,6 +58,8 @@ def test_another_name_is_refused(name):
         ["compile", "m.onnx", "--name", "1a"],
         ["compile", "m.onnx", "--sign-zero", "maybe"],
         ["compile", "m.onnx", "--nonsense"],
+        ["compile", "m.onnx", "--threads", "65"],
+        ["tune", "m.onnx", "--timeout", "nan"],
         ["inspect", "m.onnx", "--shape", "x"],
         ["verify", "m.onnx", "--input", "x.npy", "--shape", "x=0"],
         ["verify", "m.onnx", "--input", "x.npy", "--limit", "0"],
@@ -71,3 +73,25 @@ def test_wrong_usage_exits_2_with_the_reason_on_stderr(arguments):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert "Usage: " in result.stderr and result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--optimize-for", "size", "'size' is none of speed, flash, ram."),
+        ("--sign-zero", "plu", "'plu' is none of exact, plus, minus. Did you mean 'plus'?"),
+        ("--format", "obj", "'obj' is none of so, object, c. Did you mean 'object'?"),
+        ("--first-layer", "fix", "'fix' is none of exact, fixed. Did you mean 'fixed'?"),
+        ("--last-layer", "", "'' is none of exact, fixed."),
+        ("--threads", "65", "'65' is not a whole number from 1 to 64."),
+        ("--threads", "1.5", "'1.5' is not a whole number from 1 to 64."),
+    ],
+)
+def test_a_wrong_value_is_told_in_our_own_words(option, value, said):
+    result = CliRunner().invoke(app, ["compile", "m.onnx", option, value], env={"COLUMNS": "200"})
+    assert result.exit_code == 2 and f"Invalid value for '{option}': {said} " in result.stderr
+
+
+def test_what_an_option_takes_is_in_the_help():
+    shown = CliRunner().invoke(app, ["compile", "--help"], env={"COLUMNS": "200"}).stdout
+    assert all(values in shown for values in ("[speed|flash|ram]", "[exact|plus|minus]", "[exact|fixed]", "[so|object|c]", "[default: speed]"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from typer.testing import CliRunner
 
 from bnncc.cli.app import app
@@ -20,6 +21,23 @@ def test_merge_without_folders_is_a_usage_error(tmp_path):
 
 def test_two_models_are_a_usage_error(tmp_path):
     assert CliRunner().invoke(app, ["tune", "a.onnx", "b.onnx", "--database", str(tmp_path)]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "options"),
+    [
+        ("--serial", ["--serial", "/dev/ttyACM0"]),
+        ("--optimize-for", ["--optimize-for", "flash"]),
+        ("--target", ["--board", "mps2-an386", "--target", "cortex-m7"]),
+        ("--rpc", ["--board", "mps2-an386", "--rpc", "host:9190"]),
+        ("--emulate", ["--board", "mps2-an386", "--emulate"]),
+        ("--emulate", ["--target", "cortex-a55", "--emulate", "--rpc", "host:9190"]),
+        ("--key", ["--key", "pi"]),
+    ],
+)
+def test_an_option_that_would_be_left_aside_is_a_usage_error(wrong, options, tmp_path):
+    found = CliRunner().invoke(app, ["tune", "m.onnx", "--database", str(tmp_path), *options], env={"COLUMNS": "200"})
+    assert found.exit_code == 2 and f"Invalid value for '{wrong}'" in found.stderr
 
 
 def test_a_model_that_does_not_exist_is_told(tmp_path):
