@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +116,8 @@ class InspectReport:
     sign_zeros : dict of str to int
         Tensor behind a plain Sign whose 0 reaches a binary layer, and its number of channels.
     warnings : list of str
+    assignment : list of str
+        Layouts that measured times decided otherwise than the rule.
     """
 
     name: str
@@ -131,6 +133,7 @@ class InspectReport:
     steps: list[Step]
     sign_zeros: dict[str, int]
     warnings: list[str]
+    assignment: list[str] = field(default_factory=list)
 
     @property
     def totals(self) -> dict[str, int | float]:
@@ -223,6 +226,7 @@ def inspect_model(
         steps=steps_of(artifact.fused, artifact.context, [(call.kernel, notes[call.kernel]) for call in program.calls]),
         sign_zeros=_sign_zeros(artifact),
         warnings=_unique(artifact),
+        assignment=list(artifact.context.assignment),
     )
 
 

@@ -96,13 +96,13 @@ def _held(tensors) -> str:
 
 
 def _print_steps(report: InspectReport, console: Console) -> None:
-    """Print what each kernel call reads and writes."""
+    """Print what each kernel call reads and writes, and what its schedule chose."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("step", justify="right", no_wrap=True)
-    for title in ("makes", "reads", "writes"):
+    for title in ("makes", "reads", "writes", "kernel"):
         table.add_column(title, overflow="fold")
     for number, step in enumerate(report.steps, 1):
-        table.add_row(str(number), Text(step.writes[-1]), _held(step.inputs), _held(step.outputs))
+        table.add_row(str(number), Text(step.writes[-1]), _held(step.inputs), _held(step.outputs), Text(step.note))
     console.print(table)
 
 
@@ -147,6 +147,8 @@ def _sentences(report: InspectReport) -> list[str]:
         said.append(f"Float beside the layers: {listed}.")
     else:
         said.append("Nothing beside the layers runs in float.")
+    if report.assignment:
+        said.append(f"Layouts decided by the tuner's records: {'; '.join(report.assignment)}.")
     return said
 
 

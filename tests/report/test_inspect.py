@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,18 @@ def test_each_step_tells_what_it_reads_and_writes(report):
     assert bits and all(8 * t.nbytes >= np.prod(t.shape) for t in bits)
     assert f"{bits[0].type} {'x'.join(map(str, bits[0].shape))}" in text_of(report)
     assert report.to_json()["steps"][0]["outputs"][0]["type"] == first.outputs[0].type
+
+
+def test_the_text_says_what_the_schedule_of_each_kernel_chose(report):
+    text = text_of(report, 400)
+    assert all(any(f"  {step.note}" in line for line in text.splitlines()) for step in report.steps)
+
+
+def test_layouts_by_measured_times_are_told(report):
+    place = "image of z: apart, as measured, 0.90 of the time of the kernel that it would join"
+    assert place not in text_of(report) and "Layouts decided" not in text_of(report)
+    told = replace(report, assignment=[place])
+    assert f"Layouts decided by the tuner's records: {place}." in text_of(told) and told.to_json()["assignment"] == [place]
 
 
 def test_what_lies_between_kernels_is_told_with_its_type(report):
