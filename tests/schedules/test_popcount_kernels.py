@@ -207,7 +207,7 @@ def test_lookup_is_chosen_only_where_it_pays():
         (V4, 4, ["vpopcntq"], ["vpshufb"]),
         (V3, 4, ["vpshufb", "vmovmskps"], ["popcntq", "popcntl"]),
         (V3, 1, ["vpshufb", "vmovmskps"], ["popcntq", "popcntl"]),
-        (V2, 3, ["pshufb"], ["popcntq", "popcntl"]),
+        (V2, 2, ["pshufb"], ["popcntq", "popcntl"]),
     ],
 )
 def test_code_is_vectorised_and_calls_nothing_of_ours(variant, pixels, present, absent):

@@ -132,7 +132,8 @@ def test_sliced_is_chosen_only_where_it_pays():
     assert sliced(shape_of(outputs=128), V3) is None, "half of the lanes would be empty"
     assert sliced(shape_of(outputs=300), V3) is None, "the second vector would be nearly empty"
     assert sliced(shape_of(pixels=4), V3) is None, "few pixels share the table"
-    assert sliced(shape_of(inputs=20), V3) is None, "words would be nearly empty"
+    assert sliced(shape_of(inputs=40), V3) and sliced(shape_of(outputs=176), V3)
+    assert sliced(shape_of(inputs=40, outputs=176), V3) is None, "both words and lanes would be half empty"
     assert sliced(shape_of(taps=(1, 1)), V3) and sliced(shape_of(taps=(1, 1), inputs=64), V3)
     assert sliced(shape_of(taps=(1, 1), outputs=512), V4) is None, "what is done once a pixel weighs too much beside a vector popcount"
 
