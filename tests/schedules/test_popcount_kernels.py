@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from group_runner import assembly, check_exact, group, words
+from group_runner import CompiledGroup, assembly, check_exact, group, meaning, words
 from tvm import relax
 from tvm.script import relax as R
 
@@ -243,3 +243,20 @@ def test_avx512_keeps_its_counts_in_registers(channels, kernel):
     counted = sum("vpopcntq" in line for line in main)
     assert counted >= 14 and len(main) <= 3.6 * counted
     assert not any(re.match(r"\tvmov\S+\t%zmm.*\)$", line) for line in main)
+
+
+@pytest.mark.parametrize("channels", [1, 31, 32])
+def test_words_that_are_half_empty_are_counted_in_lanes_of_half_the_width(channels, tmp_path):
+    layer, arrays = conv_bits(np.random.default_rng(channels), channels, 24, 7)
+    check_exact(layer, arrays, tmp_path, WIDE)
+    assert "vectors of 16 channels" in build_kernel(layer, WIDE).note
+    assert "vectors of 8 channels" in build_kernel(conv_bits(np.random.default_rng(0), 33, 24, 7)[0], WIDE).note
+
+
+def test_the_width_of_the_lanes_is_open_and_changes_no_bit(tmp_path):
+    layer, arrays = conv_bits(np.random.default_rng(3), 20, 24, 7)
+    decided = [{"formulation": "popcount", "popcount word": word} for word in ("uint32", "uint64")]
+    assert len({build_kernel(layer, WIDE, each).note for each in decided}) == 2
+    for each in decided:
+        for one, other in zip(CompiledGroup(layer, tmp_path, WIDE, decided=each)(*arrays), meaning(layer, arrays), strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -1,7 +1,7 @@
 """Popcount formulation: xor and popcount, lanes = output channels.
 
 Words of the activations are spread over the lanes, words of the weights stream in lane order. Words of 64 bits give 64-bit lanes, narrower
-words 32-bit lanes: LLVM makes ``vpopcntq`` of the vector popcount on AVX-512, and a ``vpshufb`` table on AVX2 and SSSE3.
+words 32-bit lanes, and so do words of 64 bits that 32 inputs or fewer leave half empty: LLVM makes ``vpopcntq`` of the vector popcount on AVX-512, and a ``vpshufb`` table on AVX2 and SSSE3.
 
 The tile on AVX-512 by llvm-mca 19, cycles for 512 MAC of the inner loop (busiest unit alone: 1.5): 14 pixels x 1 vector leave registers for what is between,
 and the words of pixels are spread by the loads of the exclusive or; 7 x 4 spills.
@@ -31,12 +31,15 @@ __all__ = ["popcount"]
 _TILES = ((4, 2), (2, 2), (3, 2), (6, 2), (2, 4), (3, 3), (4, 1), (8, 1))
 _MANY_TILES = ((7, 4), (4, 4), (7, 3), (8, 2), (12, 2), (4, 6), (14, 1))
 """Pixels x vectors for 16 and for 32 registers, the best measured first."""
+_NARROW = 32
+"""Inputs of a tap that a word of 32 bits holds."""
 _UNROLLED = (24, 48, 96, 192)
 
 
 def popcount(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> Formulation:
     """Return the popcount formulation of any binary contraction."""
-    lane = "uint64" if shape.word == "uint64" else "uint32"
+    widths = ["uint32"] * (shape.words == 1 and shape.inputs <= _NARROW) + ["uint64"] * (shape.word == "uint64")
+    lane = choose(choices, "popcount word", widths[0], widths) if widths else "uint32"
     lanes = variant.lanes(int(lane[4:]))
     tiles = _MANY_TILES if variant.vector_registers >= 32 else _TILES
     best = (14, 1) if "vpopcnt" in variant.instructions and shape.pixels > 1 else tiles[0]
