@@ -21,6 +21,7 @@ class SignConv2dAttrs(tvm.ir.Attrs):
     strides: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+    codes: tuple[int, ...] = ()
 
 
 def sign_conv2d_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -37,7 +38,7 @@ def sign_conv2d_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     ndarray, float32, shape (N, OH, OW, Co)
     """
     depth, outputs = x.shape[3] // attrs.groups, len(w) // attrs.groups
-    signs = unpack_reference(PackAttrs(depth, 1, 8 * w.itemsize), w).astype(np.float32)
+    signs = unpack_reference(PackAttrs(depth, 1, 8 * w.itemsize), w).astype(np.float32 if x.dtype == np.float32 else np.int32)
     view = windows(x, w.shape[1:3], attrs.strides, attrs.dilation)
     out = [
         np.einsum("nyxcij,oijc->nyxo", view[:, :, :, g * depth : (g + 1) * depth], signs[g * outputs : (g + 1) * outputs], optimize=True)
@@ -52,7 +53,7 @@ def sign_dense_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
 
 
 def _require_words(name: str, x, w, depth: int) -> None:
-    require(dtype_of(x) == "float32" and dtype_of(w).startswith("uint"), f"{name}: activations must be float32, weights words")
+    require(dtype_of(x) in ("float32", "int8", "uint8") and dtype_of(w).startswith("uint"), f"{name}: activations must be float32, weights words")
     words = words_per_group(depth, 1, int(dtype_of(w)[4:]))
     require(static_shape(w)[-1] == words, f"{name}: {static_shape(w)[-1]} words, but {depth} inputs take {words}")
 
@@ -65,7 +66,7 @@ def _infer_conv2d(call: relax.Call) -> relax.Type:
     require(channels % a.groups == 0 and outputs % a.groups == 0, f"sign_conv2d: {channels} input and {outputs} output channels in {a.groups} groups")
     _require_words("sign_conv2d", x, w, channels // a.groups)
     oh, ow = (output_size(size, k, a.strides[i], a.dilation[i], 0, 0) for i, (size, k) in enumerate(((h, kh), (width, kw))))
-    return relax.TensorType((n, oh, ow, outputs), "float32")
+    return relax.TensorType((n, oh, ow, outputs), "float32" if dtype_of(x) == "float32" else "int32")
 
 
 def _infer_dense(call: relax.Call) -> relax.Type:
@@ -75,8 +76,8 @@ def _infer_dense(call: relax.Call) -> relax.Type:
 
 
 def _build_conv2d(op):
-    def sign_conv2d(x, w, strides=(1, 1), dilation=(1, 1), groups=1):
-        return relax.Call(op, [x, w], SignConv2dAttrs(tuple(strides), tuple(dilation), groups))
+    def sign_conv2d(x, w, strides=(1, 1), dilation=(1, 1), groups=1, codes=()):
+        return relax.Call(op, [x, w], SignConv2dAttrs(tuple(strides), tuple(dilation), groups, tuple(codes)))
 
     return sign_conv2d
 

@@ -37,6 +37,7 @@ from tvm import tirx
 
 from bnncc.ops.pack import PackAttrs, pack_reference, unpack_reference
 from bnncc.schedules.builder import Builder
+from bnncc.schedules.contract_codes import write_code_sums
 from bnncc.schedules.contract_float import float_contraction, float_tile
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
@@ -233,6 +234,8 @@ def sign_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
         n, y, pixel = place
         return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * channels + k)
 
+    if x.dtype != "float32":
+        return write_code_sums(builder, anchor, groups, (kh, kw), depth, channels, at)
     return _write(builder, anchor, groups, (kh, kw), depth, channels, at)
 
 
