@@ -18,7 +18,7 @@ from bnncc.passes.context import SIGN_ZERO, LayerRow, Options, PassContext, Tens
 from bnncc.passes.fixed_point import FIXED_LAYERS
 from bnncc.passes.lower_groups import lower_groups
 from bnncc.passes.pipeline import run_pipeline
-from bnncc.passes.plane_costs import FEWEST_BYTES, SCALARS
+from bnncc.passes.plane_costs import FEWEST_BYTES, SCALARS, SUMS
 from bnncc.passes.step_work import layers_of, step_work
 from bnncc.spec import ByteInput
 from bnncc.targets import OPTIMIZE_FOR, Target, Variant, find_target
@@ -199,7 +199,7 @@ def options_for(variant: Variant, sign_zero: str = "exact", fixed_layers: Sequen
     """Return what the passes have to know of the processor that a program is for."""
     general = {"sign_zero": sign_zero, "word_bits": variant.word_bits, "has_float_unit": variant.has_float_unit, "fixed_layers": tuple(fixed_layers)}
     if not variant.is_scalar:
-        return Options(**general)
+        return Options(**general, sums=SUMS if "pmaddwd" in variant.instructions else None)
     return Options(
         **general,
         stage_images=False,  # sliced kernels read planes of pixels out of a padded image

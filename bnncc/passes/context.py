@@ -9,7 +9,7 @@ import numpy as np
 
 from bnncc.errors import InternalError
 from bnncc.ops.pack import PackAttrs
-from bnncc.passes.plane_costs import VECTORS, PlaneCosts
+from bnncc.passes.plane_costs import VECTORS, PlaneCosts, SumCosts
 from bnncc.spec import NodeInfo
 
 __all__ = ["Options", "TensorView", "NodeInfo", "LayerRow", "PassContext", "SIGN_ZERO"]
@@ -41,6 +41,8 @@ class Options:
         Whether sums of codes by signs may be written into the code of a kernel.
     planes : PlaneCosts
         When such layers run on bit planes instead.
+    sums : SumCosts, optional
+        When those of signs run on sums of codes, looked up, before either; None for never.
     fixed_layers : tuple of str
         Which of ``first`` and ``last`` may be rounded to fixed point.
     """
@@ -54,6 +56,7 @@ class Options:
     widens_codes: bool = True
     sums_codes: bool = False
     planes: PlaneCosts = VECTORS
+    sums: SumCosts | None = None
     fixed_layers: tuple[str, ...] = ()
 
     def __post_init__(self):

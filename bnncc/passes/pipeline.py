@@ -27,6 +27,7 @@ from bnncc.passes.lower_planes import lower_planes
 from bnncc.passes.materialize_padding import materialize_padding
 from bnncc.passes.narrow_doubles import narrow_doubles
 from bnncc.passes.pack_bits import pack_bits
+from bnncc.passes.pack_code_signs import pack_code_signs
 from bnncc.passes.pack_signs import pack_signs
 from bnncc.passes.recognise_binary import recognise_binary
 from bnncc.passes.recognise_bytes import recognise_bytes
@@ -80,6 +81,7 @@ PIPELINE: tuple[tuple[str, tuple[Pass, ...]], ...] = (
         "pack",
         (
             pack_bits,
+            pack_code_signs,
             lower_planes,
             sum_signed_codes,  # what planes did not take
             lower_integers,  # what nothing before took

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PlaneCosts", "FEWEST_BYTES", "SCALARS", "VECTORS"]
+__all__ = ["PlaneCosts", "SumCosts", "FEWEST_BYTES", "SCALARS", "SUMS", "VECTORS"]
 
 
 @dataclass(frozen=True)
@@ -82,3 +82,34 @@ SCALARS = PlaneCosts(5, 5, word_bits=32)
 
 FEWEST_BYTES = PlaneCosts(16, 16, word_bits=32)
 """Where flash matters more than time: a weight takes its own bits, not a byte. The counts of all pairs of a pixel lie in RAM."""
+
+
+@dataclass(frozen=True)
+class SumCosts:
+    """When sums of four codes, looked up by the signs of weights (`schedules/code_sums.py`), pay.
+
+    Parameters
+    ----------
+    bits : int
+        Of codes at least: planes of fewer are quicker.
+    most_bits : int
+        Of codes at most.
+    inputs, outputs : int
+        Taps of a group's filter, and its output channels, which share the sums, at least.
+    pixels : int
+        Of an image at least, or rows of a dense layer: they are the lanes.
+    """
+
+    bits: int
+    most_bits: int
+    inputs: int
+    outputs: int
+    pixels: int
+
+    def pay(self, bits: int, inputs: int, outputs: int, pixels: int) -> bool:
+        """Tell whether a layer of signs on codes of so many bits is to run on such sums; the numbers are as those of the class."""
+        return self.bits <= bits <= self.most_bits and inputs >= self.inputs and outputs >= self.outputs and pixels >= self.pixels
+
+
+SUMS = SumCosts(3, 8, 27, 32, 24)
+"""x86-64: (table to come)."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from tvm import tirx
 
 from bnncc.ops.pack import PackAttrs, unpack_reference
 from bnncc.schedules.builder import Builder
-from bnncc.schedules.code_sums import MOST_PIXELS, CodeSums
+from bnncc.schedules.code_sums import CodeSums
+from bnncc.schedules.code_sums_writer import fill_code_sums
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction
-from bnncc.schedules.staging import StagedRows
 from bnncc.schedules.statements import const, reinterpret
 
 __all__ = ["write_code_sums"]
@@ -26,8 +27,12 @@ _BYTES_PAY = 15
 """Largest code whose sums of four are added in bytes."""
 
 
+_MOST_PIXELS = 256
+"""Of a tile."""
+
+
 def write_code_sums(
-    builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int], depth: int, channels: int, at: Callable, stage: StagedRows | None = None
+    builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int], depth: int, channels: int, at: Callable
 ) -> Kernel:
     """Write the kernel: `channels` inputs lie in a word row of the weights, `depth` elements in a tap; ``at(place, g, kh, kw, k)`` is the index of one."""
     x, w = anchor.args[:2]
@@ -70,6 +75,6 @@ def write_code_sums(
             return total
         return total + reinterpret(typed, builder.body.load(weights, cut.bits_size + 4 * index[-1], 4 * lanes))
 
-    write_contraction(builder, anchor, c, weights, MOST_PIXELS, load_x, read, cut.fill, stage=stage, pixel_lanes=size)
+    write_contraction(builder, anchor, c, weights, _MOST_PIXELS, load_x, read, partial(fill_code_sums, cut), pixel_lanes=size)
     kind = "bytes" if in_bytes else "words"
     return builder.kernel(f"sums of 4 codes by signs in {kind}, {vectors} vectors of {size} pixels")

@@ -234,12 +234,12 @@ def sign_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
         n, y, pixel = place
         return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * channels + k)
 
-    if x.dtype != "float32":
-        return write_code_sums(builder, anchor, groups, (kh, kw), depth, channels, at)
-    return _write(builder, anchor, groups, (kh, kw), depth, channels, at)
+    write = _write if x.dtype == "float32" else write_code_sums
+    return write(builder, anchor, groups, (kh, kw), depth, channels, at)
 
 
 def sign_dense(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``bnn.sign_dense`` and its epilogue."""
     depth = anchor.args[0].shape[1]
-    return _write(builder, anchor, 1, (1, 1), depth, depth, lambda place, g, kh, kw, k: (*place, k))
+    write = _write if anchor.args[0].dtype == "float32" else write_code_sums
+    return write(builder, anchor, 1, (1, 1), depth, depth, lambda place, g, kh, kw, k: (*place, k))

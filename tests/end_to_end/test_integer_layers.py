@@ -95,3 +95,17 @@ def test_layers_of_few_bits_run_on_planes_and_are_exact(low, high, odd, values, 
     np.testing.assert_array_equal(np.asarray(bnncc.load(tmp_path / "out")(x)), expected)
     assert [row.bits for row in artifact.report.layers] == [True, True, False]
     assert artifact.report.layers[1].reason.endswith(f"{planes} bit planes, xor + popcount")
+
+
+@pytest.mark.parametrize(
+    "low, high, odd, groups, threads", [(0, 15, False, 1, 1), (0, 7, False, 1, 2), (-8, 7, True, 1, 1), (-128, 127, False, 1, 2), (0, 255, False, 1, 1)]
+)
+def test_layers_of_signs_on_more_bits_are_sums_looked_up_and_exact(low, high, odd, groups, threads, tmp_path):
+    model = plane_network(low, high, odd, [-1, 1], groups)
+    x = np.random.default_rng(1).normal(0, high * SCALE, (1, 32, 7, 8)).astype(np.float32)
+    (expected,) = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    artifact = bnncc.compile(model, target="x86-64", threads=threads)
+    artifact.save(tmp_path / "out")
+    np.testing.assert_array_equal(np.asarray(bnncc.load(tmp_path / "out", threads=threads)(x)), expected)
+    bits = int(high - low).bit_length()
+    assert artifact.report.layers[0].reason.endswith(f"sums of 4 codes of {bits} bits, looked up by 4 signs")
