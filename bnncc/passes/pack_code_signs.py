@@ -34,13 +34,14 @@ class _Pack(ContextRewriter):
         codes, groups, padded = code_range(self.graph.value(var).args[0], self.graph.value), 1, False
         if is_bnn(value, "conv2d"):
             groups, padded = int(attrs.groups), any(int(p) for p in attrs.padding)
+        bits = code_planes(codes).count  # what planes would take: they correct the border instead
         if padded:
             codes = codes.union(CodeRange(int(attrs.pad_code), int(attrs.pad_code), 0))
         planes, inputs = code_planes(codes), weights[0].size
         pixels = math.prod(static_shape(var)[-3:-1])
         fits = inputs * max(-codes.lo, codes.hi) <= LARGEST_SUM
         sums = self.ctx.options.sums
-        if not fits or sums is None or not sums.pay(planes.count, inputs, len(weights) // groups, pixels):
+        if not fits or sums is None or planes.count > 8 or not sums.pay(bits, inputs, len(weights) // groups, pixels):
             return None
         words = const(pack_reference(PackAttrs(weights.shape[-1], 1, self.ctx.options.word_bits), weights.astype(np.int8)))
         said = (codes.lo, codes.lo + -(-(codes.hi - codes.lo) // planes.step) * planes.step, planes.step)

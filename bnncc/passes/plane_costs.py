@@ -92,8 +92,6 @@ class SumCosts:
     ----------
     bits : int
         Of codes at least: planes of fewer are quicker.
-    most_bits : int
-        Of codes at most.
     inputs, outputs : int
         Taps of a group's filter, and its output channels, which share the sums, at least.
     pixels : int
@@ -101,15 +99,14 @@ class SumCosts:
     """
 
     bits: int
-    most_bits: int
     inputs: int
     outputs: int
     pixels: int
 
     def pay(self, bits: int, inputs: int, outputs: int, pixels: int) -> bool:
         """Tell whether a layer of signs on codes of so many bits is to run on such sums; the numbers are as those of the class."""
-        return self.bits <= bits <= self.most_bits and inputs >= self.inputs and outputs >= self.outputs and pixels >= self.pixels
+        return bits >= self.bits and inputs >= self.inputs and outputs >= self.outputs and pixels >= self.pixels
 
 
-SUMS = SumCosts(3, 8, 27, 32, 24)
+SUMS = SumCosts(3, 27, 32, 24)
 """x86-64: (table to come)."""

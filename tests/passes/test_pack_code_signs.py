@@ -17,7 +17,7 @@ from .programs import bindings, module, operators, rewritten, unchanged
 rng = np.random.default_rng(0)
 IMAGE = ((2, 6, 5, 32), "float32")
 SIGNS = rng.choice(np.array([-1, 1], np.int8), (16, 3, 3, 32))
-ALWAYS = SumCosts(1, 8, 1, 1, 1)
+ALWAYS = SumCosts(1, 1, 1, 1)
 
 
 def context(sums=ALWAYS):
@@ -63,7 +63,9 @@ def test_bytes_from_outside_are_codes():
     assert tuple(bindings(after, "bnn.sign_conv2d")[0].attrs.codes) == (0, 255, 1)
 
 
-@pytest.mark.parametrize("weights, sums", [(SIGNS * 3, ALWAYS), (np.abs(SIGNS) - 1, ALWAYS), (SIGNS, None), (SIGNS, SUMS)], ids=["threes", "zeros", "never", "few outputs"])
+@pytest.mark.parametrize(
+    "weights, sums", [(SIGNS * 3, ALWAYS), (np.abs(SIGNS) - 1, ALWAYS), (SIGNS, None), (SIGNS, SUMS)], ids=["threes", "zeros", "never", "few outputs"]
+)
 def test_other_layers_are_left(weights, sums):
     unchanged(pack_code_signs, layer(weights.astype(np.int8), 0, 1, 16), context(sums))
 
