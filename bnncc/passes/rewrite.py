@@ -57,7 +57,7 @@ def substitute(expr: relax.Expr, mapping: dict[relax.Var, relax.Expr]) -> relax.
     """Replace variables; an expression in which nothing changes is returned as it is, else without a type."""
     if isinstance(expr, relax.Var):
         return mapping.get(expr, expr)
-    if not any(v in mapping for v in used_vars(expr)):
+    if not mapping or not any(v in mapping for v in used_vars(expr)):
         return expr
     if isinstance(expr, relax.Call):
         return relax.Call(expr.op, [substitute(a, mapping) for a in expr.args], expr.attrs, expr.ty_args)
@@ -188,6 +188,12 @@ class Builder:
         self.values[var] = expr
         return var
 
+    def keep(self, binding: relax.VarBinding) -> relax.Var:
+        """Take over a binding whose variable and operands stand for themselves: it has its type already."""
+        self.bindings.append(binding)
+        self.values[binding.var] = binding.value
+        return binding.var
+
 
 class Rewriter:
     """Walk the bindings of one function in order and rebuild it.
@@ -205,7 +211,7 @@ class Rewriter:
         self.function = function
         self.graph = Graph(mod, function)
         self.mapping: dict[relax.Var, relax.Expr] = {}
-        """Old variable to the expression (variable or constant) that stands for it now."""
+        """Old variable to the expression (variable or constant) that stands for it now; itself, where nothing changed."""
 
     def rewrite(self, var: relax.Var, value: relax.Expr, builder: Builder) -> relax.Expr | None:
         """Return what to bind `var` to instead, None to leave it.
@@ -230,11 +236,17 @@ class Rewriter:
         """Return the module with the function rebuilt; every other function is kept."""
         graph = self.graph
         builder = Builder({v.name for v in graph.params} | {b.var.name for b in graph.bindings})
+        moved: dict[relax.Var, relax.Expr] = {}  # the part of the mapping that changes something
         for b in graph.bindings:
-            value = substitute(b.value, self.mapping)
+            value = substitute(b.value, moved)
             new = self.rewrite(b.var, value, builder)
             new = value if new is None else new
-            self.mapping[b.var] = new if isinstance(new, relax.Var | GenericConst) else builder.bind(new, b.var.name)
+            if isinstance(new, relax.Var | GenericConst):
+                self.mapping[b.var] = moved[b.var] = new
+            elif new.same_as(b.value) and isinstance(b.var, relax.DataflowVar):
+                self.mapping[b.var] = builder.keep(b)
+            else:
+                self.mapping[b.var] = moved[b.var] = builder.bind(new, b.var.name)
         outputs = [self.mapping.get(o, o) if isinstance(o, relax.Var) else o for o in graph.outputs]
         return replace_function(self.mod, self.function, graph, builder.bindings, outputs)
 
