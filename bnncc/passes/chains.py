@@ -6,6 +6,8 @@ by evaluation, not by patterns: constants are applied as the source would, in fl
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tvm
 from tvm import relax
@@ -15,7 +17,7 @@ from bnncc.ops.interpreter import evaluate_elementwise
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import ContextRewriter, Graph, op_name
 
-__all__ = ["ELEMENTWISE", "ChainRewriter", "Chains", "apply_call"]
+__all__ = ["ELEMENTWISE", "ChainRewriter", "Chains", "applied"]
 
 _UNARY = "negative abs sign floor ceil round sqrt exp log tanh sigmoid clip nn.relu nn.leakyrelu logical_not astype"
 _BINARY = "add subtract multiply divide power maximum minimum greater greater_equal less less_equal equal not_equal"
@@ -39,6 +41,7 @@ class Chains:
 
     def __init__(self, graph: Graph):
         self.graph = graph
+        self._plans: dict[tuple, tuple[list, list, int]] = {}
         self.root: dict[relax.Var, relax.Var] = {p: p for p in graph.params}
         for b in graph.bindings:
             self.root[b.var] = self._root_of(b.var, b.value)
@@ -65,21 +68,43 @@ class Chains:
         -------
         ndarray, shape (points, ...), broadcast over the constants met.
         """
-        memo = dict(points)
+        key = (var, *points)
+        if key not in self._plans:
+            self._plans[key] = self._plan(var, points)
+        constants, steps, result = self._plans[key]
+        values = [*points.values(), *constants]
+        with np.errstate(all="ignore"):
+            for place, apply, operands in steps:
+                values[place] = apply([values[i] for i in operands])
+        return values[result]
 
-        def value_of(arg):
+    def _plan(self, var, points) -> tuple[list, list, int]:
+        """Return the values that follow those of `points` in a list, None where a step fills them in; the steps; and the place of `var` in that list.
+
+        A step is the place it fills, what it applies, and the places of its operands. A bisection evaluates one chain thirty times, and asking TVM for the
+        operators and operands of a call takes longer than computing it.
+        """
+        values, steps, places = [], [], {p: i for i, p in enumerate(points)}
+
+        def add(value) -> int:
+            values.append(value)
+            return len(points) + len(values) - 1
+
+        def place_of(arg) -> int:
             array = self.graph.constant(arg)
             if array is not None:
-                return array
+                return add(array)
             if not isinstance(arg, relax.Var):  # the bounds of clip
-                return arg.value
-            if arg not in memo:
+                return add(arg.value)
+            if arg not in places:
                 call = self.graph.value(arg)
-                memo[arg] = apply_call(call, [value_of(a) for a in call.args])
-            return memo[arg]
+                operands = [place_of(a) for a in call.args]
+                places[arg] = add(None)
+                steps.append((places[arg], applied(call), operands))
+            return places[arg]
 
-        with np.errstate(all="ignore"):
-            return value_of(var)
+        result = place_of(var)
+        return values, steps, result
 
     def moves(self, arg: relax.Expr) -> bool:
         """Tell whether an operand is a tensor computed at run time, rather than a constant or a literal."""
@@ -117,16 +142,23 @@ class Chains:
         return order
 
 
-def apply_call(call: relax.Call, args: list[np.ndarray]) -> np.ndarray:
-    """Evaluate one elementwise operator as the source does; operands have one leading axis of points more than the tensors, or are constants."""
-    if op_name(call) == "relax.nn.prelu":
-        return np.where(args[0] >= 0, args[0], args[0] * args[1])
-    if op_name(call) == "relax.bnn.quantize":  # the axis of points goes between that of the thresholds and the rest
-        rank = args[0].ndim
-        args = [args[0], args[1].reshape(args[1].shape[0], *(1,) * (rank - args[1].ndim + 1), *args[1].shape[1:]), args[2]]
+def applied(call: relax.Call) -> Callable[[list[np.ndarray]], np.ndarray]:
+    """Return what evaluates one elementwise operator as the source does; operands have one leading axis of points more than the tensors, or are constants."""
+    name, attrs = op_name(call), call.attrs
+    if name == "relax.nn.prelu":
+        return lambda args: np.where(args[0] >= 0, args[0], args[0] * args[1])
+    if name == "relax.bnn.quantize":
+        meaning = reference(name)
+        return lambda args: meaning(attrs, args[0], _behind_points(args[1], args[0].ndim), args[2])
     if is_bnn(call):
-        return reference(op_name(call))(call.attrs, *args)
-    return evaluate_elementwise(op_name(call), call.attrs, *args)
+        meaning = reference(name)
+        return lambda args: meaning(attrs, *args)
+    return lambda args: evaluate_elementwise(name, attrs, *args)
+
+
+def _behind_points(thresholds: np.ndarray, rank: int) -> np.ndarray:
+    """Return thresholds with the axis of points between their own and the rest."""
+    return thresholds.reshape(thresholds.shape[0], *(1,) * (rank - thresholds.ndim + 1), *thresholds.shape[1:])
 
 
 def _prelu_axis_is_last(call) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from tvm import relax
 
 from bnncc.ops import dtype_of, static_shape
-from bnncc.passes.chains import Chains, apply_call
+from bnncc.passes.chains import Chains, applied
 from bnncc.passes.lines import LARGEST, NEARER, Lines
 from bnncc.passes.rewrite import op_name
 
@@ -188,7 +188,7 @@ class StepAnalysis:
         found = np.zeros(points.shape)
         for share in NEARER[::-1]:
             within = lines.interval(np.maximum(np.abs(points), np.abs(ends)), share)
-            low, high = (apply_call(call, [v if i == side else self._argument(a, points) for i, a in enumerate(call.args)]) for v in within)
+            low, high = (applied(call)([v if i == side else self._argument(a, points) for i, a in enumerate(call.args)]) for v in within)
             found = np.where(rounds & (low == high), share, found)
         return found
 
