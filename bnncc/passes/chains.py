@@ -19,6 +19,7 @@ from bnncc.passes.rewrite import ContextRewriter, Graph, op_name
 
 __all__ = ["ELEMENTWISE", "ChainRewriter", "Chains", "applied"]
 
+_PLANS = 64  # that are kept: of a chain of n operators they take n² entries, and one bisection asks for a few
 _UNARY = "negative abs sign floor ceil round sqrt exp log tanh sigmoid clip nn.relu nn.leakyrelu logical_not astype"
 _BINARY = "add subtract multiply divide power maximum minimum greater greater_equal less less_equal equal not_equal"
 _LOGICAL = "logical_and logical_or logical_xor where nn.prelu bnn.quantize bnn.dequantize"
@@ -41,6 +42,8 @@ class Chains:
 
     def __init__(self, graph: Graph):
         self.graph = graph
+        self._shapes: dict[tuple, tuple[int, ...]] = {}
+        self._calls: dict[relax.Var, tuple[Callable, list]] = {}
         self._plans: dict[tuple, tuple[list, list, int]] = {}
         self.root: dict[relax.Var, relax.Var] = {p: p for p in graph.params}
         for b in graph.bindings:
@@ -70,6 +73,8 @@ class Chains:
         """
         key = (var, *points)
         if key not in self._plans:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
             self._plans[key] = self._plan(var, points)
         constants, steps, result = self._plans[key]
         values = [*points.values(), *constants]
@@ -90,21 +95,28 @@ class Chains:
             values.append(value)
             return len(points) + len(values) - 1
 
-        def place_of(arg) -> int:
-            array = self.graph.constant(arg)
-            if array is not None:
-                return add(array)
-            if not isinstance(arg, relax.Var):  # the bounds of clip
-                return add(arg.value)
-            if arg not in places:
-                call = self.graph.value(arg)
-                operands = [place_of(a) for a in call.args]
-                places[arg] = add(None)
-                steps.append((places[arg], applied(call), operands))
-            return places[arg]
+        def place_of(tensor) -> int:
+            if tensor not in places:
+                apply, operands = self._call(tensor)
+                operands = [place_of(o) if isinstance(o, relax.Var) else add(o) for o in operands]
+                places[tensor] = add(None)
+                steps.append((places[tensor], apply, operands))
+            return places[tensor]
 
-        result = place_of(var)
+        array = self.graph.constant(var)
+        result = place_of(var) if array is None else add(array)
         return values, steps, result
+
+    def _call(self, var) -> tuple[Callable, list]:
+        """Return what computes a tensor, and its operands: variables, and the values of constants and of literals."""
+        if var not in self._calls:
+            call = self.graph.value(var)
+            self._calls[var] = (applied(call), [a if self.moves(a) else self._literal(a) for a in call.args])
+        return self._calls[var]
+
+    def _literal(self, arg):
+        array = self.graph.constant(arg)
+        return arg.value if array is None else array  # the bounds of clip are no tensors
 
     def moves(self, arg: relax.Expr) -> bool:
         """Tell whether an operand is a tensor computed at run time, rather than a constant or a literal."""
@@ -112,14 +124,23 @@ class Chains:
 
     def constant_shape(self, var: relax.Var, roots: relax.Var | tuple[relax.Var, ...]) -> tuple[int, ...]:
         """Return the shape, of the tensor's rank, that the constants on the way from `roots` to `var` broadcast to."""
-        shapes = [(1,) * len(static_shape(var))]
-        for each in self.between(var, roots):
-            call = self.graph.value(each)
-            for i, arg in enumerate(call.args):
-                array = self.graph.constant(arg)
-                if array is not None:
-                    shapes.append(array.shape[1:] if op_name(call) == "relax.bnn.quantize" and i == 1 else array.shape)
-        return np.broadcast_shapes(*shapes)
+        stop = (roots,) if isinstance(roots, relax.Var) else tuple(roots)
+
+        def shape_of(each):
+            key = (each, *stop)
+            if key not in self._shapes:
+                shapes = [(1,) * len(static_shape(var))]
+                call = None if each in stop else self.graph.value(each)
+                for i, arg in enumerate(() if call is None else call.args):
+                    array = self.graph.constant(arg)
+                    if array is not None:
+                        shapes.append(array.shape[1:] if op_name(call) == "relax.bnn.quantize" and i == 1 else array.shape)
+                    elif isinstance(arg, relax.Var):
+                        shapes.append(shape_of(arg))
+                self._shapes[key] = np.broadcast_shapes(*shapes)
+            return self._shapes[key]
+
+        return shape_of(var)
 
     def between(self, var: relax.Var, roots: relax.Var | tuple[relax.Var, ...], keep_roots: bool = False) -> list[relax.Var]:
         """Return the tensors on the way from `roots` (left out) to `var` (included), in order of computation.

@@ -142,7 +142,8 @@ class StepAnalysis:
 
     def _state(self, var):
         if var not in self._states:
-            for each in self.chains.between(var, self.root):
+            known = all(a in self._states for a in self.chains.graph.value(var).args if self.chains.moves(a))
+            for each in [var] if known else self.chains.between(var, self.root):
                 if each not in self._states:
                     self._states[each] = self._transfer(each)
         return self._states[var]
