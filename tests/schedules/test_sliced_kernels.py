@@ -131,7 +131,6 @@ def test_sliced_is_chosen_only_where_it_pays():
     assert sliced(shape_of(outputs=512), WIDE_POPCOUNT) is None, "this machine has a vector popcount, and full adders of five instructions"
     assert sliced(shape_of(outputs=128), V3) is None, "half of the lanes would be empty"
     assert sliced(shape_of(outputs=300), V3) is None, "the second vector would be nearly empty"
-    assert sliced(shape_of(pixels=4), V3) is None, "few pixels share the table"
     assert sliced(shape_of(inputs=40), V3) and sliced(shape_of(outputs=176), V3)
     assert sliced(shape_of(inputs=40, outputs=176), V3) is None, "both words and lanes would be half empty"
     assert sliced(shape_of(taps=(1, 1)), V3) and sliced(shape_of(taps=(1, 1), inputs=64), V3)

@@ -12,6 +12,8 @@ The case bytes are the offsets in a row already. They are made once a pixel and 
             for every pixel:  planes += row[case]   straight-line: 32 loads, 31 full adders
         for every pixel:      planes -> tile        8 x 8 bit transposition
 
+Few pixels read few cases of each row; `sliced_layout` says how a row lies then.
+
 Measured on AVX2 (Zen 3, one thread, least of 60 runs in turns, with threshold and packing; `benchmarks/kernels.py`), GMAC/s:
 
 ==========  =======  ======  ===========  ==============  ===========
@@ -35,14 +37,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from tvm import tirx
 
 from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.limit_planes import Answers
 from bnncc.schedules.formulations.sliced_cases import CASE_ROWS, CASE_UNIT, Cases
-from bnncc.schedules.formulations.sliced_table import last_places, last_thirds, queue_words, row_count, table, triples, word_parts
+from bnncc.schedules.formulations.sliced_layout import FEW_PIXELS, arrange_table, shape_words, sliced_contraction, table_bytes
+from bnncc.schedules.formulations.sliced_table import last_places, last_thirds, triples, word_parts
 from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
 from bnncc.schedules.formulations.vertical_in_order import CounterInRuns
 from bnncc.schedules.register_tile import LINE_BYTES, Contraction, TileShape, tile_stride
@@ -55,16 +57,27 @@ _CHUNK = {16: 128, 32: 64, 64: 64}
 """Lookups of straight-line code by the bytes of a row: rows of 16 KB, on AVX2 6 % faster than half as many, where the counters are loaded and stored more
 often, and 13 % faster than twice as many, which leave the L1 cache; with AVX-512, where none was timed, as many as the prototype has."""
 
+_FEW_ROWS = 32
+"""Lookups of straight-line code at least, where a pixel alone has little else."""
+
 _LOADED_EARLY = 4
 """Rows that LLVM may load before they are counted where the straight-line code is long: of more it spills some, and copies others before a select."""
 
 _TILE_BYTES = 64 * 1024
 
-# Where sliced is faster than lookup on AVX2, with a margin, GMAC/s of both: 176 output channels of 256 584 and 469, 160 500 and 484; 9 pixels 454 and 332,
-# 4 345 and 443; 32 inputs of half a word 348 and 249; 40 of a word for 176 output channels 330 and 452. A table is four times as large as packed weights,
-# which fewer pixels would wait for where it comes from memory.
+_NEAR_BYTES = 384 * 1024
+"""Of a table that comes from the L2 cache as fast as a few pixels read it; the lines of their cases are asked for where it is larger.
+
+One pixel, GMAC/s with and without: 256 to 256 (32 KB) 551 and 777, 512 to 512 (128 KB) 598 and 656, 1024 to 1024 (512 KB) in turns with two others 485 and
+423, 2048 to 2048 (2 MB) 463 and 397.
+"""
+
+_FAR_BYTES = 4 * 1024 * 1024
+"""Of the table, a pixel of few: from farther away packed weights, a quarter of it, are read sooner."""
+
+# Where sliced is faster than lookup on AVX2, with a margin, GMAC/s of both: 176 output channels of 256 584 and 469, 160 500 and 484; 9 pixels 454 and 332;
+# 32 inputs of half a word 348 and 249; 40 of a word for 176 output channels 330 and 452.
 _LEAST_FILLED = 0.68
-_LEAST_PIXELS = 9
 _LEAST_INPUTS = 32
 _LEAST_FILLED_WORDS = 0.5  # of those of the lanes that are filled
 
@@ -77,69 +90,40 @@ _LEAST_INPUTS_UNTIMED = 512
 def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
     """Return the sliced formulation where it pays, or None.
 
-    It pays where output channels fill the registers, the words of the taps are full, and several pixels share the table, which takes four times the memory
-    of packed weights; beside a vector popcount too, as a full adder is two instructions there.
+    It pays where output channels fill the registers, the words of the taps are full, and the table, which takes four times the memory of packed weights, is
+    not too far away for the pixels that share it; beside a vector popcount too, as a full adder is two instructions there.
     """
     inputs = shape.taps[0] * shape.taps[1] * shape.inputs
     filled = shape.outputs / (variant.vector_bits * -(-shape.outputs // variant.vector_bits))
     counts = "vpopcnt" in variant.instructions
     untimed = _LEAST_FILLED_UNTIMED, _LEAST_PIXELS_UNTIMED, _LEAST_INPUTS_UNTIMED
-    least_filled, least_pixels, least_inputs = untimed if counts else (_LEAST_FILLED, _LEAST_PIXELS, _LEAST_INPUTS)
+    least_filled, least_pixels, least_inputs = untimed if counts else (_LEAST_FILLED, 1, _LEAST_INPUTS)
     if counts and "vpternlog" not in variant.instructions or filled < least_filled or shape.pixels < least_pixels:
         return None
-    if inputs < least_inputs or inputs * filled < _LEAST_FILLED_WORDS * 64 * _words(shape):
+    if inputs < least_inputs or inputs * filled < _LEAST_FILLED_WORDS * 64 * shape_words(shape):
         return None
-    return sliced_formulation(shape, variant)
+    found = sliced_formulation(shape, variant)
+    far = found is not None and shape.pixels < FEW_PIXELS and table_bytes(found.contraction) > _FAR_BYTES * shape.pixels
+    return None if far else found
 
 
 def sliced_formulation(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> Formulation | None:
     """Return the sliced formulation of any shape whose counts fit 16 planes, whether it pays or not."""
     if shape.taps[0] * shape.taps[1] * shape.inputs >= 1 << 16:
         return None
-    c = _contraction(shape, variant.vector_bits)
-    fetches = choose(choices, "sliced prefetch", True, (True, False))
+    c = sliced_contraction(shape, variant, choices)
+    near = shape.pixels < FEW_PIXELS and variant.indexed_offsets and table_bytes(c) <= _NEAR_BYTES
+    fetches = choose(choices, "sliced prefetch", not near, (True, False))
 
     def fill(body, c, tile_shape, weights, tile, load_x):
         _Sliced(body, c, shape, variant, tile_shape, weights, tile, load_x, fetches).write()
 
     def formulation(note: str, in_order: bool, answering: Formulation | None = None) -> Formulation:
-        name = f"sliced, {shape.word} words, vectors of {c.lanes} channels{note}"
-        return Formulation(c, 1, lambda array: _arrange(array, c, shape, in_order), fill, _TILE_BYTES, name, answering=answering)
+        name = f"sliced, {shape.word} words, vectors of {c.lanes} channels, {c.vectors} a case{note}"
+        return Formulation(c, 1, lambda array: arrange_table(array, c, shape, in_order), fill, _TILE_BYTES, name, answering=answering)
 
     one = isinstance(shape.planes, int) and shape.planes == 1 and shape.outputs % c.lanes == 0
     return formulation("", False, formulation(", limits in the counters", True) if one else None)
-
-
-def _words(shape: BinaryShape) -> int:
-    return queue_words(shape.taps[0] * shape.taps[1], shape.inputs, shape.word_bits)
-
-
-def _contraction(shape: BinaryShape, lanes: int) -> Contraction:
-    inputs = shape.taps[0] * shape.taps[1] * shape.inputs
-    return Contraction(
-        groups=shape.groups,
-        group_outputs=shape.outputs,
-        taps=(1, 1),
-        depth=row_count(_words(shape)),  # rows of the table; a row has as many bytes as lanes
-        lanes=lanes,
-        acc_dtype="uint64",
-        weight_dtype="uint8",
-        tile_dtype="uint16" if 2 * inputs < 1 << 16 else "int32",
-        vectors=1,
-        step=None,
-        finish=None,
-        planes=shape.planes,
-    )
-
-
-def _arrange(words: np.ndarray, c: Contraction, shape: BinaryShape, in_order: bool) -> np.ndarray:
-    """Build the tables of all vectors of all groups from packed weights of shape (outputs, KH, KW, words)."""
-    octets = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1, shape.words, shape.word_bits // 8)
-    parts = [octets[:, :, first : first + count, : bits // 8].reshape(len(words), -1) for first, count, bits in word_parts(shape.inputs, shape.word_bits)]
-    whole = np.concatenate([np.pad(part, ((0, 0), (0, -part.shape[1] % 8))) for part in parts], axis=1)
-    padded = np.zeros((c.groups, c.group_vectors * c.lanes, 8 * _words(shape)), np.uint8)
-    padded[:, : c.group_outputs] = whole.reshape(c.groups, c.group_outputs, -1)
-    return np.concatenate([table(vector, c.lanes, in_order) for vector in padded.reshape(-1, c.lanes, padded.shape[-1])])
 
 
 class _Sliced:
@@ -153,31 +137,36 @@ class _Sliced:
         self.weights, self.load_x = weights, load_x
         self.answers, self.tile = (tile, None) if isinstance(tile, Answers) else (None, tile)
         self.row_bytes = c.lanes // 8
+        self.row_step = c.lanes * c.vectors
         self.register_words = variant.vector_bits // 64
         self.pixels = tile_shape.rows * tile_shape.row_pixels
-        self.words = _words(shape)
+        self.words = shape_words(shape)
         self.counts = (shape.taps[0] * shape.taps[1] * shape.inputs).bit_length() if self.answers is None else self.answers.planes
         self.adder = next((name for name in ("vpternlog", "bsl") if name in variant.instructions), None)
         # where a load cannot add a register and a constant to its base, a case has the row in it
         self.with_rows = not variant.indexed_offsets
+        self.scale = self.row_bytes * c.vectors // CASE_UNIT
         self.cases = Cases(body, self.pixels, triples(self.words) + 1, self.register_words, self.with_rows)
         self.in_runs = self.adder == "bsl" and variant.core.in_runs
         self.straight = _CHUNK[self.row_bytes]
+        while self.straight > _FEW_ROWS and self.pixels == 1 and c.depth < 4 * self.straight:
+            self.straight //= 2  # all of it in one straight line would spill: 256 to 256 channels 552 instead of 809 GMAC/s
 
     def write(self) -> None:
         """Write everything."""
         body, c = self.body, self.c
-        planes = body.local("uint64", self.pixels * self.counts * self.register_words, "planes")
+        planes = body.local("uint64", c.vectors * self.pixels * self.counts * self.register_words, "planes")
         once = isinstance(c.planes, int) and c.planes == 1
         with body.loop(c.groups, "g") as g:
             if not once:
                 self._clear(g)
             with body.loop(c.planes, "plane") as plane:
                 self._cases(plane, g)
-                with body.loop(c.group_vectors, "v", parallel=self.tile_shape.channel_parts > 1) as v:
-                    self._count(planes, g * c.group_vectors + v)
+                with body.loop(c.group_vectors // c.vectors, "v", parallel=self.tile_shape.channel_parts > 1) as v:
+                    self._count(planes, g * c.group_vectors + v * c.vectors)
                     if self.answers is None:
-                        self._to_tile(planes, g * c.group_outputs + v * c.lanes, once)
+                        with body.loop(c.vectors, "side") as side:
+                            self._to_tile(planes, side, g * c.group_outputs + (v * c.vectors + side) * c.lanes, once)
 
     def _clear(self, g) -> None:
         c, lanes = self.c, self.c.lanes // 8
@@ -240,36 +229,42 @@ class _Sliced:
         return tuple(self.body.bind(third, "x") for third in thirds)
 
     def _count(self, planes, vector) -> None:
-        """Count the differing bits of one vector of channels for all pixels; store the answers, where these are asked for."""
+        """Count the differing bits of the vectors of channels from `vector` on that share a row, for all pixels; store the answers, where these are asked for."""
         body, c, n, width = self.body, self.c, triples(self.words), self.register_words
         base = vector * c.depth * c.lanes
-        with body.loop(self.pixels, "pixel") as pixel:
+        with body.loop(c.vectors, "side") as side, body.loop(self.pixels, "pixel") as pixel:
             for plane in range(1, self.counts):
-                start = const(0, "uint64", width) if self.answers is None else self._start(pixel, vector, plane)
-                body.store(planes, (pixel * self.counts + plane) * width, start, width)
+                start = const(0, "uint64", width) if self.answers is None else self._start(pixel, vector + side, plane)
+                body.store(planes, self._plane(side, pixel, plane), start, width)
         # (case, row) of every lookup
         looks = [(i, i) for i in range(64 * n)] + [(64 * n + place, 64 * n + row) for row, place in enumerate(last_places(self.words))]
         chunks = min(sum(case == row for case, row in looks), len(looks) - 2) // self.straight
         at = chunks * self.straight
         places = [(at, case - at, row - at) for case, row in looks[at:]]
-        step = self.straight * c.lanes
-        with body.loop(chunks, "chunk") as chunk:
-            rows = self._rows(base + chunk * step, self.straight)
+        step = self.straight * self.row_step
+        with body.loop(chunks, "chunk") as chunk, body.loop(c.vectors, "side") as side:
+            rows = self._rows(base + chunk * step + side * self.row_bytes, self.straight)
             with body.loop(self.pixels, "pixel") as pixel:
                 if self.fetches:
-                    self._fetch_next(base + (chunk + 1) * step, pixel)
-                self._keep(self._counter([(chunk * self.straight, i, i) for i in range(self.straight)], rows, planes, pixel), planes, pixel)
-        rows = self._rows(base + at * c.lanes, len(places))
-        with body.loop(self.pixels, "pixel") as pixel:
-            case, row = self._look(places[-1], rows, pixel)
-            if self.answers is None:
-                self._keep(self._counter(places[:-1], rows, planes, pixel), planes, pixel)
-                body.store(planes, pixel * self.counts * width, row(case()), width)
-            else:
-                # what the bits of weight 1 carry is all that matters of them
-                counter = self._counter(places[:-1], rows, planes, pixel, lambda: row(case()) & self._start(pixel, vector, 0))
-                counter.finish()
-                self.answers.store(*self._place(pixel), vector, counter.planes[-1])
+                    self._fetch_next(base + (chunk + 1) * step, (chunk + 1) * self.straight, side, pixel)
+                here = [(chunk * self.straight, i, i) for i in range(self.straight)]
+                self._keep(self._counter(here, rows, planes, side, pixel), planes, side, pixel)
+        with body.loop(c.vectors, "side") as side:
+            rows = self._rows(base + at * self.row_step + side * self.row_bytes, len(places))
+            with body.loop(self.pixels, "pixel") as pixel:
+                case, row = self._look(places[-1], rows, pixel)
+                if self.answers is None:
+                    self._keep(self._counter(places[:-1], rows, planes, side, pixel), planes, side, pixel)
+                    body.store(planes, self._plane(side, pixel, 0), row(case()), width)
+                else:
+                    # what the bits of weight 1 carry is all that matters of them
+                    counter = self._counter(places[:-1], rows, planes, side, pixel, lambda: row(case()) & self._start(pixel, vector + side, 0))
+                    counter.finish()
+                    self.answers.store(*self._place(pixel), vector + side, counter.planes[-1])
+
+    def _plane(self, side, pixel, plane: int):
+        """Return where a plane of the counters stands."""
+        return ((side * self.pixels + pixel) * self.counts + plane) * self.register_words
 
     def _place(self, pixel) -> tuple:
         """Return row and pixel of the row of a pixel of the tile."""
@@ -284,34 +279,43 @@ class _Sliced:
         """Return rows of the table as buffers of their own, of as many as a case tells apart."""
         most = CASE_ROWS if self.with_rows else count
         sizes = [min(most, count - first) for first in range(0, count, most)]
-        return [self.body.part(self.weights, start + i * most * self.c.lanes, size * self.c.lanes, "rows") for i, size in enumerate(sizes)]
+        return [self.body.part(self.weights, start + i * most * self.row_step, size * self.row_step, "rows") for i, size in enumerate(sizes)]
 
-    def _fetch_next(self, rows, pixel) -> None:
-        """Ask for a share of the next rows: they are read at places that no prefetcher foresees. So many are always left."""
-        lines = self.straight * self.c.lanes // LINE_BYTES
+    def _fetch_next(self, rows, first, side, pixel) -> None:
+        """Ask for a share of the next rows: they are read at places that no prefetcher foresees. So many are always left.
+
+        Few pixels ask for what their cases read of them alone, many for everything.
+        """
+        if self.pixels < FEW_PIXELS and not self.with_rows:
+            share = self.straight // self.c.vectors
+            for i in range(share):
+                at = rows + (side * share + i) * self.row_step + self.cases.load(pixel, first + side * share, i) * self.scale
+                for line in range(0, self.row_step // 8, LINE_BYTES):
+                    self.body.prefetch(self.weights, at + line)
+            return
+        lines = self.straight * self.row_step // LINE_BYTES
         lines = lines // 4 if self.with_rows else lines  # two instructions more each, where an index is shifted and added first
-        share = -(-lines // self.pixels)
+        share = -(-lines // (self.c.vectors * self.pixels))
         for i in range(share):
-            self.body.prefetch(self.weights, rows + tirx.min(pixel * share + i, lines - 1) * LINE_BYTES)
+            self.body.prefetch(self.weights, rows + tirx.min((side * self.pixels + pixel) * share + i, lines - 1) * LINE_BYTES)
 
     def _look(self, place: tuple, rows, pixel) -> tuple[Callable, Callable]:
         """Return what reads the case of a pixel and what reads the table's row of that case; `place` is (first case, case from there on, row of `rows`)."""
         first, case, row = place
         if self.with_rows:
             return lambda: self.cases.load(pixel, first, case), lambda case: self._row(rows[row // CASE_ROWS], case * self.row_bytes)
-        scale = self.row_bytes // CASE_UNIT
-        return lambda: self.cases.load(pixel, first, case), lambda case: self._row(rows[0], row * self.c.lanes + case * scale)
+        return lambda: self.cases.load(pixel, first, case), lambda case: self._row(rows[0], row * self.row_step + case * self.scale)
 
     def _row(self, rows, offset):
         return reinterpret(f"uint64x{self.register_words}", self.body.load(rows, offset, self.row_bytes))
 
-    def _counter(self, places: list, rows, planes, pixel, carry: Callable | None = None) -> VerticalCounter:
+    def _counter(self, places: list, rows, planes, side, pixel, carry: Callable | None = None) -> VerticalCounter:
         """Return the counter of a pixel, from plane 1 on, with rows of weight 2 added, and ``carry()`` where it is given."""
         body, width = self.body, self.register_words
         looks = [self._look(place, rows, pixel) for place in places]
 
         def plane(i: int):
-            return body.load(planes, (pixel * self.counts + 1 + i) * width, width)
+            return body.load(planes, self._plane(side, pixel, 1 + i), width)
 
         if self.in_runs:
             counter = CounterInRuns(body, plane, self.counts - 1)
@@ -328,15 +332,15 @@ class _Sliced:
                 body.fence(counter.planes[0])
         return counter
 
-    def _keep(self, counter: VerticalCounter, planes, pixel) -> None:
+    def _keep(self, counter: VerticalCounter, planes, side, pixel) -> None:
         """Store the planes of the counter of a pixel."""
         counter.finish()
         for plane, value in enumerate(counter.planes, 1):
             if value is None:  # as it was
                 continue
-            self.body.store(planes, (pixel * self.counts + plane) * self.register_words, value, self.register_words)
+            self.body.store(planes, self._plane(side, pixel, plane), value, self.register_words)
 
-    def _to_tile(self, planes, channel, once: bool) -> None:
+    def _to_tile(self, planes, side, channel, once: bool) -> None:
         """Store the counts of one vector of channels, or add them where a plane was counted before."""
         body, c, width = self.body, self.c, self.register_words
         lanes = c.lanes // 8
@@ -346,7 +350,7 @@ class _Sliced:
             for octet in range(octets):
                 found = range(8 * octet, 8 * octet + 8)
                 zero = const(0, "uint64", width)
-                vectors = [body.load(planes, (pixel * self.counts + i) * width, width) if i < self.counts else zero for i in found]
+                vectors = [body.load(planes, self._plane(side, pixel, i), width) if i < self.counts else zero for i in found]
                 vectors = transpose_planes(body, [body.bind(vector, "p") for vector in vectors], width)
                 for r, vector in enumerate(vectors):
                     body.store(counts, (octet * 8 + r) * lanes, reinterpret(f"uint8x{lanes}", vector), lanes)
