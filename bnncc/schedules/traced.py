@@ -1,6 +1,6 @@
 """Kernels that MetaSchedule schedules: a group of Relax's own operators as loops without a schedule, and a trace of TVM's schedule primitives on them.
 
-Such a group is a float layer and what surrounds it, as long as nothing of it is a sign or bits. The trace is what a record keeps (`bnncc.tuning.traces`).
+Such a group is a float layer and what surrounds it; of ours it may hold thresholds and packing. The trace is what a record keeps (`bnncc.tuning.traces`).
 """
 
 from __future__ import annotations
@@ -16,22 +16,31 @@ from tvm.s_tir.schedule import Trace
 from tvm.sym.pattern import detect_linear_equation
 
 from bnncc.errors import InternalError
+from bnncc.ops import static_shape
 from bnncc.schedules.builder import PARALLEL_ELEMENTS
 from bnncc.schedules.choices import Choice
 from bnncc.schedules.fallback import LEGALIZATIONS, without_constants
 from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.plain_thresholds import PLAIN_THRESHOLDS
 
 __all__ = ["TRACE", "finished", "keeps_order", "plain_loops", "traced"]
 
 TRACE = "trace"
 """The decision that holds a trace, as the text of its JSON."""
 
+_LEGALIZATIONS = LEGALIZATIONS | PLAIN_THRESHOLDS
+
+_MOST_THRESHOLDS = 16
+"""Comparisons stand one after the other in a loop's body; with more the generated kernel alone is searched."""
+
 
 def plain_loops(group: relax.Function) -> tirx.PrimFunc | None:
-    """Return a group as one function of unscheduled loops over its parameters and outputs; None where an operator is none of Relax's own."""
+    """Return a group as one function of unscheduled loops over its parameters and outputs; None where it holds other operators than `_LEGALIZATIONS` take."""
     bindings = list(group.body.blocks[0].bindings)
     names = [getattr(getattr(b.value, "op", None), "name", "") for b in bindings]
-    if not all(name.startswith("relax.") and not name.startswith("relax.bnn.") for name in names):
+    if not all(name in _LEGALIZATIONS or (name.startswith("relax.") and not name.startswith("relax.bnn.")) for name in names):
+        return None
+    if any(name == "relax.bnn.quantize" and static_shape(b.value.args[1])[0] > _MOST_THRESHOLDS for name, b in zip(names, bindings, strict=True)):
         return None
     params = {old: relax.Var(f"p{i}", old.ty) for i, old in enumerate(group.params)}
     constants: dict[relax.Var, GenericConst] = {}
@@ -53,7 +62,7 @@ def plain_loops(group: relax.Function) -> tirx.PrimFunc | None:
     every = [*params.values(), *constants]
     primitive = relax.Function(every, relax.SeqExpr([relax.DataflowBlock(body)], result), group.body.ty, is_pure=True)
     module = tvm.IRModule({"main": primitive.with_attr("global_symbol", "main")})
-    module = relax.transform.LegalizeOps(LEGALIZATIONS)(module)
+    module = relax.transform.LegalizeOps(_LEGALIZATIONS)(module)
     legal = module["main"]
     if any(getattr(b.value.op, "name", "") != "relax.call_tir" for b in legal.body.blocks[0].bindings):
         return None
@@ -88,7 +97,7 @@ def traced(group: relax.Function, trace: str) -> Kernel:
     """
     func = plain_loops(group)
     if func is None:
-        raise InternalError("a trace was decided for a group that holds operators of ours")
+        raise InternalError("a trace was decided for a group that has no plain loops")
     schedule = s_tir.Schedule(tvm.IRModule({"main": func}))
     try:
         Trace.apply_json_to_schedule(json.loads(trace), schedule)
@@ -120,7 +129,7 @@ def finished(schedule: s_tir.Schedule) -> tirx.PrimFunc:
 
 
 def keeps_order(func: tirx.PrimFunc) -> bool:
-    """Tell whether every reduction of scheduled loops takes its terms as the operator does: the last axis fastest, each from its first number to its last.
+    """Tell whether every sum of floats takes its terms as the operator does: the last axis fastest, each from its first number to its last.
 
     A term has a number, that of its place in the order. So of the loops that it is computed from, a step of the innermost has to add 1 to it, and one of any
     other as much as all those within go through.
@@ -136,6 +145,8 @@ def _note(loops: dict, node: tirx.For) -> None:
 
 
 def _in_order(realize: s_tir.SBlockRealize, loops: dict) -> bool:
+    if all(not str(region.source.ty.dtype).startswith("float") for region in realize.block.writes):
+        return True
     axes = [
         (value, int(var.dom.extent))
         for var, value in zip(realize.block.iter_vars, realize.iter_values, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
-from group_runner import CompiledGroup, group
+from group_runner import CompiledGroup, group, meaning
 from tvm import relax, s_tir
 from tvm.script import relax as R
 
@@ -64,9 +64,46 @@ def test_a_trace_of_other_loops_is_refused():
         build_kernel(function, native_variant(), {TRACE: other})
 
 
-def test_what_holds_operators_of_ours_has_no_plain_loops():
-    def emit(b, x, w, thresholds, flip):
-        return bnn.quantize(b.emit(R.nn.conv2d(x, w, data_layout="NHWC", kernel_layout="HWIO")), thresholds, flip)
+@pytest.mark.parametrize(
+    ("thresholds", "packing"),
+    [
+        (1, {"channels": 64}),
+        (1, {"channels": 70}),
+        (1, {"channels": 70, "groups": 2, "word_bits": 32}),
+        (2, {"channels": 40, "planes": 2}),
+        (7, {"channels": 40, "planes": 3, "step": 2, "lo": -7}),
+    ],
+    ids=str,
+)
+def test_thresholds_and_packing_as_plain_loops_give_what_they_mean(thresholds, packing, tmp_path):
+    channels, step = packing["channels"], packing.get("step") or 3 - thresholds
 
-    types = ((1, 5, 5, 8), "float32"), ((3, 3, 8, 64), "float32"), ((1, 64), "float32"), ((64,), "int8")
-    assert plain_loops(group(emit, *types, constants=(1, 2, 3))) is None
+    def emit(b, x, t, flip):
+        return bnn.pack(b.emit(bnn.quantize(b.emit(R.nn.relu(x)), t, flip, lo=packing.get("lo", -1), step=step)), **packing)
+
+    types = ((1, 3, 5, channels), "float32"), ((thresholds, channels), "float32"), ((channels,), "int8")
+    function = group(emit, *types, constants=(1, 2))
+    rng = np.random.default_rng(channels)
+    flip = rng.choice(np.array([-1, 1], np.int8), channels)
+    arrays = [rng.integers(-4, 4, types[0][0]).astype(np.float32), rng.integers(-2, 3, types[1][0]).astype(np.float32), flip]  # ties among them
+    nothing = trace_text(s_tir.Schedule(tvm.IRModule({"main": plain_loops(function)})).trace)
+    for found, right in zip(CompiledGroup(function, tmp_path, decided={TRACE: nothing})(*arrays), meaning(function, arrays), strict=True):
+        np.testing.assert_array_equal(found, right)
+
+
+def quantized(thresholds: int) -> relax.Function:
+    """A convolution and its levels."""
+
+    def emit(b, x, w, t, flip):
+        return bnn.quantize(b.emit(R.nn.conv2d(x, w, data_layout="NHWC", kernel_layout="HWIO")), t, flip)
+
+    types = ((1, 5, 5, 8), "float32"), ((3, 3, 8, 64), "float32"), ((thresholds, 64), "float32"), ((64,), "int8")
+    return group(emit, *types, constants=(1, 2, 3))
+
+
+def test_what_holds_other_operators_of_ours_or_many_thresholds_has_no_plain_loops():
+    def emit(b, x):
+        return R.astype(b.emit(bnn.unpack(x, channels=64)), "float32")
+
+    assert plain_loops(group(emit, ((1, 5, 5, 1), "uint64"))) is None
+    assert plain_loops(quantized(16)) is not None and plain_loops(quantized(17)) is None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+from group_runner import CompiledGroup, group
 from test_space import binary_layer, float_layer
+from tvm.script import relax as R
 
+from bnncc.ops import bnn
 from bnncc.schedules import build_kernel
 from bnncc.schedules.traced import TRACE, keeps_order, plain_loops
-from bnncc.targets.x86 import V3
+from bnncc.targets.x86 import V3, native_variant
 from bnncc.tuning.search import JointSearch, Search
 from bnncc.tuning.space import Space
 from bnncc.tuning.traces import TraceSearch
@@ -42,6 +46,23 @@ def test_the_evolution_is_told_of_no_kernel_before_it_was_measured():
     for point in first:
         search.learn(point, 1.0)
     assert search.propose(1) and sum(secs is not None for secs in told[-1]) == len(first)
+
+
+def test_a_float_layer_with_thresholds_and_words_behind_it_is_searched_and_gives_the_same_words(tmp_path):
+    def emit(b, x, w, thresholds, flip):
+        sums = b.emit(R.nn.conv2d(x, w, data_layout="NHWC", kernel_layout="HWIO"))
+        return bnn.pack(b.emit(bnn.quantize(sums, thresholds, flip)), channels=64)
+
+    types = ((1, 6, 6, 3), "float32"), ((3, 3, 3, 64), "float32"), ((1, 64), "float32"), ((64,), "int8")
+    space = Space(group(emit, *types, constants=(1, 2, 3)), native_variant())
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape, _ in types[:3]] + [rng.choice(np.array([-1, 1], np.int8), 64)]
+    right = CompiledGroup(space.group, tmp_path)(*arrays)
+    points = TraceSearch(space, plain_loops(space.group), native_variant(), trials=8).propose(3)
+    assert points
+    for point in points:
+        (found,) = CompiledGroup(space.group, tmp_path, decided=point.decisions)(*arrays)
+        assert found.tobytes() == right[0].tobytes()
 
 
 class Listed:
