@@ -109,7 +109,7 @@ class CompiledArtifact:
 
     def lower_variant(self, variant: Variant, entries: tuple[str, ...] = ("main",)) -> tuple[tvm.IRModule, dict[str, str]]:
         """Generate the kernels of one variant, tuned ones where there are records; returns the lowered module and what each kernel is."""
-        tuned = Tuned(self.database.records(target_key(variant)), variant, Shipped(variant)) if self.database is not None else None
+        tuned = Tuned(self.database.records(target_key(variant)), variant, Shipped(variant), self.threads) if self.database is not None else None
         found = lower_groups(self.fused, variant, entries, tuned and tuned.decide)
         if tuned is not None and tuned.stale:
             self.context.warn(
@@ -294,7 +294,8 @@ def compile(
     records = Database(database_directory() if database is True else Path(database)) if database is not False else None
     stem = Path(model).name.split(".onnx")[0] if isinstance(model, str | Path) else (model.graph.name or "model")
     # groups are the same for all variants of a target, so that the times of one do not decide them
-    tuned = Tuned(records.records(target_key(chosen.variants[0])), chosen.variants[0]) if records is not None and len(chosen.variants) == 1 else None
+    single = records is not None and len(chosen.variants) == 1
+    tuned = Tuned(records.records(target_key(chosen.variants[0])), chosen.variants[0], threads=threads) if single else None
     imported, fused, ctx = prepare(
         model,
         options_for(chosen.variants[0], sign_zero, fixed_layers),

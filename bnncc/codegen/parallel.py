@@ -12,7 +12,7 @@ from tvm import tirx
 
 from bnncc.errors import InternalError
 
-__all__ = ["check_parallel", "parallel_parts", "serial"]
+__all__ = ["check_parallel", "is_shared", "parallel_parts", "serial"]
 
 
 def _is_parallel(node) -> bool:
@@ -21,6 +21,11 @@ def _is_parallel(node) -> bool:
 
 def _serial(loop: tirx.For, body: tirx.Stmt) -> tirx.For:
     return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, body, None, loop.annotations)
+
+
+def is_shared(func: tirx.PrimFunc) -> bool:
+    """Tell whether threads may share a function, before it is lowered."""
+    return bool(_parallel_loops(func.body))
 
 
 def serial(func: tirx.PrimFunc) -> tirx.PrimFunc:

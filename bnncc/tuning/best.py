@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tvm import relax
 
+from bnncc.codegen.parallel import is_shared
 from bnncc.errors import InternalError
 from bnncc.schedules import Decisions, build_kernel
 from bnncc.targets import Variant
@@ -52,10 +53,12 @@ class Tuned:
     variant : Variant
     shipped : Shipped, optional
         What decides where none of the records is about a group.
+    threads : int
+        How many may share a call: candidates are measured by one, so that a kernel that cannot be shared replaces none that can where there are more.
     """
 
-    def __init__(self, records: Iterable[Record], variant: Variant, shipped: Shipped | None = None):
-        self.variant, self.shipped = variant, shipped
+    def __init__(self, records: Iterable[Record], variant: Variant, shipped: Shipped | None = None, threads: int = 1):
+        self.variant, self.shipped, self.threads = variant, shipped, threads
         target = target_key(variant)
         self.stale = 0
         """How many kernels have records of this user that were made for other versions."""
@@ -112,7 +115,8 @@ class Tuned:
     def _judged(self, group: relax.Function, known: Sequence[Record] | None) -> Verdict:
         if not known:
             return _UNKNOWN
-        untuned = kernel_version(build_kernel(group, self.variant).func)
+        plain = build_kernel(group, self.variant).func
+        untuned = kernel_version(plain)
         if all(record.metric == EMULATED_SECONDS for record in known):
             return Verdict({}, f"its records are of {EMULATED_SECONDS}, which say nothing of a processor", holds=False)
         current = [record for record in known if record.untuned == untuned and record.metric != EMULATED_SECONDS]
@@ -128,4 +132,6 @@ class Tuned:
             kernel = None
         if kernel is None or kernel_version(kernel.func) != record.kernel:
             return Verdict({}, "its best record was made for another version of its kernel; tune it again", is_stale=True, holds=False)
+        if self.threads > 1 and is_shared(plain) and not is_shared(kernel.func):
+            return Verdict({}, "tuned for one thread: the best kernel cannot be shared by several, as the untuned one can")
         return Verdict(record.decisions, f"tuned, {ratio:.2f} of the untuned {record.metric}", is_tuned=True)

@@ -13,18 +13,25 @@ from pathlib import Path
 
 import psutil
 import pytest
+import tvm
+from group_runner import group
 from test_space import binary_layer
 from tuner import session
+from tvm import s_tir
+from tvm.script import relax as R
 
 from bnncc.errors import DeviceError
 from bnncc.schedules import build_kernel
+from bnncc.schedules.traced import TRACE, plain_loops
 from bnncc.targets.x86 import native_variant
 from bnncc.tuning.best import Tuned, best_decisions
 from bnncc.tuning.candidate import Built
 from bnncc.tuning.database import Database
 from bnncc.tuning.record import Record, read_record
 from bnncc.tuning.runner import Measurement
-from bnncc.tuning.task import kernel_version
+from bnncc.tuning.target_key import target_key
+from bnncc.tuning.task import kernel_version, workload_key
+from bnncc.tuning.traces import trace_text
 
 TUNER = [sys.executable, str(Path(__file__).with_name("tuner.py"))]
 
@@ -149,9 +156,6 @@ def test_the_best_of_a_search_is_confirmed_before_it_wins(tmp_path):
 
 def records_of(ratio: float, **more) -> Record:
     variant, function = native_variant(), binary_layer()
-    from bnncc.tuning.target_key import target_key
-    from bnncc.tuning.task import workload_key
-
     decisions = {"formulation": "popcount"}
     versions = [kernel_version(build_kernel(function, variant, d).func) for d in (decisions, {})]
     given = {"target": target_key(variant), "workload": workload_key(function), "kernel": versions[0], "untuned": versions[1], "decisions": decisions}
@@ -161,6 +165,27 @@ def records_of(ratio: float, **more) -> Record:
 def test_the_best_record_decides_the_kernel():
     verdict = Tuned([records_of(0.7)], native_variant()).verdict(binary_layer())
     assert verdict.is_tuned and verdict.decisions == {"formulation": "popcount"} and "0.70 of the untuned seconds" in verdict.reason
+
+
+def test_a_kernel_that_threads_cannot_share_replaces_none_that_they_can_where_there_are_several():
+    function, variant = float_image(), native_variant()
+    schedule = s_tir.Schedule(tvm.IRModule({"main": plain_loops(function)}))  # not scheduled at all, but for a buffer that keeps threads out
+    schedule.cache_write(schedule.get_sblock("conv2d_nhwc"), 0, "global")
+    decisions = {TRACE: trace_text(schedule.trace)}
+    versions = [kernel_version(build_kernel(function, variant, each).func) for each in (decisions, {})]
+    given = target_key(variant), workload_key(function), *versions, decisions, "ok", "seconds", 0.5, 1.0, "m", "confirm"
+    assert Tuned([Record(*given)], variant).verdict(function).is_tuned
+    shared = Tuned([Record(*given)], variant, threads=2).verdict(function)
+    assert not shared.is_tuned and "cannot be shared" in shared.reason
+
+
+def float_image():
+    """A convolution large enough that threads share it."""
+
+    def emit(b, x, w):
+        return R.nn.conv2d(x, w, data_layout="NHWC", kernel_layout="HWIO")
+
+    return group(emit, ((1, 34, 34, 8), "float32"), ((3, 3, 8, 32), "float32"), constants=(1,))
 
 
 @pytest.mark.parametrize("changed", [{"kernel": "0" * 16}, {"untuned": "0" * 16}, {"decisions": {"formulation": "gone"}}])
