@@ -24,6 +24,7 @@ _MIXES = {
 
 
 _PLANES = re.compile(r"(\d+) x (\d+) bit planes, ")
+_CASES = re.compile(r", cases of (\d+) pixel")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Meter:
             Of its kernel; it names the formulation.
         work : StepWork
         """
-        limits = [self._arithmetic(variant, note, work.macs), self._memory(work)]
+        limits = [self._arithmetic(variant, note, work.macs), self._memory(note, work)]
         return max(filter(None, limits), key=lambda limit: limit.seconds, default=None)
 
     def _arithmetic(self, variant: str, note: str, macs: int) -> Limit | None:
@@ -115,16 +116,21 @@ class Meter:
         macs *= int(pairs[1]) * int(pairs[2]) if pairs else 1
         return Limit(macs / rate * 1e-9, f"{formulation} {rate:.0f} GMAC/s")
 
-    def _memory(self, work: StepWork) -> Limit | None:
-        """Feature maps come from as near as they fit, and are stored while others are read; constants from where all of the network's fit."""
+    def _memory(self, note: str, work: StepWork) -> Limit | None:
+        """Feature maps come from as near as they fit, and are stored while others are read; constants from where all of the network's fit.
+
+        Of a table of which each pixel reads a case of eight, random pixels read so much.
+        """
+        pixels = _CASES.search(note)
+        constants = work.constant_bytes * (1 - (7 / 8) ** int(pixels[1])) if pixels else work.constant_bytes
         read = work.moved_bytes - work.written_bytes
         copied, rest = 2 * min(read, work.written_bytes), abs(read - work.written_bytes)
         seconds = 1e-9 * (
             copied / self._stream_rate(copied // 2, False)
             + rest / self._stream_rate(rest, True)
-            + work.constant_bytes / self._stream_rate(work.all_constants, True)
+            + constants / self._stream_rate(work.all_constants, True)
         )
-        moved = work.moved_bytes + work.constant_bytes
+        moved = work.moved_bytes + constants
         return Limit(seconds, f"memory {moved / seconds * 1e-9:.0f} GB/s") if moved else None
 
     def _stream_rate(self, nbytes: int, only_read: bool) -> float:

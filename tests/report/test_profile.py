@@ -81,6 +81,9 @@ def test_memory_bounds_what_is_moved_and_large_weights(meter):
     assert meter.limit("v3", "average", StepWork(0, 4000, 0, 0, 0)).seconds == pytest.approx(400e-9)
     dense = meter.limit("v3", "float, tile", StepWork(1000, 80, 40, 4000, 4000))
     assert dense.seconds == pytest.approx(408e-9) and dense.reason == "memory 10 GB/s"
+    one, two = (meter.limit("v3", f"of a table, cases of {pixels}, ", StepWork(0, 0, 0, 4000, 4000)).seconds for pixels in ("1 pixel", "2 pixels"))
+    assert one == pytest.approx(500 / 4000 * meter.limit("v3", "elementwise", StepWork(0, 0, 0, 4000, 4000)).seconds)
+    assert two == pytest.approx(15 / 8 * one), "of eight cases the second pixel reads another one seven times of eight"
     assert meter.limit("v3", "of a kind that no mix is known for", StepWork(1000, 0, 0, 0, 0)) is None
 
 

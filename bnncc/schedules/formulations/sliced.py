@@ -119,7 +119,8 @@ def sliced_formulation(shape: BinaryShape, variant: Variant, choices: Choices | 
         _Sliced(body, c, shape, variant, tile_shape, weights, tile, load_x, fetches).write()
 
     def formulation(note: str, in_order: bool, answering: Formulation | None = None) -> Formulation:
-        name = f"sliced, {shape.word} words, vectors of {c.lanes} channels, {c.vectors} a case{note}"
+        beside = f", {c.vectors} a case, cases of {shape.pixels} pixel{'s' * (shape.pixels > 1)}" if shape.pixels < FEW_PIXELS else ""
+        name = f"sliced, {shape.word} words, vectors of {c.lanes} channels{beside}{note}"
         return Formulation(c, 1, lambda array: arrange_table(array, c, shape, in_order), fill, _TILE_BYTES, name, answering=answering)
 
     one = isinstance(shape.planes, int) and shape.planes == 1 and shape.outputs % c.lanes == 0
