@@ -19,6 +19,7 @@ import numpy as np
 import onnxruntime
 from layers import OTHERS, PLAIN, CompiledGroup, Layer
 from onnx import TensorProto, helper, numpy_helper
+from repeated import RepeatedLayer
 
 from bnncc.report.benchmark import processor
 from bnncc.report.limits import Meter
@@ -49,9 +50,7 @@ def _compiled(layer: Layer, formulation: str | None, folder: Path):
         return None
     finally:
         packed.choose_formulation = chosen
-    ready = kernel.prepare(arrays)
-    results = [np.zeros(shape, dtype) for shape, dtype in kernel.outputs]
-    return kernel.bound(ready, results), kernel.kernel.note
+    return RepeatedLayer(layer, kernel, arrays, folder), kernel.kernel.note
 
 
 def _onnxruntime(layer: Layer):
@@ -68,20 +67,24 @@ def _onnxruntime(layer: Layer):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     x = rng.choice(np.array([-1, 1], np.float32), shape)
-    return lambda: session.run(None, {"x": x})
+
+    def repeated(count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count):
+            session.run(None, {"x": x})
+        return time.perf_counter() - start
+
+    return repeated
 
 
 def _in_turns(calls: dict, repeat: int, of: Callable) -> dict[str, float]:
-    """Return the seconds of each call, the median or the least `of` them."""
+    """Return the seconds of each of `calls`, which run as often as they are told and return the seconds; the median or the least `of` them."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
     counts: dict[str, int] = {}
     for turn in range(-3, repeat):
         for name, call in calls.items():
             count = counts.get(name, 1)
-            start = time.perf_counter()
-            for _ in range(count):
-                call()
-            spent = time.perf_counter() - start
+            spent = call(count)
             counts[name] = max(1, round(1e-3 / spent * count)) if turn < 0 else count  # a sample lasts a millisecond or more
             if turn >= 0:
                 samples[name].append(spent / count)

@@ -14,7 +14,7 @@ from bnncc.ops.pack import words_per_group
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "schedules"))
 from group_runner import CompiledGroup, assembly, group, words  # noqa: E402
 
-__all__ = ["CompiledGroup", "Layer", "OTHERS", "PLAIN", "assembly"]
+__all__ = ["CompiledGroup", "Layer", "OTHERS", "PLAIN", "assembly", "words"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,14 @@ OTHERS = (
     (Layer(32, 32, 56), 0),
     (Layer(96, 96, 28), 1),
     (Layer(160, 160, 14), 2),
+    (Layer(512, 512, 7, kernel=1), 3),
+    (Layer(256, 256, 4, kernel=1), 2),
+    (Layer(512, 512, 2, kernel=1), 3),
+    (Layer(64, 64, 1, kernel=1), 0),
+    (Layer(256, 256, 1, kernel=1), 2),
+    (Layer(1024, 128, 1, kernel=1), 1),
     (Layer(1024, 1024, 1, kernel=1), 3),
+    (Layer(2048, 2048, 1, kernel=1), 3),
+    (Layer(4096, 4096, 1, kernel=1), 3),
 )
 """Layers of other shapes, each with the number of the plain one of like size."""
