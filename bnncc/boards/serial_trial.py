@@ -113,11 +113,20 @@ def _read(port: int, path: Path, token: str, timeout: float) -> str:
     raise DeviceError(f"What the board said on {path} is no answer to this trial: {shown!r}. Does it run at 115200 baud, and was it flashed?")
 
 
-def _parsed(text: str, path: Path) -> Answer:
+def _parsed(text: str, path: Path, samples: int, outputs: int) -> Answer:
+    """Return the answer; a line that got lost on the way is no wrong output.
+
+    Raises
+    ------
+    DeviceError
+        It has not the lines that so many samples with so many outputs make.
+    """
     rows = re.findall(r"^(code|sum|wraps|before|after) ([0-9a-f]{8})\r?$", text, re.M)
     values = {name: [int(value, 16) for key, value in rows if key == name] for name in ("code", "sum", "wraps", "before", "after")}
-    if any(len(values[name]) != 1 for name in ("wraps", "before", "after")) or not values["code"]:
-        raise DeviceError(f"The answer of the board on {path} is damaged: {text.strip()[:_SHOWN]!r}.")
+    if {name: len(found) for name, found in values.items()} != {"code": samples, "sum": samples * outputs, "wraps": 1, "before": 1, "after": 1}:
+        raise DeviceError(
+            f"The answer of the board on {path} is damaged: {text.strip()[:_SHOWN]!r}. Does another program read the port, or is the cable loose? Run it again."
+        )
     wrong = next((f"it returned {code}" for code in values["code"] if code), "")
     if outside := re.search(r"^outside (\d+)", text, re.M):
         wrong = f"it wrote outside of output {outside[1]}"
@@ -165,7 +174,7 @@ def run_trial(board: Board, port: Path, compiled: Path, samples: Sequence[Sequen
     files = {"elf": project / "firmware.elf", "hex": project / "firmware.hex"}
     with serial_port(port) as opened:  # before the board starts, so that nothing it says is lost
         call([part.format(**files) for part in board.programmer], project, _BUILD_SECONDS, f"flash {board.name}")
-        return _parsed(_read(opened, port, token, timeout), port)
+        return _parsed(_read(opened, port, token, timeout), port, len(samples), len(context["outputs"]))
 
 
 def _words(array: np.ndarray) -> list[str]:

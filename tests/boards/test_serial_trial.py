@@ -129,6 +129,11 @@ def test_a_candidate_is_compared_with_the_untuned_kernel_and_a_wrong_one_does_no
         (r"printf '\377\000\001\200' > {said}", r"no answer to this trial: .*115200"),
         ("grep -o 'trial [0-9a-f]*' main.c > {said}", "began its answer on .* and did not end it"),
         ("grep -oE '(trial|end) [0-9a-f]{{{{8}}}}' main.c > {said}", "The answer of the board on .* is damaged"),
+        (
+            "(grep -o 'trial [0-9a-f]*' main.c; printf 'code 00000000\\ncode 00000000\\nsum 00000000\\nwraps 00000000\\nbefore 00000005\\nafter 00000001\\n'; "
+            "grep -oE 'end [0-9a-f]{{{{8}}}}' main.c) > {said}",  # of two samples, and one sum is lost
+            "The answer of the board on .* is damaged",
+        ),
     ],
 )
 def test_a_board_that_does_not_answer_is_told(command, message, wire, relu, tmp_path):
