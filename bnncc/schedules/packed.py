@@ -10,7 +10,7 @@ from bnncc.schedules.builder import Builder
 from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.count_limits import complemented, count_limits, use_limits, use_turned_limits
-from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
+from bnncc.schedules.formulations.formulation import BinaryShape, Formulation, WholeKernel
 from bnncc.schedules.formulations.limit_planes import answers_alone, find_answers
 from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced, sliced_formulation
@@ -25,6 +25,7 @@ from bnncc.schedules.statements import const, simplify, spread
 from bnncc.schedules.windows import packed_depthwise_conv2d
 from bnncc.schedules.x86.lookup import lookup, lookup_formulation
 from bnncc.schedules.x86.lookup_pixels import lookup_pixels, pixel_formulation
+from bnncc.schedules.x86.sliced_pixels import sliced_pixel_kernel, sliced_pixels
 from bnncc.targets import Variant
 
 __all__ = ["border_of", "choose_formulation", "packed_conv2d", "packed_dense"]
@@ -32,6 +33,7 @@ __all__ = ["border_of", "choose_formulation", "packed_conv2d", "packed_dense"]
 
 _FORMULATIONS = {
     "sliced": sliced_formulation,
+    "sliced by pixels": sliced_pixel_kernel,
     "lookup": lookup_formulation,
     "lookup by pixels": pixel_formulation,
     "popcount tree": popcount_tree,
@@ -39,7 +41,7 @@ _FORMULATIONS = {
 }
 
 
-def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
+def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation | WholeKernel:
     """Return the formulation for this shape: the best for this processor by rule, unless another was decided."""
     if builder.variant.is_scalar:
         return tree(shape, builder.choices)
@@ -49,10 +51,10 @@ def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation:
     return _FORMULATIONS[name](shape, builder.variant, builder.choices)
 
 
-def _best_formulation(variant: Variant, shape: BinaryShape) -> Formulation:
+def _best_formulation(variant: Variant, shape: BinaryShape) -> Formulation | WholeKernel:
     if variant.core:
         return fastest_on_neon(shape, variant)
-    return next(found for choose in (sliced, lookup_pixels, lookup, popcount) if (found := choose(shape, variant)))
+    return next(found for choose in (sliced_pixels, sliced, lookup_pixels, lookup, popcount) if (found := choose(shape, variant)))
 
 
 def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border, stage: StagedRows | None = None) -> Kernel:
@@ -63,6 +65,8 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
         return kernel
     limits = count_limits(builder, anchor)
     chosen = choose_formulation(builder, replace(shape, answers=answers_alone(builder, limits)))
+    if isinstance(chosen, WholeKernel):
+        return chosen.write(builder, anchor, limits, word_at, stage)
     c = chosen.contraction
     size = c.tap_count * c.lanes * c.group_vectors * c.groups
     turned = limits is not None and limits.is_turned
@@ -166,7 +170,8 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     pixels = anchor.shape[1] * anchor.shape[2]
     stage = staged_rows(builder, x, sy, (kh - 1) * dy + 1)
     planes = _planes(builder, anchor, stage)
-    shape = BinaryShape(x.dtype, groups, outputs // groups, channels // groups, (kh, kw), pixels, planes, strides=(sy, sx), dilation=(dy, dx))
+    inputs, rows = channels // groups, anchor.shape[1]
+    shape = BinaryShape(x.dtype, groups, outputs // groups, inputs, (kh, kw), pixels, planes, strides=(sy, sx), dilation=(dy, dx), rows=rows)
     return _write(builder, anchor, shape, word_at, border, stage)
 
 

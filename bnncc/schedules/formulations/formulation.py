@@ -10,7 +10,7 @@ from tvm import tirx
 
 from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile
 
-__all__ = ["BinaryShape", "Formulation", "register_tiled"]
+__all__ = ["BinaryShape", "Formulation", "WholeKernel", "register_tiled"]
 
 _TILE_BYTES = 16 * 1024
 
@@ -36,6 +36,8 @@ class BinaryShape:
     strides, dilation : tuple of int
     rows_each : int
         Rows of a tile that an image row has: planes whose sums are kept apart follow one another.
+    rows : int
+        Rows of the image that the pixels stand in.
     """
 
     word: str
@@ -49,6 +51,7 @@ class BinaryShape:
     strides: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     rows_each: int = 1
+    rows: int = 1
 
     @property
     def word_bits(self) -> int:
@@ -91,6 +94,21 @@ class Formulation:
     name: str
     pixel_lanes: int = 0
     answering: Formulation | None = None
+
+
+@dataclass(frozen=True)
+class WholeKernel:
+    """A formulation of groups that end with a limit of counts and its bits, which has no tile of counts, and writes the whole kernel.
+
+    Parameters
+    ----------
+    name : str
+    write : callable
+        ``write(builder, anchor, limits, word_at, stage)``: arguments as of `packed._write`, and the `count_limits` of the group.
+    """
+
+    name: str
+    write: Callable
 
 
 def register_tiled(shape: BinaryShape, c: Contraction, widest: int, name: str) -> Formulation:

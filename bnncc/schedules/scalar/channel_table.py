@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bnncc.schedules.scalar.majority import CASES, row_words
+from bnncc.schedules.formulations.majority import CASES, row_words
 
 __all__ = ["BITS", "LAST_BIT", "LAST_PIECES", "LAST_ROWS", "bit_at", "queue_words", "table_of", "table_words", "triples"]
 

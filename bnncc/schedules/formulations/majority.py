@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from tvm import tirx
 
-from bnncc.schedules.scalar.counters import zero_of
-from bnncc.schedules.statements import Statements
+from bnncc.schedules.statements import Statements, const
 
 __all__ = ["CASES", "cases_of", "reduce_triples", "row_count", "row_words", "store_row"]
 
@@ -76,9 +75,15 @@ def row_words(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     return np.stack(words, axis=1)
 
 
-def store_row(body: Statements, table, at, group: Sequence):
-    """Write the row of two or three words of activations and return their exclusive or; cases that differ in all three bits are complements."""
-    a, b, c = (*group, zero_of(str(group[0].ty.dtype))) if len(group) == 2 else group
+def store_row(body: Statements, table, at, group: Sequence, lanes: int = 1):
+    """Write the row of two or three words of activations and return their exclusive or; cases that differ in all three bits are complements.
+
+    A word is an element of `table`, or so many `lanes` of them.
+    """
+    if len(group) == 2:
+        element, _, count = str(group[0].ty.dtype).partition("x")
+        group = (*group, const(0, element, int(count or 1)))
+    a, b, c = group
     u, v = body.bind(tirx.bitwise_xor(a, b), "u"), body.bind(tirx.bitwise_xor(b, c), "v")
     low = body.bind(tirx.bitwise_xor(tirx.bitwise_and(u, v), b), "row")
     # v & ~u is (u & v) ^ v, and so on: from the first row one operation leads to each of the others
@@ -87,5 +92,5 @@ def store_row(body: Statements, table, at, group: Sequence):
     # stored in order, so that two stores can be one instruction
     inverted = tirx.bitwise_not
     for case, word in enumerate((low, next_low, middle, inverted(high), high, inverted(middle), inverted(next_low), inverted(low))):
-        body.store(table, at + case, word)
+        body.store(table, at + case * lanes, word, lanes)
     return tirx.bitwise_xor(u, c)

@@ -1,0 +1,415 @@
+"""Sliced formulation with lanes = pixels, for groups that end with a threshold and its bits: early layers, of many pixels and few channels.
+
+As in `sliced`, popcount(x ^ w) of three inputs is looked up and counted in vertical counters, but here the table comes from the activations, at run time, and
+the cases from the weights, at compile time. A block of 256 outputs (AVX2: some rows of the image, `LaneBlocks`) shares the table, which is made once for all
+output channels, a few rows at a time::
+
+    words of the input that the block reads -> bit planes [channel][pixel]              transposition of 64 x 64 bits
+    for 16 channels at a time:
+        taps are shifted planes; the triples of them -> 64 rows of 8 cases              16 KB, in the L1 cache
+        for every output channel:   counters += row[case]                               64 loads, 63 full adders
+    the same for the triples of what the channels' triples left
+    carries out of the counters, [output channel][pixel] -> words of the outputs        transposition of 64 x 64 bits
+
+The counters start from the limits (`limit_planes`), at a border from those of each lane's class of rows and columns.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+
+from bnncc.schedules.builder import PARALLEL_ELEMENTS, Builder
+from bnncc.schedules.choices import Choices
+from bnncc.schedules.count_limits import CountLimits, complemented, limits_of
+from bnncc.schedules.evaluate import layout_of
+from bnncc.schedules.formulations.formulation import BinaryShape, WholeKernel
+from bnncc.schedules.formulations.majority import CASES, cases_of, reduce_triples, row_count, store_row
+from bnncc.schedules.formulations.vertical_pairs import PairCounter
+from bnncc.schedules.group import Tensor
+from bnncc.schedules.kernel import Kernel
+from bnncc.schedules.staging import StagedRows
+from bnncc.schedules.statements import const, reinterpret, spread
+from bnncc.schedules.x86.bit_planes import transpose_bits
+from bnncc.schedules.x86.lane_blocks import LaneBlocks
+from bnncc.targets import Variant
+
+__all__ = ["sliced_pixel_kernel", "sliced_pixels"]
+
+_STRAIGHT = 64
+"""Lookups of straight-line code."""
+
+
+def sliced_pixels(shape: BinaryShape, variant: Variant) -> WholeKernel | None:
+    """Return the formulation where it pays, or None."""
+    return sliced_pixel_kernel(shape, variant)
+
+
+def sliced_pixel_kernel(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> WholeKernel | None:
+    """Return the formulation of any shape of one plane that ends with the bits of a limit, whether it pays or not, where the machine has ``pshufb``."""
+    if "pshufb" not in variant.instructions or not shape.answers or shape.planes != 1:
+        return None
+    lanes = min(variant.vector_bits, 256)
+    return WholeKernel(f"sliced by pixels, {shape.word} words, vectors of {lanes} pixels", lambda *given: _SlicedPixels(shape, lanes, *given).write())
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of the table that are made, and looked up, together: `rows` of them from row `first` on, `repeats` times; of so many input channels each time."""
+
+    first: int
+    rows: int
+    repeats: int
+    channels: int = 0
+
+
+def _parts(inputs: int, taps: int) -> tuple[list[_Part], list[_Part]]:
+    """Return the parts of the rows of channels, and those of what these leave, of which the last is not repeated."""
+    each = row_count(taps)
+    channels = []
+    if each:
+        most = max(1, _STRAIGHT // each)
+        whole, rest = divmod(inputs, most)
+        channels += [_Part(0, most * each, whole, most)] * (whole > 0) + [_Part(whole * most * each, rest * each, 1, rest)] * (rest > 0)
+    left, first = row_count(inputs), inputs * each
+    whole = max(0, left - 1) // _STRAIGHT
+    joined = [_Part(first, _STRAIGHT, whole)] * (whole > 0) + [_Part(first + whole * _STRAIGHT, left - whole * _STRAIGHT, 1)]
+    return channels, joined
+
+
+class _SlicedPixels:
+    """Writes the kernel."""
+
+    def __init__(self, shape: BinaryShape, lanes: int, builder: Builder, anchor: Tensor, limits: CountLimits, word_at: Callable, stage: StagedRows | None):
+        self.shape, self.lanes, self.builder, self.body, self.anchor = shape, lanes, builder, builder.body, anchor
+        self.limits, self.word_at, self.stage = limits, word_at, stage
+        self.width = lanes // 64
+        self.vector = f"uint64x{self.width}"
+        taps = shape.taps[0] * shape.taps[1]
+        self.length = taps * shape.inputs
+        self.planes = self.length.bit_length() + 1
+        self.per_channel = row_count(taps)
+        self.rows = shape.inputs * self.per_channel + row_count(shape.inputs)
+        self.parts = _parts(shape.inputs, taps)
+        kinds = LaneBlocks.of(shape, lanes, shape.rows if stage is None else stage.most_rows)
+        self.blocks = min(kinds, key=lambda blocks: (blocks.down * blocks.across, len(blocks.maps)))
+        segments = -(-self.blocks.map_pixels // lanes)
+        # a tap reads a vector, and a word more where it is shifted, beyond what it needs
+        self.plane_bytes = max(segments * lanes // 8, -(-(self.blocks.reach // 8 + lanes // 8 + 8) // 8) * 8)
+        self.segments = segments
+        self.channels = -(-shape.inputs // 64) * 64
+
+    def write(self) -> Kernel:
+        """Write everything."""
+        builder, body, shape, blocks = self.builder, self.body, self.shape, self.blocks
+        pack = builder.group.outputs[0]
+        outputs = shape.groups * shape.outputs
+        self.cases = self._replace_weights()
+        self.starts = self._replace_limits()
+        self.class_lanes = self._replace_classes()
+        images = self.anchor.shape[0]
+        extents = images, blocks.down, blocks.across
+        axis = next((i for i, extent in enumerate(extents) if extent > 1), None)
+        if math.prod(extents) == 1 or self.anchor.size * self.rows // self.lanes < PARALLEL_ELEMENTS // 4:
+            axis = None
+        with builder.lead_loops((images,), axis == 0) as (n,), builder.evaluator.loop(blocks.down, "by", parallel=axis == 1) as by:
+            y0 = blocks.first_row(by)
+            if self.stage is not None:
+                self.stage.fill(n, y0, blocks.rows)
+            with builder.evaluator.loop(blocks.across, "bx", parallel=axis == 2) as bx:
+                x0 = blocks.first_column(bx)
+                self._allocate(-(-int(pack.attrs.channels) // 64) * 64)
+                present = self._classes(by, bx)
+                with body.loop(shape.groups, "g") as g:
+                    self._read_planes(n, y0, x0, g)
+                    self._start(g, present)
+                    self._count(g)
+                self._write_words(pack, n, by, y0, bx, x0)
+        return builder.kernel(
+            f"sliced by pixels, {shape.word} words, {blocks.rows} x {blocks.width} pixels in {self.lanes} lanes, {outputs} channels"
+        )
+
+    # compile time
+
+    def _replace_weights(self):
+        shape = self.shape
+        complement = complemented(self.limits, shape.inputs)
+        # of each group: the cases of a part of all its outputs, part by part, then whether the weights of an output are odd
+        self.group_cases = shape.outputs * (self.rows + 1)
+
+        def arrange(*arrays: np.ndarray) -> np.ndarray:
+            words = complement(*arrays)
+            octets = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), shape.taps[0] * shape.taps[1], -1)
+            bits = np.unpackbits(octets, axis=-1, bitorder="little")[..., : shape.inputs].swapaxes(1, 2)
+            cases, parity = cases_of(bits)
+            cases = (cases * self.width).reshape(shape.groups, shape.outputs, -1)
+            parity = parity.reshape(shape.groups, shape.outputs) * 255
+            found = []
+            for part in (*self.parts[0], *self.parts[1]):
+                for i in range(part.repeats):
+                    first = part.first + i * part.rows
+                    found.append(cases[..., first : first + part.rows].reshape(shape.groups, -1))
+            return np.concatenate([*found, parity], axis=1).astype(np.uint8).reshape(-1)
+
+        return self.builder.replace(self.anchor.args[1], shape.groups * self.group_cases, "uint8", arrange, self.limits.direction)
+
+    def _replace_limits(self):
+        """Give the limits a buffer of [class][channel][plane] bytes, all ones where a plane starts from one."""
+        limits, channels = self.limits, self.anchor.shape[-1]
+        table = limits.border[:1]
+        self.class_counts = limits.border[0].shape[:2] if limits.border else (1, 1)
+
+        def arrange(thresholds: np.ndarray, *others: np.ndarray) -> np.ndarray:
+            border, flip = (others[0], others[1:]) if table else (np.zeros((1, 1, channels), np.int32), others)
+            found = limits_of(np.broadcast_to(thresholds.reshape(1, -1), (1, channels)), border, limits.falls(channels, *flip), self.length)
+            start = (1 << self.planes - 1) - found[0].astype(np.int64)
+            return ((start[..., None] >> np.arange(self.planes) & 1) * 255).astype(np.uint8).reshape(-1)
+
+        size = math.prod(self.class_counts) * channels * self.planes
+        buffer = self.builder.replace(limits.thresholds, size, "uint8", arrange, (*table, *limits.direction))
+        for param in (*table, *limits.direction):  # read at compile time only
+            self.builder.replace(param, 1, param.dtype, lambda array: array.reshape(-1)[:1])
+        return buffer
+
+    def _replace_classes(self):
+        """Give the classes of rows and columns buffers of the lanes that are of each class, for every block: [block][class] vectors."""
+        if not self.limits.border:
+            return None
+        blocks, (_, rows, columns) = self.blocks, self.limits.border
+
+        def lanes_of(classes: np.ndarray, count: int, firsts: list[int], by_row: bool) -> np.ndarray:
+            lane = np.arange(self.lanes)
+            place = lane // blocks.pitch if by_row else lane % blocks.pitch
+            used = (lane // blocks.pitch < blocks.rows) & (lane % blocks.pitch < blocks.width)
+            found = [classes[np.minimum(first + place, len(classes) - 1)][None] == np.arange(count)[:, None] for first in firsts]
+            return np.packbits(np.stack(found) & used, axis=-1, bitorder="little").view(np.uint64).reshape(-1)
+
+        counts = self.class_counts
+        downs = [min(i * blocks.rows, blocks.height - blocks.rows) for i in range(blocks.down)]
+        acrosses = [min(i * blocks.width, blocks.breadth - blocks.width) for i in range(blocks.across)]
+        sizes = blocks.down * counts[0] * self.width, blocks.across * counts[1] * self.width
+
+        def arrange(of_rows: np.ndarray, *of_columns: np.ndarray) -> np.ndarray:
+            down = lanes_of(of_rows.reshape(-1), counts[0], downs, True)
+            return np.concatenate([down, lanes_of((of_columns or (of_rows,))[0].reshape(-1), counts[1], acrosses, False)])
+
+        others = () if columns is rows else (columns,)
+        self.columns_at = sizes[0]
+        buffer = self.builder.replace(rows, sum(sizes), "uint64", arrange, others)
+        for param in others:  # read at compile time only
+            self.builder.replace(param, 1, param.dtype, lambda array: array.reshape(-1)[:1])
+        return buffer
+
+    # a block
+
+    def _allocate(self, answers: int) -> None:
+        body, shape, width = self.body, self.shape, self.width
+        self.bits = body.local("uint8", len(self.blocks.maps) * self.channels * self.plane_bytes, "bits")
+        most = max(part.rows for part in (*self.parts[0], _Part(0, row_count(shape.inputs), 1)))
+        self.table = body.local("uint64", max(1, most) * CASES * width, "table")
+        self.left = body.local("uint64", shape.inputs * width, "left")
+        self.counters = body.local("uint64", shape.outputs * self.planes * width, "counters")
+        self.answers = body.local("uint64", answers * width, "answers")
+        outputs = shape.groups * shape.outputs
+        with body.loop(answers - outputs, "i") as i:
+            body.store(self.answers, (outputs + i) * width, const(0, "uint64", width), width)
+
+    def _load(self, buffer, vector):
+        return self.body.load(buffer, vector * self.width, self.width)
+
+    def _store(self, buffer, vector, value) -> None:
+        self.body.store(buffer, vector * self.width, value, self.width)
+
+    def _byte(self, buffer, index):
+        """Return a byte in all bytes of a vector."""
+        return reinterpret(self.vector, spread(self.body.load(buffer, index), self.lanes // 8))
+
+    def _classes(self, by, bx):
+        """List the classes of rows and columns that lanes of the block are of: buffers of their numbers and lanes, and how many there are."""
+        if self.class_lanes is None:
+            return None
+        body, (rows, columns) = self.body, self.class_counts
+        numbers, lanes, count = body.local("int32", rows * columns, "numbers"), body.local("uint64", rows * columns * self.width, "lanes"), body.local("int32", 1, "count")
+        body.store(count, 0, const(0, "int32"))
+        with body.loop(rows, "i") as i, body.loop(columns, "j") as j:
+            found = body.bind(self._load(self.class_lanes, by * rows + i) & body.load(self.class_lanes, self.columns_at + (bx * columns + j) * self.width, self.width), "found")
+            place = body.load(count, 0)
+            body.store(numbers, place, i * columns + j)
+            self._store(lanes, place, found)
+            words = body.local("uint64", self.width, "words")
+            self._store(words, 0, found)
+            some = functools.reduce(tirx.bitwise_or, [body.load(words, k) for k in range(self.width)])
+            body.store(count, 0, place + tirx.Cast("int32", tirx.NE(some, const(0, "uint64"))))
+        return numbers, lanes, count
+
+    def _start(self, g, present) -> None:
+        """Let the counters of all outputs start from their limits."""
+        body, planes = self.body, self.planes
+        with body.loop(self.shape.outputs, "o") as o:
+            channel = g * self.shape.outputs + o
+            start = [self._byte(self.starts, channel * planes + i) for i in range(planes)] if present is None else self._start_of_classes(channel, *present)
+            for i, plane in enumerate(start):
+                self._store(self.counters, o * planes + i, plane)
+
+    def _start_of_classes(self, channel, numbers, lanes, count) -> list:
+        """Return the planes that a counter starts from where its lanes are of several classes."""
+        body, planes = self.body, [self.body.local("uint64", self.width, "start") for _ in range(self.planes)]
+        for plane in planes:
+            self._store(plane, 0, const(0, "uint64", self.width))
+        with body.loop(body.load(count, 0), "k") as k:
+            first = body.bind((body.load(numbers, k) * self.anchor.shape[-1] + channel) * self.planes, "first")
+            own = body.bind(self._load(lanes, k), "own")
+            for i, plane in enumerate(planes):
+                self._store(plane, 0, self._load(plane, 0) | (self._byte(self.starts, first + i) & own))
+        return [self._load(plane, 0) for plane in planes]
+
+    def _read_planes(self, n, y0, x0, g) -> None:
+        """Bring the bits of the maps of a block into planes, [map][channel][pixel]."""
+        body, shape, blocks, width = self.body, self.shape, self.blocks, self.width
+        together = 64 // shape.word_bits
+        words = body.local("uint64", self.segments * self.lanes, "words")
+        with body.loop(self.channels // 64, "w") as w:
+            for number, part in enumerate(blocks.maps):
+                with self.builder.evaluator.loop(part.rows, "row") as row, self.builder.evaluator.loop(part.columns, "p") as p:
+                    # the last columns of a map may lie beyond the input, where no output that counts reads them
+                    column = self._inside(x0 + p, part)
+                    value = None
+                    for i in range(together):
+                        if shape.words > 64 // shape.word_bits * (self.channels // 64 - 1) + i:
+                            word = self.word_at((n, y0 + row, column), 0, g, *part.tap, w * together + i)
+                        else:
+                            word = tirx.Select(w * together + i < shape.words, self.word_at((n, y0 + row, column), 0, g, *part.tap, tirx.min(w * together + i, shape.words - 1)), const(0, shape.word))
+                        word = tirx.Cast("uint64", word) if shape.word_bits < 64 else word
+                        word = tirx.shift_left(word, const(i * shape.word_bits, "uint64")) if i else word
+                        value = word if value is None else value | word
+                    body.store(words, row * part.columns + p, value)
+                with body.loop(-(-part.pixels // self.lanes), "s") as s:
+
+                    def load(i, s=s):
+                        return tirx.Shuffle([body.load(words, s * self.lanes + q * 64 + i) for q in range(width)], list(range(width)))
+
+                    def store(i, vector, s=s, w=w, number=number):
+                        at = ((number * self.channels + w * 64 + i) * self.plane_bytes) + s * (self.lanes // 8)
+                        body.store(self.bits, at, reinterpret(f"uint8x{self.lanes // 8}", vector), self.lanes // 8)
+
+                    transpose_bits(body, load, store, width)
+
+    def _inside(self, column, part):
+        """Return a column of a map that the input has."""
+        source = self.anchor.args[0].shape[2]
+        stride, start = self.shape.strides[1], part.tap[1] * self.shape.dilation[1]
+        last = (source - 1 - start) // stride
+        return column if self.blocks.breadth - self.blocks.width + part.columns - 1 <= last else tirx.min(column, last)
+
+    def _tap(self, c, i: int, j: int):
+        """Return the input of a tap for all lanes."""
+        body, octets = self.body, self.lanes // 8
+        number, distance = self.blocks.places[i, j]
+        at = (number * self.channels + c) * self.plane_bytes + distance // 8
+        value = reinterpret(self.vector, body.load(self.bits, at, octets))
+        if distance % 8:
+            above = reinterpret(self.vector, body.load(self.bits, at + 8, octets))
+            low, high = (const(shift, "uint64", self.width) for shift in (distance % 8, 64 - distance % 8))
+            value = tirx.shift_right(value, low) | tirx.shift_left(above, high)
+        return body.bind(value, "tap")
+
+    # counting
+
+    def _count(self, g) -> None:
+        """Count for all outputs of a group."""
+        body, shape = self.body, self.shape
+        base = g * self.group_cases
+        taps = [(i, j) for i in range(shape.taps[0]) for j in range(shape.taps[1])]
+        if not self.per_channel:
+            with body.loop(shape.inputs, "c") as c:
+                self._store(self.left, c, self._tap(c, *taps[0]))
+        for part in self.parts[0]:
+            with body.loop(part.repeats, "part") as number:
+                with body.loop(part.channels, "c") as c:
+                    self._channel_rows(c, part.first // self.per_channel + number * part.channels + c, taps)
+                self._add_part(part, base + (part.first + number * part.rows) * shape.outputs, 0)
+        self._left_rows()
+        *whole, last = self.parts[1]
+        for part in whole:
+            with body.loop(part.repeats, "part") as number:
+                self._add_part(part, base + (part.first + number * part.rows) * shape.outputs, number * part.rows)
+        self._add_part(last, base + last.first * shape.outputs, sum(part.rows * part.repeats for part in whole), g, base + self.rows * shape.outputs)
+
+    def _channel_rows(self, place, channel, taps: list) -> None:
+        """Write the rows of a channel's taps, and keep what they leave."""
+        number = iter(range(self.per_channel))
+
+        def row(group):
+            group = [item() if isinstance(item, functools.partial) else item for item in group]
+            at = (place * self.per_channel + next(number)) * CASES * self.width
+            return self.body.bind(store_row(self.body, self.table, at, group, self.width), "sum")
+
+        self._store(self.left, channel, reduce_triples([functools.partial(self._tap, channel, i, j) for i, j in taps], row))
+
+    def _left_rows(self) -> None:
+        """Write the rows of what the channels left; the bit that is left at last stands first then."""
+        body, count, row = self.body, self.shape.inputs, 0
+        while count > 1:
+            whole, rest = divmod(count, 3)
+
+            def write(place, number, size):
+                group = [body.bind(self._load(self.left, 3 * number + i), "x") for i in range(size)]
+                self._store(self.left, number, body.bind(store_row(body, self.table, place * CASES * self.width, group, self.width), "sum"))
+
+            with body.loop(whole, "t") as t:
+                write(row + t, t, 3)
+            if rest == 2:
+                write(row + whole, whole, 2)
+            elif rest:
+                self._store(self.left, whole, self._load(self.left, 3 * whole))
+            row, count = row + whole + (rest == 2), whole + (rest > 0)
+
+    def _add_part(self, part: _Part, cases, row, g=None, parity=None) -> None:
+        """Add rows of the table, from `row` on, to the counters of all outputs; where `g` is given they are the last ones, and the answers are stored."""
+        body, width, planes = self.body, self.width, self.planes
+        rows = body.part(self.table, row * CASES * width, max(1, part.rows) * CASES * width, "rows")
+        with body.loop(self.shape.outputs, "o") as o:
+            own = body.part(self.cases, cases + o * part.rows, max(1, part.rows), "own")
+            counter = PairCounter(body, [body.bind(self._load(self.counters, o * planes + 1 + i), "c") for i in range(planes - 1)])
+            if g is not None:
+                odd = tirx.bitwise_xor(self._load(self.left, 0), self._byte(self.cases, parity + o))
+                # what the bits of weight 1 carry is all that matters of them
+                counter.add(body.bind(tirx.bitwise_and(odd, self._load(self.counters, o * planes)), "m"), 0)
+            for i in range(part.rows):
+                case = tirx.Cast("int32", body.load(own, i))
+                counter.add(body.bind(body.load(rows, i * CASES * width + case, width), "w"), 0)
+            counter.finish()
+            if g is not None:
+                self._store(self.answers, g * self.shape.outputs + o, counter.planes[-1])
+            else:
+                for i, plane in enumerate(counter.planes):
+                    self._store(self.counters, o * planes + 1 + i, plane)
+
+    # outputs
+
+    def _write_words(self, pack: Tensor, n, by, y0, bx, x0) -> None:
+        """Bring the answers into words of the outputs that no block before has written."""
+        body, blocks, width = self.body, self.blocks, self.width
+        layout = layout_of(pack).normal()
+        each = 64 // layout.bits
+        words = body.local("uint64", self.lanes, "words")
+        top, side = by * blocks.rows - y0, bx * blocks.width - x0
+        with body.loop(-(-layout.channels // 64), "w") as w:
+            transpose_bits(body, lambda i: self._load(self.answers, w * 64 + i), lambda i, vector: self._store(words, i, vector), width)
+            with body.loop(blocks.rows - top, "row", start=top) as row, body.loop(blocks.width - side, "p", start=side) as p:
+                lane = body.bind(row * blocks.pitch + p, "lane")
+                value = body.bind(body.load(words, lane % 64 * width + lane // 64), "word")
+                for i in range(each):
+                    word = tirx.shift_right(value, const(i * layout.bits, "uint64")) if i else value
+                    word = tirx.Cast(f"uint{layout.bits}", word) if each > 1 else word
+                    index = n, y0 + row, x0 + p, w * each + i
+                    if (-(-layout.channels // 64) - 1) * each + i < layout.words:
+                        self.builder.store_word(pack, index, word)
+                    else:
+                        with body.when(w * each + i < layout.words):
+                            self.builder.store_word(pack, index, word)
