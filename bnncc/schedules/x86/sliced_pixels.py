@@ -372,7 +372,6 @@ class _SlicedPixels:
     def _add_part(self, part: _Part, cases, row, g=None, parity=None) -> None:
         """Add rows of the table, from `row` on, to the counters of all outputs; where `g` is given they are the last ones, and the answers are stored."""
         body, width, planes = self.body, self.width, self.planes
-        rows = body.part(self.table, row * CASES * width, max(1, part.rows) * CASES * width, "rows")
         with body.loop(self.shape.outputs, "o") as o:
             own = body.part(self.cases, cases + o * part.rows, max(1, part.rows), "own")
             counter = PairCounter(body, [body.bind(self._load(self.counters, o * planes + 1 + i), "c") for i in range(planes - 1)])
@@ -382,7 +381,7 @@ class _SlicedPixels:
                 counter.add(body.bind(tirx.bitwise_and(odd, self._load(self.counters, o * planes)), "m"), 0)
             for i in range(part.rows):
                 case = tirx.Cast("int32", body.load(own, i))
-                counter.add(body.bind(body.load(rows, i * CASES * width + case, width), "w"), 0)
+                counter.add(body.bind(body.load(self.table, (row + i) * CASES * width + case, width), "w"), 0)
             counter.finish()
             if g is not None:
                 self._store(self.answers, g * self.shape.outputs + o, counter.planes[-1])
