@@ -13,19 +13,36 @@ three operands, an adder is two or three of them, and pairs gain nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm import tirx
 
 from bnncc.schedules.formulations.vertical import VerticalCounter
+from bnncc.schedules.statements import Statements
 
 __all__ = ["PairCounter"]
 
 
 class PairCounter(VerticalCounter):
-    """Adds vectors of bits to the planes of a counter, four of one weight at a time where there are so many; no plane is left out."""
+    """Adds vectors of bits to the planes of a counter, four of one weight at a time where there are so many.
 
-    def __init__(self, body, planes: list):
-        super().__init__(body, planes)
-        self._pairs: list[list[tuple]] = [[] for _ in planes]
+    Planes are read when they are first needed: LLVM keeps those that it has read in registers, and spills others for them. What is not needed is left None.
+
+    Parameters
+    ----------
+    body : Statements
+    plane : callable
+        ``plane(i)``: a plane so far.
+    planes : int
+    """
+
+    def __init__(self, body: Statements, plane: Callable, planes: int):
+        super().__init__(body, [None] * planes)
+        self._plane = plane
+        self._pairs: list[list[tuple]] = [[] for _ in range(planes)]
+
+    def _read(self, plane: int):
+        return self._body.bind(self._plane(plane), "c") if self.planes[plane] is None else self.planes[plane]
 
     def add(self, bits, plane: int) -> None:
         """Add bits of weight ``2 ** plane``; what goes beyond the top plane is known to be zero."""
@@ -46,7 +63,7 @@ class PairCounter(VerticalCounter):
         if len(pairs) == 2:
             (a, ab), (c, cd) = pairs
             pairs.clear()
-            z = self.planes[plane]
+            z = self._read(plane)
             s = bind(tirx.bitwise_xor(z, ab), "s")
             either = bind(tirx.bitwise_or(ab, tirx.bitwise_xor(a, z)), "m")
             self.planes[plane] = bind(tirx.bitwise_xor(s, cd), "s")
@@ -59,15 +76,19 @@ class PairCounter(VerticalCounter):
             while len(waiting) > 1:
                 a, b = waiting.pop(), waiting.pop()
                 self._pairs[plane].append((a, self._body.bind(tirx.bitwise_xor(a, b), "x")))
-            for a, ab in self._pairs[plane]:
-                z = self.planes[plane]
-                self.planes[plane] = self._body.bind(tirx.bitwise_xor(z, ab), "s")
-                self._carry(tirx.bitwise_xor(a, tirx.bitwise_and(ab, tirx.bitwise_xor(a, z))), plane + 1)
+            for pair in self._pairs[plane]:
+                self._carry(self._add_to_plane(pair, plane), plane + 1)
             self._pairs[plane].clear()
             if waiting:
-                bits, z = waiting.pop(), self.planes[plane]
+                bits, z = waiting.pop(), self._read(plane)
                 self.planes[plane] = self._body.bind(tirx.bitwise_xor(z, bits), "s")
                 self._carry(tirx.bitwise_and(z, bits), plane + 1)
+
+    def _add_to_plane(self, pair: tuple, plane: int):
+        """Add a pair to a plane and return what is carried."""
+        (a, ab), z = pair, self._read(plane)
+        self.planes[plane] = self._body.bind(tirx.bitwise_xor(z, ab), "s")
+        return self._body.bind(tirx.bitwise_xor(a, tirx.bitwise_and(ab, tirx.bitwise_xor(a, z))), "m")
 
     def _carry(self, bits, plane: int) -> None:
         if plane < len(self.planes):

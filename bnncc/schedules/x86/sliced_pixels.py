@@ -271,33 +271,37 @@ class _SlicedPixels:
     def _read_planes(self, n, y0, x0, g) -> None:
         """Bring the bits of the maps of a block into planes, [map][channel][pixel]."""
         body, shape, blocks, width = self.body, self.shape, self.blocks, self.width
-        together = 64 // shape.word_bits
-        words = body.local("uint64", self.segments * self.lanes, "words")
-        with body.loop(self.channels // 64, "w") as w:
-            for number, part in enumerate(blocks.maps):
-                with self.builder.evaluator.loop(part.rows, "row") as row, self.builder.evaluator.loop(part.columns, "p") as p:
-                    # the last columns of a map may lie beyond the input, where no output that counts reads them
-                    column = self._inside(x0 + p, part)
-                    value = None
-                    for i in range(together):
-                        if shape.words > 64 // shape.word_bits * (self.channels // 64 - 1) + i:
-                            word = self.word_at((n, y0 + row, column), 0, g, *part.tap, w * together + i)
-                        else:
-                            word = tirx.Select(w * together + i < shape.words, self.word_at((n, y0 + row, column), 0, g, *part.tap, tirx.min(w * together + i, shape.words - 1)), const(0, shape.word))
-                        word = tirx.Cast("uint64", word) if shape.word_bits < 64 else word
-                        word = tirx.shift_left(word, const(i * shape.word_bits, "uint64")) if i else word
-                        value = word if value is None else value | word
-                    body.store(words, row * part.columns + p, value)
-                with body.loop(-(-part.pixels // self.lanes), "s") as s:
+        size, per_word = self.segments * self.lanes, self.lanes // 8
+        words = body.local("uint64", self.channels // 64 * size, "words")
+        for number, part in enumerate(blocks.maps):
+            with body.loop(self.channels // 64, "w") as w, self.builder.evaluator.loop(part.rows, "row") as row, self.builder.evaluator.loop(part.columns, "p") as p:
+                body.store(words, w * size + row * part.columns + p, self._word((n, y0 + row, self._inside(x0 + p, part)), g, part.tap, w))
+            # one loop: LLVM would keep the masks of a deeper one in registers that the counters need
+            with body.loop(self.channels // 64 * self.segments, "s") as s:
 
-                    def load(i, s=s):
-                        return tirx.Shuffle([body.load(words, s * self.lanes + q * 64 + i) for q in range(width)], list(range(width)))
+                def load(i, s=s):
+                    return tirx.Shuffle([body.load(words, s * self.lanes + q * 64 + i) for q in range(width)], list(range(width)))
 
-                    def store(i, vector, s=s, w=w, number=number):
-                        at = ((number * self.channels + w * 64 + i) * self.plane_bytes) + s * (self.lanes // 8)
-                        body.store(self.bits, at, reinterpret(f"uint8x{self.lanes // 8}", vector), self.lanes // 8)
+                def store(i, vector, s=s, number=number):
+                    channel = number * self.channels + s // self.segments * 64 + i
+                    body.store(self.bits, channel * self.plane_bytes + s % self.segments * per_word, reinterpret(f"uint8x{per_word}", vector), per_word)
 
-                    transpose_bits(body, load, store, width)
+                transpose_bits(body, load, store, width)
+
+    def _word(self, place: tuple, g, tap: tuple, w):
+        """Return 64 channels of a pixel of the input, zeros above the last."""
+        shape, value = self.shape, None
+        each = 64 // shape.word_bits
+        for i in range(each):
+            number = w * each + i
+            if (self.channels // 64 - 1) * each + i < shape.words:
+                word = self.word_at(place, 0, g, *tap, number)
+            else:
+                word = tirx.Select(number < shape.words, self.word_at(place, 0, g, *tap, tirx.min(number, shape.words - 1)), const(0, shape.word))
+            word = tirx.Cast("uint64", word) if each > 1 else word
+            word = tirx.shift_left(word, const(i * shape.word_bits, "uint64")) if i else word
+            value = word if value is None else value | word
+        return value
 
     def _inside(self, column, part):
         """Return a column of a map that the input has."""
@@ -374,7 +378,7 @@ class _SlicedPixels:
         body, width, planes = self.body, self.width, self.planes
         with body.loop(self.shape.outputs, "o") as o:
             own = body.part(self.cases, cases + o * part.rows, max(1, part.rows), "own")
-            counter = PairCounter(body, [body.bind(self._load(self.counters, o * planes + 1 + i), "c") for i in range(planes - 1)])
+            counter = PairCounter(body, lambda i, o=o: self._load(self.counters, o * planes + 1 + i), planes - 1)
             if g is not None:
                 odd = tirx.bitwise_xor(self._load(self.left, 0), self._byte(self.cases, parity + o))
                 # what the bits of weight 1 carry is all that matters of them
@@ -387,7 +391,8 @@ class _SlicedPixels:
                 self._store(self.answers, g * self.shape.outputs + o, counter.planes[-1])
             else:
                 for i, plane in enumerate(counter.planes):
-                    self._store(self.counters, o * planes + 1 + i, plane)
+                    if plane is not None:  # else it is as it was
+                        self._store(self.counters, o * planes + 1 + i, plane)
 
     # outputs
 
