@@ -54,7 +54,7 @@ def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation | Wh
 def _best_formulation(variant: Variant, shape: BinaryShape) -> Formulation | WholeKernel:
     if variant.core:
         return fastest_on_neon(shape, variant)
-    return next(found for choose in (sliced_pixels, sliced, lookup_pixels, lookup, popcount) if (found := choose(shape, variant)))
+    return next(found for choose in (sliced, sliced_pixels, lookup_pixels, lookup, popcount) if (found := choose(shape, variant)))
 
 
 def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border, stage: StagedRows | None = None) -> Kernel:

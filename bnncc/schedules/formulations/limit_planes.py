@@ -95,7 +95,9 @@ class Answers:
 def answers_alone(builder: Builder, limits: CountLimits | None) -> bool:
     """Return whether a group ends with one threshold a channel, whose weights know its direction, and its words."""
     pack = builder.group.outputs[0]
-    if limits is None or limits.is_turned or len(builder.group.outputs) != 1 or pack.op != "relax.bnn.pack" or pack.args[0] is not limits.quantize:
+    if limits is None or limits.is_turned or builder.pool is not None or not all(builder.group.is_constant(param) for param in limits.border):
+        return False
+    if len(builder.group.outputs) != 1 or pack.op != "relax.bnn.pack" or pack.args[0] is not limits.quantize:
         return False
     return int(pack.attrs.planes) == 1 and not int(pack.attrs.step) and limits.thresholds.shape[0] == 1 and layout_of(pack).normal().groups == 1
 

@@ -16,10 +16,10 @@ from collections.abc import Callable
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.formulation import BinaryShape
+from bnncc.schedules.formulations.majority import row_count
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.scalar.channel_table import LAST_ROWS, queue_words, triples
-from bnncc.schedules.formulations.majority import row_count
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks
 from bnncc.schedules.scalar.sliced_channels import sliced_channels
 from bnncc.schedules.scalar.sliced_pixels import sliced_pixels

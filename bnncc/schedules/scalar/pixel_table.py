@@ -10,9 +10,9 @@ from tvm import tirx
 from bnncc.errors import InternalError
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.formulation import BinaryShape
+from bnncc.schedules.formulations.majority import CASES, reduce_triples, row_count, store_row
 from bnncc.schedules.group import Tensor, linear_index
 from bnncc.schedules.scalar.counters import WORD, chunk_of, zero_of
-from bnncc.schedules.formulations.majority import CASES, reduce_triples, row_count, store_row
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
 from bnncc.schedules.scalar.words import VECTOR_REGISTERS, VECTOR_WORDS, gather_vector, keep_vector, transpose, transpose_vectors
 from bnncc.schedules.statements import const, simplify

@@ -25,11 +25,11 @@ from tvm import tirx
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.formulation import BinaryShape
+from bnncc.schedules.formulations.majority import CASES
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.scalar.channel_table import BITS, LAST_BIT, LAST_PIECES, LAST_ROWS, queue_words, table_of, table_words, triples
 from bnncc.schedules.scalar.counters import BLOCK_WINDOW, WORD, Counter, add_block, add_planes, add_rows, chunk_of, full_adder, mask, zero_of
-from bnncc.schedules.formulations.majority import CASES
 from bnncc.schedules.scalar.threshold import Threshold
 from bnncc.schedules.scalar.words import VECTOR, VECTOR_REGISTERS, VECTOR_WORDS, load_vector, peek, store_vector, transpose
 from bnncc.schedules.statements import const, spread

@@ -23,10 +23,10 @@ from tvm import tirx
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.formulation import BinaryShape
+from bnncc.schedules.formulations.majority import CASES, cases_of
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.scalar.counters import BLOCK_WINDOW, WORD, Counter, add_block, add_planes, add_rows, mask, zero_of
-from bnncc.schedules.formulations.majority import CASES, cases_of
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
 from bnncc.schedules.scalar.pixel_table import PixelTable
 from bnncc.schedules.scalar.threshold import Threshold

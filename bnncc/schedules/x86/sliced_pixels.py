@@ -12,6 +12,21 @@ output channels, a few rows at a time::
     carries out of the counters, [output channel][pixel] -> words of the outputs        transposition of 64 x 64 bits
 
 The counters start from the limits (`limit_planes`), at a border from those of each lane's class of rows and columns.
+
+Measured on AVX2 (Zen 3, shared machine, the least of many runs in turns, threshold and packing included), GMAC/s; `lookup` or `lookup_pixels`, whichever is
+chosen else:
+
+======  =====  =====  ======  =====  =====  =====  =====  ============  ============  ===========
+3x3     64@56  64@28  128@28  64@16  32@56  32@16  96@28  256@14, 2 gr  256@14, 8 gr  1x1 64@28
+======  =====  =====  ======  =====  =====  =====  =====  ============  ============  ===========
+pixels  854    738    780     850    671    522    779    769           611           469
+others  479    472    543     452    403    378    509    534           332           308
+======  =====  =====  ======  =====  =====  =====  =====  ============  ============  ===========
+
+The loop has 410 to 420 instructions for 64 lookups and takes 1.4 cycles a lookup, 366 MAC a cycle; what is made once for all channels takes 15 cycles a row of
+the table. Tables made as a whole, with blocks of output channels inside, were 8 % slower at 64@56: they come from the L2 cache. LLVM hoists masks out of loops;
+where the transposition stood in a deeper loop than the lookups, five registers held them and the loop spilled 70 vectors, for 17 % of the time at 128@28.
+The table is never read through `Statements.part`: LLVM takes its stores for those of another buffer then.
 """
 
 from __future__ import annotations
@@ -27,7 +42,6 @@ from tvm import tirx
 from bnncc.schedules.builder import PARALLEL_ELEMENTS, Builder
 from bnncc.schedules.choices import Choices
 from bnncc.schedules.count_limits import CountLimits, complemented, limits_of
-from bnncc.schedules.evaluate import layout_of
 from bnncc.schedules.formulations.formulation import BinaryShape, WholeKernel
 from bnncc.schedules.formulations.majority import CASES, cases_of, reduce_triples, row_count, store_row
 from bnncc.schedules.formulations.vertical_pairs import PairCounter
@@ -35,8 +49,8 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.staging import StagedRows
 from bnncc.schedules.statements import const, reinterpret, spread
-from bnncc.schedules.x86.bit_planes import transpose_bits
 from bnncc.schedules.x86.lane_blocks import LaneBlocks
+from bnncc.schedules.x86.pixel_bits import PixelBits
 from bnncc.targets import Variant
 
 __all__ = ["sliced_pixel_kernel", "sliced_pixels"]
@@ -45,14 +59,41 @@ _STRAIGHT = 64
 """Lookups of straight-line code."""
 
 
+# What takes as long as one lookup: so many multiply-accumulates of `lookup`, and of `lookup_pixels`, for each lane.
+_LOOKUP_MACS, _PIXEL_MACS = 224 / 256, 175 / 256
+_FEW_OUTPUTS = 48
+
+# In lookups: a row of the table, and 64 x 64 bits transposed in every word of a vector.
+_ROW, _TRANSPOSITION = 10, 350
+
+
 def sliced_pixels(shape: BinaryShape, variant: Variant) -> WholeKernel | None:
-    """Return the formulation where it pays, or None."""
-    return sliced_pixel_kernel(shape, variant)
+    """Return the formulation where it pays, or None.
+
+    It pays where pixels fill the lanes and several output channels share the table, by estimates of its time and that of `lookup` or `lookup_pixels`.
+    """
+    if "vpopcnt" in variant.instructions or (found := sliced_pixel_kernel(shape, variant)) is None:
+        return None
+    lanes = min(variant.vector_bits, 256)
+    blocks, taps = _blocks(shape, lanes, shape.rows), shape.taps[0] * shape.taps[1]
+    rows = shape.inputs * row_count(taps) + row_count(shape.inputs)
+    transpositions = -(-shape.inputs // 64) * len(blocks.maps) * -(-blocks.map_pixels // lanes) + shape.outputs / 64
+    own = blocks.down * blocks.across * ((shape.outputs + _ROW) * rows + _TRANSPOSITION * transpositions)
+    rate = lanes * (_PIXEL_MACS if shape.outputs <= _FEW_OUTPUTS else _LOOKUP_MACS)
+    other = shape.pixels * taps * (-(-shape.inputs // 4) * 4) * (-(-shape.outputs // 8) * 8) / rate
+    return found if own < other else None
+
+
+def _blocks(shape: BinaryShape, lanes: int, most_rows: int) -> LaneBlocks:
+    """Return the fewest blocks, and of these the ones with the fewest maps."""
+    return min(LaneBlocks.of(shape, lanes, most_rows), key=lambda blocks: (blocks.down * blocks.across, len(blocks.maps)))
 
 
 def sliced_pixel_kernel(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> WholeKernel | None:
-    """Return the formulation of any shape of one plane that ends with the bits of a limit, whether it pays or not, where the machine has ``pshufb``."""
-    if "pshufb" not in variant.instructions or not shape.answers or shape.planes != 1:
+    """Return the formulation of groups of one plane that end with the bits of a limit, whether it pays or not, where the machine has ``pshufb``."""
+    if "pshufb" not in variant.instructions or not shape.answers or not isinstance(shape.planes, int) or shape.planes != 1:
+        return None
+    if row_count(shape.taps[0] * shape.taps[1]) > _STRAIGHT:
         return None
     lanes = min(variant.vector_bits, 256)
     return WholeKernel(f"sliced by pixels, {shape.word} words, vectors of {lanes} pixels", lambda *given: _SlicedPixels(shape, lanes, *given).write())
@@ -77,7 +118,7 @@ def _parts(inputs: int, taps: int) -> tuple[list[_Part], list[_Part]]:
         whole, rest = divmod(inputs, most)
         channels += [_Part(0, most * each, whole, most)] * (whole > 0) + [_Part(whole * most * each, rest * each, 1, rest)] * (rest > 0)
     left, first = row_count(inputs), inputs * each
-    whole = max(0, left - 1) // _STRAIGHT
+    whole = max(0, left - _STRAIGHT // 2 - 1) // _STRAIGHT  # the last takes up to half as many more
     joined = [_Part(first, _STRAIGHT, whole)] * (whole > 0) + [_Part(first + whole * _STRAIGHT, left - whole * _STRAIGHT, 1)]
     return channels, joined
 
@@ -87,7 +128,7 @@ class _SlicedPixels:
 
     def __init__(self, shape: BinaryShape, lanes: int, builder: Builder, anchor: Tensor, limits: CountLimits, word_at: Callable, stage: StagedRows | None):
         self.shape, self.lanes, self.builder, self.body, self.anchor = shape, lanes, builder, builder.body, anchor
-        self.limits, self.word_at, self.stage = limits, word_at, stage
+        self.limits, self.stage = limits, stage
         self.width = lanes // 64
         self.vector = f"uint64x{self.width}"
         taps = shape.taps[0] * shape.taps[1]
@@ -96,13 +137,8 @@ class _SlicedPixels:
         self.per_channel = row_count(taps)
         self.rows = shape.inputs * self.per_channel + row_count(shape.inputs)
         self.parts = _parts(shape.inputs, taps)
-        kinds = LaneBlocks.of(shape, lanes, shape.rows if stage is None else stage.most_rows)
-        self.blocks = min(kinds, key=lambda blocks: (blocks.down * blocks.across, len(blocks.maps)))
-        segments = -(-self.blocks.map_pixels // lanes)
-        # a tap reads a vector, and a word more where it is shifted, beyond what it needs
-        self.plane_bytes = max(segments * lanes // 8, -(-(self.blocks.reach // 8 + lanes // 8 + 8) // 8) * 8)
-        self.segments = segments
-        self.channels = -(-shape.inputs // 64) * 64
+        self.blocks = _blocks(shape, lanes, shape.rows if stage is None else stage.most_rows)
+        self.bits = PixelBits(builder, anchor, shape, self.blocks, lanes, word_at)
 
     def write(self) -> Kernel:
         """Write everything."""
@@ -126,10 +162,10 @@ class _SlicedPixels:
                 self._allocate(-(-int(pack.attrs.channels) // 64) * 64)
                 present = self._classes(by, bx)
                 with body.loop(shape.groups, "g") as g:
-                    self._read_planes(n, y0, x0, g)
+                    self.bits.read(n, y0, x0, g)
                     self._start(g, present)
                     self._count(g)
-                self._write_words(pack, n, by, y0, bx, x0)
+                self.bits.write_words(pack, self.answers, n, by, y0, bx, x0)
         return builder.kernel(
             f"sliced by pixels, {shape.word} words, {blocks.rows} x {blocks.width} pixels in {self.lanes} lanes, {outputs} channels"
         )
@@ -209,7 +245,7 @@ class _SlicedPixels:
 
     def _allocate(self, answers: int) -> None:
         body, shape, width = self.body, self.shape, self.width
-        self.bits = body.local("uint8", len(self.blocks.maps) * self.channels * self.plane_bytes, "bits")
+        self.bits.allocate()
         most = max(part.rows for part in (*self.parts[0], _Part(0, row_count(shape.inputs), 1)))
         self.table = body.local("uint64", max(1, most) * CASES * width, "table")
         self.left = body.local("uint64", shape.inputs * width, "left")
@@ -234,10 +270,12 @@ class _SlicedPixels:
         if self.class_lanes is None:
             return None
         body, (rows, columns) = self.body, self.class_counts
-        numbers, lanes, count = body.local("int32", rows * columns, "numbers"), body.local("uint64", rows * columns * self.width, "lanes"), body.local("int32", 1, "count")
+        numbers, count = body.local("int32", rows * columns, "numbers"), body.local("int32", 1, "count")
+        lanes = body.local("uint64", rows * columns * self.width, "lanes")
         body.store(count, 0, const(0, "int32"))
         with body.loop(rows, "i") as i, body.loop(columns, "j") as j:
-            found = body.bind(self._load(self.class_lanes, by * rows + i) & body.load(self.class_lanes, self.columns_at + (bx * columns + j) * self.width, self.width), "found")
+            of_column = body.load(self.class_lanes, self.columns_at + (bx * columns + j) * self.width, self.width)
+            found = body.bind(self._load(self.class_lanes, by * rows + i) & of_column, "found")
             place = body.load(count, 0)
             body.store(numbers, place, i * columns + j)
             self._store(lanes, place, found)
@@ -268,60 +306,6 @@ class _SlicedPixels:
                 self._store(plane, 0, self._load(plane, 0) | (self._byte(self.starts, first + i) & own))
         return [self._load(plane, 0) for plane in planes]
 
-    def _read_planes(self, n, y0, x0, g) -> None:
-        """Bring the bits of the maps of a block into planes, [map][channel][pixel]."""
-        body, shape, blocks, width = self.body, self.shape, self.blocks, self.width
-        size, per_word = self.segments * self.lanes, self.lanes // 8
-        words = body.local("uint64", self.channels // 64 * size, "words")
-        for number, part in enumerate(blocks.maps):
-            with body.loop(self.channels // 64, "w") as w, self.builder.evaluator.loop(part.rows, "row") as row, self.builder.evaluator.loop(part.columns, "p") as p:
-                body.store(words, w * size + row * part.columns + p, self._word((n, y0 + row, self._inside(x0 + p, part)), g, part.tap, w))
-            # one loop: LLVM would keep the masks of a deeper one in registers that the counters need
-            with body.loop(self.channels // 64 * self.segments, "s") as s:
-
-                def load(i, s=s):
-                    return tirx.Shuffle([body.load(words, s * self.lanes + q * 64 + i) for q in range(width)], list(range(width)))
-
-                def store(i, vector, s=s, number=number):
-                    channel = number * self.channels + s // self.segments * 64 + i
-                    body.store(self.bits, channel * self.plane_bytes + s % self.segments * per_word, reinterpret(f"uint8x{per_word}", vector), per_word)
-
-                transpose_bits(body, load, store, width)
-
-    def _word(self, place: tuple, g, tap: tuple, w):
-        """Return 64 channels of a pixel of the input, zeros above the last."""
-        shape, value = self.shape, None
-        each = 64 // shape.word_bits
-        for i in range(each):
-            number = w * each + i
-            if (self.channels // 64 - 1) * each + i < shape.words:
-                word = self.word_at(place, 0, g, *tap, number)
-            else:
-                word = tirx.Select(number < shape.words, self.word_at(place, 0, g, *tap, tirx.min(number, shape.words - 1)), const(0, shape.word))
-            word = tirx.Cast("uint64", word) if each > 1 else word
-            word = tirx.shift_left(word, const(i * shape.word_bits, "uint64")) if i else word
-            value = word if value is None else value | word
-        return value
-
-    def _inside(self, column, part):
-        """Return a column of a map that the input has."""
-        source = self.anchor.args[0].shape[2]
-        stride, start = self.shape.strides[1], part.tap[1] * self.shape.dilation[1]
-        last = (source - 1 - start) // stride
-        return column if self.blocks.breadth - self.blocks.width + part.columns - 1 <= last else tirx.min(column, last)
-
-    def _tap(self, c, i: int, j: int):
-        """Return the input of a tap for all lanes."""
-        body, octets = self.body, self.lanes // 8
-        number, distance = self.blocks.places[i, j]
-        at = (number * self.channels + c) * self.plane_bytes + distance // 8
-        value = reinterpret(self.vector, body.load(self.bits, at, octets))
-        if distance % 8:
-            above = reinterpret(self.vector, body.load(self.bits, at + 8, octets))
-            low, high = (const(shift, "uint64", self.width) for shift in (distance % 8, 64 - distance % 8))
-            value = tirx.shift_right(value, low) | tirx.shift_left(above, high)
-        return body.bind(value, "tap")
-
     # counting
 
     def _count(self, g) -> None:
@@ -331,7 +315,7 @@ class _SlicedPixels:
         taps = [(i, j) for i in range(shape.taps[0]) for j in range(shape.taps[1])]
         if not self.per_channel:
             with body.loop(shape.inputs, "c") as c:
-                self._store(self.left, c, self._tap(c, *taps[0]))
+                self._store(self.left, c, self.bits.tap(c, *taps[0]))
         for part in self.parts[0]:
             with body.loop(part.repeats, "part") as number:
                 with body.loop(part.channels, "c") as c:
@@ -353,7 +337,7 @@ class _SlicedPixels:
             at = (place * self.per_channel + next(number)) * CASES * self.width
             return self.body.bind(store_row(self.body, self.table, at, group, self.width), "sum")
 
-        self._store(self.left, channel, reduce_triples([functools.partial(self._tap, channel, i, j) for i, j in taps], row))
+        self._store(self.left, channel, reduce_triples([functools.partial(self.bits.tap, channel, i, j) for i, j in taps], row))
 
     def _left_rows(self) -> None:
         """Write the rows of what the channels left; the bit that is left at last stands first then."""
@@ -393,27 +377,3 @@ class _SlicedPixels:
                 for i, plane in enumerate(counter.planes):
                     if plane is not None:  # else it is as it was
                         self._store(self.counters, o * planes + 1 + i, plane)
-
-    # outputs
-
-    def _write_words(self, pack: Tensor, n, by, y0, bx, x0) -> None:
-        """Bring the answers into words of the outputs that no block before has written."""
-        body, blocks, width = self.body, self.blocks, self.width
-        layout = layout_of(pack).normal()
-        each = 64 // layout.bits
-        words = body.local("uint64", self.lanes, "words")
-        top, side = by * blocks.rows - y0, bx * blocks.width - x0
-        with body.loop(-(-layout.channels // 64), "w") as w:
-            transpose_bits(body, lambda i: self._load(self.answers, w * 64 + i), lambda i, vector: self._store(words, i, vector), width)
-            with body.loop(blocks.rows - top, "row", start=top) as row, body.loop(blocks.width - side, "p", start=side) as p:
-                lane = body.bind(row * blocks.pitch + p, "lane")
-                value = body.bind(body.load(words, lane % 64 * width + lane // 64), "word")
-                for i in range(each):
-                    word = tirx.shift_right(value, const(i * layout.bits, "uint64")) if i else value
-                    word = tirx.Cast(f"uint{layout.bits}", word) if each > 1 else word
-                    index = n, y0 + row, x0 + p, w * each + i
-                    if (-(-layout.channels // 64) - 1) * each + i < layout.words:
-                        self.builder.store_word(pack, index, word)
-                    else:
-                        with body.when(w * each + i < layout.words):
-                            self.builder.store_word(pack, index, word)
