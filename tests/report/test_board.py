@@ -40,11 +40,8 @@ def test_inspect_plans_with_the_kernels_that_are_asked_for():
 
 
 def test_a_model_that_does_not_fit_is_told_what_would_and_nothing_is_written(tmp_path):
-    whole = inspect_board(MODEL, "mps2-an386").memory.ram
     board = find_board("mps2-an386")
-    lean = write_firmware(MODEL, board, tmp_path / "lean", optimize_for="ram")[0]["ram"]
-    assert lean["arena"] < whole["arena"]
-    limit = sum(lean.values()) + 16
+    limit = sum(write_firmware(MODEL, board, tmp_path / "lean", optimize_for="ram")[0]["ram"].values()) + 16
     small = dataclasses.replace(board, ram=Region(board.ram.origin, limit))
     with pytest.raises(BudgetError, match=r"bytes of RAM .* It fits with .*`--optimize-for ram`\. Nothing was written"):
         write_firmware(MODEL, small, tmp_path / "proj")
