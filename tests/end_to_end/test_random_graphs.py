@@ -42,11 +42,22 @@ def test_many_random_networks_equal_onnxruntime(isolated: Isolated, network: Ran
     _equals_the_reference(network, isolated)
 
 
-@settings(max_examples=50, derandomize=True, **COMMON)
-@given(binary_networks(most_layers=6))
-def test_the_reference_of_a_random_network_is_exact(network: RandomNetwork) -> None:
-    """All results lie on a grid that float32 resolves, so that equality may be asked for; see the module's docstring."""
+def _is_exact(network: RandomNetwork) -> None:
     note(describe(network.model))
     for y in reference(network.model, sample_inputs(network.model, 0)).values():
         assert np.isfinite(y).all()
         assert (y * 2.0**16 == np.round(y * 2.0**16)).all()
+
+
+@settings(max_examples=15, derandomize=True, **COMMON)
+@given(binary_networks(most_layers=6))
+def test_the_reference_of_a_random_network_is_exact(network: RandomNetwork) -> None:
+    """All results lie on a grid that float32 resolves, so that equality may be asked for; see the module's docstring."""
+    _is_exact(network)
+
+
+@pytest.mark.slow
+@settings(max_examples=300, **COMMON)
+@given(binary_networks(most_layers=6))
+def test_the_reference_of_many_random_networks_is_exact(network: RandomNetwork) -> None:
+    _is_exact(network)
