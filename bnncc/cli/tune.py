@@ -72,6 +72,10 @@ def tune(
     shapes = parse_shapes(shape)
     from bnncc.report.tune import tune_model
 
+    if plot is not None:
+        from bnncc.report.tune_plot import check_plot, plot_history
+
+        check_plot(plot)
     runner = None
     if rpc is not None:
         from bnncc.remote import Device
@@ -100,14 +104,12 @@ def tune(
     except KeyboardInterrupt:
         console.say(Text(f"Interrupted. What was measured is kept in {folder}; the same command goes on from there."))
         raise typer.Exit(130) from None
-    if plot is not None:
-        from bnncc.report.tune_plot import plot_history
-
-        plot_history(report, plot)
     if as_json:
         console.print_json(report.to_json())
     else:
         report.to_text(console.stdout())
+    if plot is not None:
+        plot_history(report, plot)
 
 
 def _refuse_what_does_not_apply(board: str | None, optimize_for: OptimizeFor, serial: Path | None, emulate: bool, rpc: str | None, key: str) -> None:

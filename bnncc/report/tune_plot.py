@@ -7,7 +7,24 @@ from pathlib import Path
 from bnncc.errors import OutputError, ToolchainError
 from bnncc.report.tune import TuneReport
 
-__all__ = ["plot_history"]
+__all__ = ["check_plot", "plot_history"]
+
+
+def check_plot(file: Path) -> None:
+    """Raise where a plot could not be drawn, before the hours that it is to tell of.
+
+    Raises
+    ------
+    OutputError
+        There is no such folder, or the name does not end as a format that can be drawn.
+    ToolchainError
+        matplotlib is not installed.
+    """
+    known = _figure().canvas.get_supported_filetypes()
+    if not file.absolute().parent.is_dir():
+        raise OutputError(f"The plot cannot be written to {file}: there is no folder {file.parent}. Make it, or name another file with --plot.")
+    if file.suffix.lower().removeprefix(".") not in known:
+        raise OutputError(f"The plot cannot be written to {file}: no format that can be drawn. Name a file that ends in .svg or .png.")
 
 
 def plot_history(report: TuneReport, file: Path) -> None:
@@ -20,11 +37,7 @@ def plot_history(report: TuneReport, file: Path) -> None:
     ToolchainError
         matplotlib is not installed.
     """
-    try:
-        import matplotlib.figure
-    except ImportError as error:
-        raise ToolchainError("The plot needs matplotlib; `pip install bnncc[tune]` installs it.") from error
-    figure = matplotlib.figure.Figure(figsize=(10, 6), layout="constrained")
+    figure = _figure()
     axes = figure.add_subplot()
     for task in report.tasks:
         if task.history:
@@ -38,3 +51,11 @@ def plot_history(report: TuneReport, file: Path) -> None:
         figure.savefig(file)
     except (OSError, ValueError) as error:
         raise OutputError(f"The plot cannot be written to {file}: {error}. Name a file that ends in .svg or .png.") from error
+
+
+def _figure():
+    try:
+        import matplotlib.figure
+    except ImportError as error:
+        raise ToolchainError("The plot needs matplotlib; `pip install bnncc[tune]` installs it.") from error
+    return matplotlib.figure.Figure(figsize=(10, 6), layout="constrained")
