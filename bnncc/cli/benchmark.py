@@ -10,6 +10,7 @@ import typer
 from bnncc.cli import console
 from bnncc.cli.options import Folder, Json, Rpc, RpcKey, Threads, Timeout, opener_of, refuse_device
 from bnncc.cli.values import whole
+from bnncc.nearest import nearest
 
 __all__ = ["benchmark"]
 
@@ -69,6 +70,8 @@ def _sides(against: list[str]) -> tuple[Path | None, dict[str, Path]]:
         name, equals, path = text.partition("=")
         if name in PEERS:
             peers[name] = Path(path) if equals else None
+        elif equals and not Path(text).exists():  # a path may hold a "="
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(PEERS)}.{nearest(name, PEERS)}", param_hint="'--against'")
         elif model is None:
             model = Path(text)
         else:

@@ -55,3 +55,5 @@ def test_a_program_named_alone_runs_the_model_of_onnxruntime(tmp_path):
         _sides(["openvino"])
     with pytest.raises(BadParameter, match="two models for onnxruntime"):
         _sides([str(model), str(other)])
+    with pytest.raises(BadParameter, match="'openvin' is none of openvino, larq. Did you mean 'openvino'?"):
+        _sides([f"openvin={model}"])
