@@ -90,23 +90,34 @@ class SumCosts:
 
     Parameters
     ----------
-    bits : int
-        Of codes at least: planes of fewer are quicker.
+    bits : float
+        Of codes at least, where all lanes are filled: planes of fewer are quicker.
     inputs, outputs : int
         Taps of a group's filter, and its output channels, which share the sums, at least.
-    pixels : int
-        Of an image at least, or rows of a dense layer: they are the lanes.
+    lanes : int
+        Pixels of a vector.
     """
 
-    bits: int
+    bits: float
     inputs: int
     outputs: int
-    pixels: int
+    lanes: int
 
     def pay(self, bits: int, inputs: int, outputs: int, pixels: int) -> bool:
-        """Tell whether a layer of signs on codes of so many bits is to run on such sums; the numbers are as those of the class."""
-        return bits >= self.bits and inputs >= self.inputs and outputs >= self.outputs and pixels >= self.pixels
+        """Tell whether a layer is to run on such sums.
+
+        Parameters
+        ----------
+        bits : int
+            Of its codes.
+        inputs, outputs : int
+            Taps and output channels of a group.
+        pixels : int
+            Of an image, or rows of a dense layer.
+        """
+        filled = pixels / (-(-pixels // self.lanes) * self.lanes)
+        return bits * filled >= self.bits and inputs >= self.inputs and outputs >= self.outputs
 
 
-SUMS = SumCosts(3, 27, 32, 24)
+SUMS = SumCosts(2.25, 27, 32, 32)
 """x86-64: (table to come)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bnncc.passes.plane_costs import FEWEST_BYTES, SCALARS, VECTORS
+from bnncc.passes.plane_costs import FEWEST_BYTES, SCALARS, SUMS, VECTORS
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,19 @@ from bnncc.passes.plane_costs import FEWEST_BYTES, SCALARS, VECTORS
 )
 def test_planes_pay_up_to_a_number_of_pairs_that_the_processor_and_the_wish_decide(costs, pairs, inputs, reused, expected):
     assert costs.pay(pairs, inputs, 64, reused) is expected
+
+
+@pytest.mark.parametrize(
+    "bits, inputs, outputs, pixels, expected",
+    [
+        (3, 576, 64, 784, True),
+        (2, 576, 64, 784, False),
+        (3, 576, 64, 49, True),
+        (3, 576, 64, 16, False),
+        (8, 576, 64, 16, True),
+        (8, 576, 64, 1, False),
+        (8, 576, 8, 784, False),
+    ],
+)
+def test_sums_looked_up_pay_where_bits_are_many_and_lanes_filled(bits, inputs, outputs, pixels, expected):
+    assert SUMS.pay(bits, inputs, outputs, pixels) is expected
