@@ -93,7 +93,7 @@ class SumCosts:
     bits : float
         Of codes at least, where all lanes are filled: planes of fewer are quicker.
     inputs, outputs : int
-        Taps of a group's filter, and its output channels, which share the sums, at least.
+        Taps of a group's filter, and its output channels, which share the sums, at least; twice the channels where codes have two bits.
     lanes : int
         Pixels of a vector.
     """
@@ -116,8 +116,43 @@ class SumCosts:
             Of an image, or rows of a dense layer.
         """
         filled = pixels / (-(-pixels // self.lanes) * self.lanes)
-        return bits * filled >= self.bits and inputs >= self.inputs and outputs >= self.outputs
+        return bits * filled >= self.bits and inputs >= self.inputs and outputs >= self.outputs * (1 if bits > 2 else 2)
 
 
-SUMS = SumCosts(2.25, 27, 32, 32)
-"""x86-64: (table to come)."""
+SUMS = SumCosts(1.9, 27, 32, 32)
+"""x86-64.
+
+10^9 multiply-accumulates a second of 3x3 layers with thresholds (`benchmarks/code_signs.py`; AMD EPYC, Zen 3, AVX2, one thread, machine shared with other work,
+fastest of 100 runs in turns):
+
+========  ====  ======  =====  ====
+shape     bits  planes  int16  sums
+========  ====  ======  =====  ====
+32@28     2     149     68     122
+32@28     3     87      63     108
+32@28     4     61      56     88
+32@28     8     36      56     74
+64@28     3     126     68     175
+64@28     4     85      65     149
+64@28     8     49      65     125
+128@28    3     159     71     304
+128@28    4     113     68     263
+128@28    8     62      68     167
+256@14    3     254     71     278
+256@14    4     186     69     249
+256@14    8     98      68     196
+512@7     3     238     61     264
+512@7     4     182     62     311
+512@7     8     100     63     190
+64@32     2     199     71     324
+128@16    2     238     72     409
+256@16    2     369     69     474
+512@8     2     390     66     484
+256@14    2     372     72     290
+512@7     2     342     65     277
+512@4     4     178     71     176
+512@4     8     92      71     94
+========  ====  ======  =====  ====
+
+Images of 28, 14, 7 and 4 pixels fill 88, 88, 77 and 50 % of the lanes.
+"""

@@ -1,4 +1,6 @@
-"""Convolution and dense layer on small integers by signs that are stored as bits: what `contract_signs` is for real inputs, exact here."""
+"""Convolution and dense layer on small integers by signs that are stored as bits: what `contract_signs` is for real inputs, exact here.
+
+`passes/plane_costs.py` says when it is quicker than planes and int16 pairs, and what was measured."""
 
 from __future__ import annotations
 

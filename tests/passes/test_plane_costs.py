@@ -30,9 +30,11 @@ def test_planes_pay_up_to_a_number_of_pairs_that_the_processor_and_the_wish_deci
     "bits, inputs, outputs, pixels, expected",
     [
         (3, 576, 64, 784, True),
-        (2, 576, 64, 784, False),
+        (2, 576, 64, 49, False),
+        (2, 576, 32, 784, False),
         (3, 576, 64, 49, True),
         (3, 576, 64, 16, False),
+        (2, 576, 64, 1024, True),
         (8, 576, 64, 16, True),
         (8, 576, 64, 1, False),
         (8, 576, 8, 784, False),
