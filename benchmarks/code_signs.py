@@ -23,12 +23,12 @@ from bnncc.targets.x86 import V2, V3
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "schedules"))
 from group_runner import CompiledGroup, group  # noqa: E402
 
-SHAPES = ((32, 28), (64, 28), (128, 28), (256, 14), (512, 7))
+SHAPES = ((32, 28), (64, 28), (128, 28), (256, 14), (512, 7), (64, 32), (128, 16), (256, 16), (512, 8), (512, 4))
 BITS = (2, 3, 4, 8)
 
 
 def layers(channels: int, size: int, bits: int, folder: Path, variant):
-    """Return calls of the layer on planes, in int16 and in sums by signs."""
+    """Return calls of the layer on planes, in int16 and in sums by signs, and its multiply-accumulates."""
     rng = np.random.default_rng(0)
     top = (1 << bits) - 1
     x = rng.integers(0, top + 1, (1, size + 2, size + 2, channels)).astype(np.uint8 if bits == 8 else np.int8)
