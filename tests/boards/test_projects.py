@@ -107,29 +107,35 @@ def test_a_model_too_large_for_the_flash_is_refused_before_anything_is_written(c
     assert not (tmp_path / "proj").exists()
 
 
+def altered(compiled, folder: Path, file: str, old: str, new: str) -> Path:
+    """Write a firmware for a Cortex-M3 in which `old` is replaced by `new`, and return its folder."""
+    write_project(find_board("mps2-an385"), compiled("tfc_1w1a", "cortex-m3"), folder)
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new, 1))
+    return folder
+
+
+FAULT = ("main.c", "for (;;) {", '__asm__ volatile("udf #0");\n    for (;;) {')
+
+
 def test_a_firmware_that_faults_is_told_with_its_registers(compiled, tmp_path):
     need("make", "qemu-system-arm", "arm-none-eabi-gcc")
-    write_project(find_board("mps2-an385"), compiled("tfc_1w1a", "cortex-m3"), tmp_path / "proj")
-    main = tmp_path / "proj" / "main.c"
-    main.write_text(main.read_text().replace("for (;;) {", '__asm__ volatile("udf #0");\n    for (;;) {', 1))
+    altered(compiled, tmp_path / "proj", *FAULT)
     with pytest.raises(TargetError, match=r"exit 99(.|\n)*the firmware faulted\nCFSR 00010000"):
         run_project(tmp_path / "proj", [])
 
 
 def test_a_firmware_that_hangs_is_stopped(compiled, tmp_path):
     need("make", "qemu-system-arm", "arm-none-eabi-gcc")
-    write_project(find_board("mps2-an385"), compiled("tfc_1w1a", "cortex-m3"), tmp_path / "proj")
-    main = tmp_path / "proj" / "main.c"
-    main.write_text(main.read_text().replace("for (;;) {", "for (;;) {}\n    for (;;) {", 1))
+    altered(compiled, tmp_path / "proj", "main.c", "for (;;) {", "for (;;) {}\n    for (;;) {")
     with pytest.raises(TargetError, match="did not finish .* the firmware hangs"):
         run_project(tmp_path / "proj", [], timeout=5.0)
 
 
 def test_a_fault_while_instructions_are_counted_is_told_with_its_registers(compiled, tmp_path):
     need("make", "qemu-system-arm", "arm-none-eabi-gcc", "gcc")
-    write_project(find_board("mps2-an385"), compiled("tfc_1w1a", "cortex-m3"), tmp_path / "proj")
-    main = tmp_path / "proj" / "main.c"
-    main.write_text(main.read_text().replace("for (;;) {", '__asm__ volatile("udf #0");\n    for (;;) {', 1))
+    altered(compiled, tmp_path / "proj", *FAULT)
     with pytest.raises(TargetError, match=r"the firmware faulted\nCFSR 00010000") as raised:
         count_project(tmp_path / "proj")
     assert "COUNT" not in str(raised.value)
@@ -149,9 +155,7 @@ def test_a_missing_program_is_named_with_its_package_before_anything_is_compiled
 
 def test_a_missing_c_library_is_named_with_its_package(compiled, tmp_path):
     need("make", "arm-none-eabi-gcc", "qemu-system-arm")
-    write_project(find_board("mps2-an385"), compiled("tfc_1w1a", "cortex-m3"), tmp_path / "proj")
-    makefile = tmp_path / "proj" / "Makefile"
-    makefile.write_text(makefile.read_text().replace("CFLAGS = ", "CFLAGS = -include no_such_library.h ", 1))
+    altered(compiled, tmp_path / "proj", "Makefile", "CFLAGS = ", "CFLAGS = -include no_such_library.h ")
     with pytest.raises(ToolchainError, match="C library.*libnewlib-arm-none-eabi"):
         run_project(tmp_path / "proj", [])
 

@@ -68,7 +68,8 @@ class CompiledGroup:
         if not is_native(triple):
             self._function = self._emulated(folder / name, triple, lowered.scratch)
             return
-        subprocess.run(["gcc", "-shared", "-o", folder / f"{name}.so", folder / f"{name}.o", "-lm"], check=True)
+        # the linker itself: a thousand kernels need no start-up files, and no C compiler that looks for them
+        subprocess.run(["ld", "-shared", "-o", folder / f"{name}.so", folder / f"{name}.o", "-lm"], check=True)
         self._function = ctypes.CDLL(str(folder / f"{name}.so")).kernel
         self._function.restype = None
 
