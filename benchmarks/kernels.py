@@ -26,6 +26,7 @@ from bnncc.report.limits import Meter
 from bnncc.schedules import packed
 from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced_formulation
+from bnncc.schedules.x86.carry_save import carry_save_formulation
 from bnncc.schedules.x86.lookup import lookup
 from bnncc.schedules.x86.lookup_pixels import pixel_formulation
 from bnncc.targets.x86 import native_variant
@@ -34,7 +35,7 @@ __all__ = ["kernel_table", "measure_kernels"]
 
 REPEAT = 60
 
-FORMULATIONS = {"popcount": popcount, "lookup": lookup, "pixels": pixel_formulation, "sliced": sliced_formulation}
+FORMULATIONS = {"popcount": popcount, "carry-save": carry_save_formulation, "lookup": lookup, "pixels": pixel_formulation, "sliced": sliced_formulation}
 
 
 def _compiled(layer: Layer, formulation: str | None, folder: Path):
@@ -114,7 +115,8 @@ def kernel_table(rows: list[dict]) -> str:
     """Return what layers reach alone."""
     rates = {row["layer"]: {name: row["macs"] / seconds * 1e-9 for name, seconds in row["seconds"].items()} for row in rows}
     pixels = ["pixels"] if any("pixels" in found for found in rates.values()) else []
-    names = ["popcount", "lookup", *pixels, "sliced"]
+    carries = ["carry-save"] if any("carry-save" in found for found in rates.values()) else []
+    names = ["popcount", *carries, "lookup", *pixels, "sliced"]
     titles = ["layer", *names, "chosen", "of its limit", "of the like 3x3", "onnxruntime float32", "faster"]
     lines = [f"| {' | '.join(titles)} |".replace("pixels", "lookup, lanes = pixels"), "|---" * len(titles) + "|"]
     for row in rows:

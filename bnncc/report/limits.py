@@ -18,7 +18,7 @@ __all__ = ["Limit", "Meter", "StepWork"]
 
 # By code variant and formulation (the first word of a kernel's note): the number of the mix in measure.c, and the multiply-accumulates of one step of it.
 _MIXES = {
-    "v3": {"float": (0, 8), "popcount": (1, 256), "lookup": (2, 128), "sliced": (3, 1024), "pairs": (4, 16), "sums": (9, 32)},
+    "v3": {"float": (0, 8), "popcount": (1, 256), "lookup": (2, 128), "sliced": (3, 1024), "pairs": (4, 16), "sums": (9, 32), "carry-save": (11, 4096)},
     "v4": {"float": (5, 16), "popcount": (6, 512), "sliced": (7, 1024), "pairs": (8, 32), "sums": (10, 64)},
 }
 

@@ -120,6 +120,14 @@ double stream_ns(uint64_t nbytes, int32_t only_read)
 #define SLICED(n) "movzbl (%0),%%eax\n\tmovzbl 1(%0),%%ecx\n\tvmovdqa (%0),%%ymm12\n\t" ADDER(n, "32(%0)") ADDER(n, "%%ymm12")
 #define NIBBLES(n) "vpxor (%0),%%ymm15,%%ymm12\n\tvpand %%ymm14,%%ymm12,%%ymm13\n\tvpsrlw $4,%%ymm12,%%ymm12\n\tvpand %%ymm14,%%ymm12,%%ymm12\n\t" \
     "vpshufb %%ymm13,%%ymm15,%%ymm13\n\tvpshufb %%ymm12,%%ymm15,%%ymm12\n\tvpaddb %%ymm12,%%ymm13,%%ymm13\n\tvpaddb %%ymm13,%%ymm" n ",%%ymm" n "\n\t"
+/* bits of the difference of 16 words summed by full adders, and those of weight 16 counted */
+#define ADD(n) "vpxor %%ymm12,%%ymm13,%%ymm14\n\tvpand %%ymm12,%%ymm13,%%ymm12\n\tvpand %%ymm14,%%ymm" n ",%%ymm13\n\t" \
+    "vpxor %%ymm14,%%ymm" n ",%%ymm" n "\n\tvpxor %%ymm12,%%ymm13,%%ymm12\n\t"
+#define ADD_PAIR(n) "vpxor (%0),%%ymm15,%%ymm12\n\tvpxor 32(%0),%%ymm15,%%ymm13\n\t" ADD(n)
+#define ADD_FOUR(n) ADD_PAIR(n) ADD_PAIR(n) ADD(n)
+#define COUNT(n) "vpand %%ymm15,%%ymm12,%%ymm13\n\tvpsrlw $4,%%ymm12,%%ymm12\n\tvpand %%ymm15,%%ymm12,%%ymm12\n\tvpshufb %%ymm13,%%ymm15,%%ymm13\n\t" \
+    "vpshufb %%ymm12,%%ymm15,%%ymm12\n\tvpaddb %%ymm12,%%ymm13,%%ymm13\n\tvpsadbw %%ymm15,%%ymm13,%%ymm13\n\tvpaddq %%ymm13,%%ymm" n ",%%ymm" n "\n\t"
+#define CARRY_SAVE(n) ADD_FOUR(n) ADD_FOUR(n) ADD_FOUR(n) ADD_FOUR(n) ADD(n) ADD(n) ADD(n) COUNT(n)
 #define POPCOUNT(n) "vpxorq (%0),%%zmm15,%%zmm12\n\tvpopcntq %%zmm12,%%zmm12\n\tvpaddq %%zmm12,%%zmm" n ",%%zmm" n "\n\t"
 #define SLICED512(n) "vmovdqa64 (%0),%%zmm12\n\tvpternlogq $150,64(%0),%%zmm12,%%zmm" n "\n\tvpternlogq $232,%%zmm12,%%zmm14,%%zmm15\n\t"
 #define SUM(v, n) "vaddps (%0),%%" v n ",%%" v n "\n\t"
@@ -145,6 +153,7 @@ static int mix(int number, int rounds, const unsigned char *operands)
     case 8: RUN(INT16_512); return 1;
     case 9: RUN(SUM256); return 1;
     case 10: RUN(SUM512); return 1;
+    case 11: RUN(CARRY_SAVE); return 1;
     }
     return 0;
 }

@@ -23,6 +23,7 @@ from bnncc.schedules.scalar.tree import tree
 from bnncc.schedules.staging import StagedRows, count_planes, staged_rows
 from bnncc.schedules.statements import const, simplify, spread
 from bnncc.schedules.windows import packed_depthwise_conv2d
+from bnncc.schedules.x86.carry_save import carry_save, carry_save_formulation
 from bnncc.schedules.x86.lookup import lookup, lookup_formulation
 from bnncc.schedules.x86.lookup_pixels import lookup_pixels, pixel_formulation
 from bnncc.schedules.x86.sliced_pixels import sliced_pixel_kernel, sliced_pixels
@@ -37,6 +38,7 @@ _FORMULATIONS = {
     "lookup": lookup_formulation,
     "lookup by pixels": pixel_formulation,
     "popcount tree": popcount_tree,
+    "carry-save popcount": carry_save_formulation,
     "popcount": popcount,
 }
 
@@ -54,7 +56,7 @@ def choose_formulation(builder: Builder, shape: BinaryShape) -> Formulation | Wh
 def _best_formulation(variant: Variant, shape: BinaryShape) -> Formulation | WholeKernel:
     if variant.core:
         return fastest_on_neon(shape, variant)
-    return next(found for choose in (sliced, sliced_pixels, lookup_pixels, lookup, popcount) if (found := choose(shape, variant)))
+    return next(found for choose in (sliced, sliced_pixels, lookup_pixels, lookup, carry_save, popcount) if (found := choose(shape, variant)))
 
 
 def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border, stage: StagedRows | None = None) -> Kernel:

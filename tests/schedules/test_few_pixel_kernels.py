@@ -12,9 +12,10 @@ from tvm import relax
 from tvm.script import relax as R
 
 from bnncc.ops import bnn
-from bnncc.schedules import build_kernel
+from bnncc.schedules import build_kernel, packed
 from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.formulations.sliced import sliced
+from bnncc.schedules.x86.carry_save import carry_save_formulation
 from bnncc.targets.x86 import V2, V3, V4, runs_here
 
 HERE = V3 if runs_here(V3) else V2
@@ -91,6 +92,47 @@ def test_every_variant_that_runs_here_is_exact(variant, tmp_path):
     check_exact(*dense(256, 1024, 1), tmp_path, variant)
 
 
+@pytest.fixture
+def carried(monkeypatch):
+    """Choose the popcount after carry-save adders for every shape."""
+    monkeypatch.setattr(packed, "choose_formulation", lambda builder, shape: carry_save_formulation(shape, builder.variant, builder.choices))
+
+
+@pytest.mark.parametrize("k", [1, 64, 960, 1024, 1030, 2048, 2500])
+@pytest.mark.parametrize("m, rows", [(3, 1), (10, 4), (65, 1)])
+def test_carry_save_sums_are_exact(k, m, rows, carried, tmp_path):
+    check_exact(*dense(k, m, rows, sums=m == 10), tmp_path, HERE)
+
+
+@pytest.mark.parametrize("ci, co, groups", [(130, 30, 1), (128, 6, 2), (33, 33, 33)])
+@pytest.mark.parametrize("variant", [V2, HERE], ids=lambda v: v.name)
+def test_carry_save_sums_go_over_all_taps(ci, co, groups, variant, carried, tmp_path):
+    check_exact(*conv_bits(np.random.default_rng(ci), ci, co, 5, groups=groups), tmp_path, variant)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_carry_save_sums_over_two_planes(zeros, carried, tmp_path):
+    rng = np.random.default_rng(5)
+    arrays = [two_planes(rng, (2,), 64, 1200, 1, zeros), words(rng, (10,), 64, 1200)]
+    params = [(a.shape, "uint64") for a in arrays]
+    check_exact(group(lambda b, x, w: bnn.packed_dense(x, w, channels=1200, planes=2), *params, constants=(1,)), arrays, tmp_path, HERE)
+
+
+@pytest.mark.parametrize("differ", [True, False])
+def test_carry_save_counts_all_bits_or_none(differ, carried, tmp_path):
+    x, w = (np.full(shape, value, np.uint64) for shape, value in (((1, 64), -differ % (1 << 64)), ((8, 64), 0)))
+    check_exact(group(lambda b, x, w: bnn.packed_dense(x, w, channels=4096), (x.shape, "uint64"), (w.shape, "uint64"), constants=(1,)), [x, w], tmp_path, HERE)
+
+
+def test_carry_save_sums_stay_in_registers(carried):
+    """The loop over 16 words: as many loads of weights, 15 adders of 5 instructions and 9 for the bits; nothing stored."""
+    code = assembly(dense(4096, 64, 1)[0], V3)
+    (main,) = (part for part in re.split(r"^\.LBB\S+:", code, flags=re.M) if len(re.findall(r"^\tvpxor\s+\S*\(", part, re.M)) == 16)
+    main = [line.split("\t")[1:] for line in re.split(r"^\tj", main, flags=re.M)[0].splitlines() if line.startswith("\tv")]
+    assert sum(name == "vpshufb" for name, *_ in main) == 2 and not [line for line in main if line[1].endswith(")")], "nothing is stored"
+    assert len(main) <= 16 + 16 + 15 * 5 + 9
+
+
 def shape_of(inputs: int, outputs: int, pixels: int = 1) -> BinaryShape:
     return BinaryShape("uint64", 1, outputs, inputs, (1, 1), pixels, 1)
 
@@ -106,4 +148,9 @@ def test_few_pixels_take_a_table_that_is_near_and_two_lines_a_case():
 
 
 def test_dense_layers_choose_by_size():
-    assert build_kernel(dense(1024, 1024, 1)[0], V3).note.startswith("sliced")
+    def chosen(*sizes) -> str:
+        return build_kernel(dense(*sizes)[0], V3).note.partition(",")[0]
+
+    assert chosen(1024, 1024, 1) == "sliced" and chosen(1024, 128, 1) == "lookup"
+    assert chosen(4096, 4096, 1) == chosen(8192, 100, 1) == "carry-save popcount"
+    assert chosen(1024, 10, 1) == "popcount"

@@ -52,11 +52,11 @@ _TILE_BYTES = 32 * 1024
 _FILLED = 0.6
 """Share of the lanes that channels have to fill."""
 
-_ALONE_BYTES = 256 * 1024
+_ALONE_BYTES = 192 * 1024
 """Of weights that a single pixel reads, from the L2 cache at most, from where they come as fast as packed ones are counted.
 
-GMAC/s of lookup and popcount, dense layers, Zen 3: 64 to 64 270 and 189, 128 to 128 446 and 232, 1024 to 64 475 and 295, 4096 to 128 (256 KB) 406 and 309,
-8192 to 100 (512 KB) 312 and 309, 2048 to 2048 195 and 260; in turns with others, so that they come from the L3 cache, 1024 to 64 356 and 294, 512 to 100 300
+GMAC/s of lookup and popcount, dense layers, Zen 3: 64 to 64 270 and 189, 128 to 128 446 and 232, 1024 to 64 475 and 295, 4096 to 128 (128 KB) 406 and 309,
+8192 to 100 (256 KB) 312 and 309, 2048 to 2048 195 and 260; in turns with others, so that they come from the L3 cache, 1024 to 64 356 and 294, 512 to 100 300
 and 299.
 """
 
