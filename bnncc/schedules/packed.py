@@ -11,7 +11,7 @@ from bnncc.schedules.channels import PackedLayout
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.count_limits import complemented, count_limits, use_limits, use_turned_limits
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation, WholeKernel
-from bnncc.schedules.formulations.limit_planes import answers_alone, find_answers
+from bnncc.schedules.formulations.limit_planes import answers_alone, bits_alone, find_answers
 from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced, sliced_formulation
 from bnncc.schedules.group import Tensor
@@ -66,7 +66,7 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
     if builder.variant.is_source and (kernel := sliced_kernel(builder, anchor, shape, length, word_at, border)) is not None:
         return kernel
     limits = count_limits(builder, anchor)
-    chosen = choose_formulation(builder, replace(shape, answers=answers_alone(builder, limits)))
+    chosen = choose_formulation(builder, replace(shape, answers=answers_alone(builder, limits), bits=bits_alone(builder, anchor, limits)))
     if isinstance(chosen, WholeKernel):
         return chosen.write(builder, anchor, limits, word_at, stage)
     c = chosen.contraction

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from group_runner import CompiledGroup, assembly, check_exact, group, meaning, words
-from test_popcount_kernels import conv_bits
+from test_popcount_kernels import conv_bits, two_planes
 from test_sliced_kernels import loops
 from tvm import relax
 
@@ -93,6 +93,40 @@ def test_images_of_a_batch_are_padded_on_the_way(mode, here, tmp_path):
         return bnn.pack(b.emit(bnn.quantize(y, t, relax.const(np.int8(1)))), channels=24)
 
     check_exact(group(emit, *((a.shape, str(a.dtype)) for a in arrays), constants=(1, 2, 3)), arrays, tmp_path, here)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("inputs, outputs", [(33, 12), (100, 70)])
+def test_codes_with_zeros_are_summed_over_two_planes(inputs, outputs, zeros, here, tmp_path):
+    rng = np.random.default_rng(inputs)
+    flip = rng.choice(np.array([-1, 1], np.int8), outputs)
+    limits = np.sort(rng.integers(-4, 5, (2, outputs)), axis=0).astype(np.int32)
+    limits = np.where(flip > 0, limits, limits[::-1])  # in the order in which codes grow
+    arrays = [two_planes(rng, (2, 9, 9), 64, inputs, 1, zeros), words(rng, (outputs, 3, 3), 64, inputs), limits, flip]
+
+    def emit(b, x, w, t, f):
+        y = b.emit(bnn.packed_conv2d(x, w, channels=inputs, planes=2))
+        return bnn.pack(b.emit(bnn.quantize(y, t, f, lo=-1, step=1)), channels=outputs, planes=2)
+
+    check_exact(group(emit, *((a.shape, str(a.dtype)) for a in arrays), constants=(1, 2, 3)), arrays, tmp_path, here)
+
+
+@pytest.mark.parametrize("times, each", [(3, 1), (1, 4), (3, 2)])
+@pytest.mark.parametrize("border", [False, True])
+def test_repeated_channels_have_limits_each(times, each, border, here, tmp_path):
+    rng, inputs, outputs, size = np.random.default_rng(each), 20, 22, 8
+    many = outputs * times * each
+    arrays = [words(rng, (1, size + 2, size + 2), 64, inputs), words(rng, (outputs, 3, 3), 64, inputs)]
+    arrays += [rng.integers(-9, 10, (1, many)).astype(np.int32), rng.choice(np.array([-1, 1], np.int8), many)]
+    if border:
+        arrays += [rng.integers(-5, 6, (2, 2, outputs)).astype(np.int32), rng.integers(0, 2, size).astype(np.int32), rng.integers(0, 2, size).astype(np.int32)]
+
+    def emit(b, x, w, t, f, *extra):
+        y = b.emit(bnn.packed_conv2d(x, w, *extra, channels=inputs))
+        q = b.emit(bnn.quantize(b.emit(bnn.repeat_channels(y, each=each, times=times)), t, f))
+        return bnn.pack(q, channels=many)
+
+    check_exact(group(emit, *((a.shape, str(a.dtype)) for a in arrays), constants=range(1, len(arrays))), arrays, tmp_path, here)
 
 
 @pytest.mark.parametrize("reached", [True, False])

@@ -33,6 +33,8 @@ class BinaryShape:
         How many planes of the input are summed.
     answers : bool
         Whether all that is asked for is a bit of every count, see `limit_planes.answers_alone`.
+    bits : bool
+        Whether it is bits of every count, as many as there are limits, see `limit_planes.bits_alone`.
     strides, dilation : tuple of int
     rows_each : int
         Rows of a tile that an image row has: planes whose sums are kept apart follow one another.
@@ -52,6 +54,7 @@ class BinaryShape:
     dilation: tuple[int, int] = (1, 1)
     rows_each: int = 1
     rows: int = 1
+    bits: bool = False
 
     @property
     def word_bits(self) -> int:

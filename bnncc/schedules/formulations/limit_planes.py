@@ -17,7 +17,7 @@ from bnncc.schedules.count_limits import CountLimits, limits_of
 from bnncc.schedules.evaluate import layout_of
 from bnncc.schedules.group import Tensor, linear_index
 
-__all__ = ["Answers", "answers_alone", "find_answers", "limit_planes"]
+__all__ = ["Answers", "answers_alone", "bits_alone", "find_answers", "limit_planes"]
 
 
 def limit_planes(limits: np.ndarray, length: int, lanes: int) -> np.ndarray:
@@ -100,6 +100,17 @@ def answers_alone(builder: Builder, limits: CountLimits | None) -> bool:
     if len(builder.group.outputs) != 1 or pack.op != "relax.bnn.pack" or pack.args[0] is not limits.quantize:
         return False
     return int(pack.attrs.planes) == 1 and not int(pack.attrs.step) and limits.thresholds.shape[0] == 1 and layout_of(pack).normal().groups == 1
+
+
+def bits_alone(builder: Builder, anchor: Tensor, limits: CountLimits | None) -> bool:
+    """Return whether a group ends with limits, several a channel or of repeated channels perhaps, and the words of their bits, a plane for each threshold."""
+    pack = builder.group.outputs[0]
+    constants = (anchor.args[1], *(limits.border if limits else ()))
+    if limits is None or builder.pool is not None or not all(builder.group.is_constant(param) for param in constants):
+        return False
+    if len(builder.group.outputs) != 1 or pack.op != "relax.bnn.pack" or pack.args[0] is not limits.quantize:
+        return False
+    return int(pack.attrs.planes) == limits.thresholds.shape[0] and not int(pack.attrs.step) and layout_of(pack).normal().groups == 1
 
 
 def find_answers(builder: Builder, anchor: Tensor, limits: CountLimits, length: int, lanes: int) -> Answers | None:

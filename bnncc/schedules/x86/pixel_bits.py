@@ -44,14 +44,14 @@ class PixelBits:
         """Allocate the planes."""
         self.bits = self.body.local("uint8", len(self.blocks.maps) * self.channels * self.plane_bytes, "bits")
 
-    def read(self, n, y0, x0, g) -> None:
+    def read(self, n, y0, x0, g, plane) -> None:
         """Bring the bits of the maps of a block into planes, [map][channel][pixel]."""
         body, blocks, width = self.body, self.blocks, self.width
         size, per_word = self.segments * self.lanes, self.lanes // 8
         words, loop = body.local("uint64", self.channels // 64 * size, "words"), self.builder.evaluator.loop
         for number, part in enumerate(blocks.maps):
             with body.loop(self.channels // 64, "w") as w, loop(part.rows, "row") as row, loop(part.columns, "p") as p:
-                body.store(words, w * size + row * part.columns + p, self._word((n, y0 + row, self._inside(x0 + p, part)), g, part.tap, w))
+                body.store(words, w * size + row * part.columns + p, self._word((n, y0 + row, self._inside(x0 + p, part)), plane, g, part.tap, w))
             # one loop: LLVM would keep the masks of a deeper one in registers that the counters need
             with body.loop(self.channels // 64 * self.segments, "s") as s:
 
@@ -64,16 +64,16 @@ class PixelBits:
 
                 transpose_bits(body, load, store, width)
 
-    def _word(self, place: tuple, g, tap: tuple, w):
+    def _word(self, place: tuple, plane, g, tap: tuple, w):
         """Return 64 channels of a pixel of the input, zeros above the last."""
         shape, value = self.shape, None
         each = 64 // shape.word_bits
         for i in range(each):
             number = w * each + i
             if (self.channels // 64 - 1) * each + i < shape.words:
-                word = self.word_at(place, 0, g, *tap, number)
+                word = self.word_at(place, plane, g, *tap, number)
             else:
-                word = tirx.Select(number < shape.words, self.word_at(place, 0, g, *tap, tirx.min(number, shape.words - 1)), const(0, shape.word))
+                word = tirx.Select(number < shape.words, self.word_at(place, plane, g, *tap, tirx.min(number, shape.words - 1)), const(0, shape.word))
             word = tirx.Cast("uint64", word) if each > 1 else word
             word = tirx.shift_left(word, const(i * shape.word_bits, "uint64")) if i else word
             value = word if value is None else value | word
@@ -98,22 +98,23 @@ class PixelBits:
             value = tirx.shift_right(value, low) | tirx.shift_left(above, high)
         return body.bind(value, "tap")
 
-    def write_words(self, pack: Tensor, answers, n, by, y0, bx, x0) -> None:
-        """Bring the answers into words of the outputs that no block before has written."""
+    def write_words(self, pack: Tensor, plane: int, answers, n, by, y0, bx, x0) -> None:
+        """Bring the answers of a plane into words of the outputs that no block before has written."""
         body, blocks, width = self.body, self.blocks, self.width
         layout = layout_of(pack).normal()
-        each = 64 // layout.bits
+        each, first = 64 // layout.bits, plane * (-(-layout.channels // 64) * 64)
         words = body.local("uint64", self.lanes, "words")
         top, side = by * blocks.rows - y0, bx * blocks.width - x0
         with body.loop(-(-layout.channels // 64), "w") as w:
-            transpose_bits(body, lambda i: body.load(answers, (w * 64 + i) * width, width), lambda i, row: body.store(words, i * width, row, width), width)
+            start = first + w * 64
+            transpose_bits(body, lambda i: body.load(answers, (start + i) * width, width), lambda i, row: body.store(words, i * width, row, width), width)
             with body.loop(blocks.rows - top, "row", start=top) as row, body.loop(blocks.width - side, "p", start=side) as p:
                 lane = row * blocks.pitch + p
                 value = body.bind(body.load(words, lane % 64 * width + lane // 64), "word")
                 for i in range(each):
                     word = tirx.shift_right(value, const(i * layout.bits, "uint64")) if i else value
                     word = tirx.Cast(f"uint{layout.bits}", word) if each > 1 else word
-                    index = n, y0 + row, x0 + p, w * each + i
+                    index = n, y0 + row, x0 + p, plane * layout.words + w * each + i
                     if (-(-layout.channels // 64) - 1) * each + i < layout.words:
                         self.builder.store_word(pack, index, word)
                     else:

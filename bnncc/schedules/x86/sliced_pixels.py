@@ -1,4 +1,4 @@
-"""Sliced formulation with lanes = pixels, for groups that end with a threshold and its bits: early layers, of many pixels and few channels.
+"""Sliced formulation with lanes = pixels, for groups that end with limits and their bits: early layers, of many pixels and few channels.
 
 As in `sliced`, popcount(x ^ w) of three inputs is looked up and counted in vertical counters, but here the table comes from the activations, at run time, and
 the cases from the weights, at compile time. A block of 256 outputs (AVX2: some rows of the image, `LaneBlocks`) shares the table, which is made once for all
@@ -11,7 +11,8 @@ output channels, a few rows at a time::
     the same for the triples of what the channels' triples left
     carries out of the counters, [output channel][pixel] -> words of the outputs        transposition of 64 x 64 bits
 
-The counters start from the limits (`limit_planes`), at a border from those of each lane's class of rows and columns.
+Where a channel has one limit, the counters start from it (`limit_planes`), at a border from that of each lane's class of rows and columns. Where it has several
+(codes of 0, repeated channels) or the input two planes, counts start from 0 and are compared plane by plane (`plane_limits`).
 
 Measured on AVX2 (Zen 3, shared machine, the least of many runs in turns, threshold and packing included), GMAC/s; `lookup` or `lookup_pixels`, whichever is
 chosen else:
@@ -51,6 +52,7 @@ from bnncc.schedules.staging import StagedRows
 from bnncc.schedules.statements import const, reinterpret, spread
 from bnncc.schedules.x86.lane_blocks import LaneBlocks
 from bnncc.schedules.x86.pixel_bits import PixelBits
+from bnncc.schedules.x86.plane_limits import LimitComparison, class_bytes
 from bnncc.targets import Variant
 
 __all__ = ["sliced_pixel_kernel", "sliced_pixels"]
@@ -90,8 +92,8 @@ def _blocks(shape: BinaryShape, lanes: int, most_rows: int) -> LaneBlocks:
 
 
 def sliced_pixel_kernel(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> WholeKernel | None:
-    """Return the formulation of groups of one plane that end with the bits of a limit, whether it pays or not, where the machine has ``pshufb``."""
-    if "pshufb" not in variant.instructions or not shape.answers or not isinstance(shape.planes, int) or shape.planes != 1:
+    """Return the formulation of groups that end with limits and their bits, whether it pays or not, where the machine has ``pshufb``."""
+    if "pshufb" not in variant.instructions or not (shape.answers or shape.bits):
         return None
     if row_count(shape.taps[0] * shape.taps[1]) > _STRAIGHT:
         return None
@@ -131,9 +133,12 @@ class _SlicedPixels:
         self.limits, self.stage = limits, stage
         self.width = lanes // 64
         self.vector = f"uint64x{self.width}"
+        self.class_counts = limits.border[0].shape[:2] if limits.border else (1, 1)
         taps = shape.taps[0] * shape.taps[1]
         self.length = taps * shape.inputs
-        self.planes = self.length.bit_length() + 1
+        self.compares = not shape.answers  # else the counters start from the limit
+        self.input_planes = int(anchor.attrs.planes)
+        self.planes = (self.length * self.input_planes).bit_length() if self.compares else self.length.bit_length() + 1
         self.per_channel = row_count(taps)
         self.rows = shape.inputs * self.per_channel + row_count(shape.inputs)
         self.parts = _parts(shape.inputs, taps)
@@ -146,7 +151,8 @@ class _SlicedPixels:
         pack = builder.group.outputs[0]
         outputs = shape.groups * shape.outputs
         self.cases = self._replace_weights()
-        self.starts = self._replace_limits()
+        self.starts = None if self.compares else self._replace_limits()
+        self.comparison = self._comparison() if self.compares else None
         self.class_lanes = self._replace_classes()
         images = self.anchor.shape[0]
         extents = images, blocks.down, blocks.across
@@ -159,13 +165,17 @@ class _SlicedPixels:
                 self.stage.fill(n, y0, blocks.rows)
             with builder.evaluator.loop(blocks.across, "bx", parallel=axis == 2) as bx:
                 x0 = blocks.first_column(bx)
-                self._allocate(-(-int(pack.attrs.channels) // 64) * 64)
+                self._allocate(int(pack.attrs.channels), int(pack.attrs.planes))
                 present = self._classes(by, bx)
                 with body.loop(shape.groups, "g") as g:
-                    self.bits.read(n, y0, x0, g)
                     self._start(g, present)
-                    self._count(g)
-                self.bits.write_words(pack, self.answers, n, by, y0, bx, x0)
+                    with builder.evaluator.loop(shape.planes, "plane") as plane:
+                        self.bits.read(n, y0, x0, g, plane)
+                        self._count(g)
+                    if self.compares:
+                        self._compare(g, present)
+                for plane in range(int(pack.attrs.planes)):
+                    self.bits.write_words(pack, plane, self.answers, n, by, y0, bx, x0)
         return builder.kernel(
             f"sliced by pixels, {shape.word} words, {blocks.rows} x {blocks.width} pixels in {self.lanes} lanes, {outputs} channels"
         )
@@ -174,7 +184,7 @@ class _SlicedPixels:
 
     def _replace_weights(self):
         shape = self.shape
-        complement = complemented(self.limits, shape.inputs)
+        complement = (lambda words: words) if self.compares else complemented(self.limits, shape.inputs)
         # of each group: the cases of a part of all its outputs, part by part, then whether the weights of an output are odd
         self.group_cases = shape.outputs * (self.rows + 1)
 
@@ -192,13 +202,12 @@ class _SlicedPixels:
                     found.append(cases[..., first : first + part.rows].reshape(shape.groups, -1))
             return np.concatenate([*found, parity], axis=1).astype(np.uint8).reshape(-1)
 
-        return self.builder.replace(self.anchor.args[1], shape.groups * self.group_cases, "uint8", arrange, self.limits.direction)
+        return self.builder.replace(self.anchor.args[1], shape.groups * self.group_cases, "uint8", arrange, () if self.compares else self.limits.direction)
 
     def _replace_limits(self):
         """Give the limits a buffer of [class][channel][plane] bytes, all ones where a plane starts from one."""
         limits, channels = self.limits, self.anchor.shape[-1]
         table = limits.border[:1]
-        self.class_counts = limits.border[0].shape[:2] if limits.border else (1, 1)
 
         def arrange(thresholds: np.ndarray, *others: np.ndarray) -> np.ndarray:
             border, flip = (others[0], others[1:]) if table else (np.zeros((1, 1, channels), np.int32), others)
@@ -211,6 +220,9 @@ class _SlicedPixels:
         for param in (*table, *limits.direction):  # read at compile time only
             self.builder.replace(param, 1, param.dtype, lambda array: array.reshape(-1)[:1])
         return buffer
+
+    def _comparison(self) -> LimitComparison:
+        return LimitComparison(self.builder, self.anchor, self.limits, self.length, self.planes, self.lanes)
 
     def _replace_classes(self):
         """Give the classes of rows and columns buffers of the lanes that are of each class, for every block: [block][class] vectors."""
@@ -243,17 +255,17 @@ class _SlicedPixels:
 
     # a block
 
-    def _allocate(self, answers: int) -> None:
+    def _allocate(self, channels: int, planes: int) -> None:
         body, shape, width = self.body, self.shape, self.width
         self.bits.allocate()
         most = max(part.rows for part in (*self.parts[0], _Part(0, row_count(shape.inputs), 1)))
         self.table = body.local("uint64", max(1, most) * CASES * width, "table")
         self.left = body.local("uint64", shape.inputs * width, "left")
         self.counters = body.local("uint64", shape.outputs * self.planes * width, "counters")
-        self.answers = body.local("uint64", answers * width, "answers")
-        outputs = shape.groups * shape.outputs
-        with body.loop(answers - outputs, "i") as i:
-            body.store(self.answers, (outputs + i) * width, const(0, "uint64", width), width)
+        room = -(-channels // 64) * 64
+        self.answers = body.local("uint64", planes * room * width, "answers")
+        with body.loop(planes, "plane") as plane, body.loop(room - channels, "i") as i:
+            body.store(self.answers, (plane * room + channels + i) * width, const(0, "uint64", width), width)
 
     def _load(self, buffer, vector):
         return self.body.load(buffer, vector * self.width, self.width)
@@ -290,21 +302,12 @@ class _SlicedPixels:
         body, planes = self.body, self.planes
         with body.loop(self.shape.outputs, "o") as o:
             channel = g * self.shape.outputs + o
-            start = [self._byte(self.starts, channel * planes + i) for i in range(planes)] if present is None else self._start_of_classes(channel, *present)
+            if self.compares:
+                start = [const(0, "uint64", self.width)] * planes
+            else:
+                start = class_bytes(body, self.starts, planes, channel, self.anchor.shape[-1], present, self.lanes)
             for i, plane in enumerate(start):
                 self._store(self.counters, o * planes + i, plane)
-
-    def _start_of_classes(self, channel, numbers, lanes, count) -> list:
-        """Return the planes that a counter starts from where its lanes are of several classes."""
-        body, planes = self.body, [self.body.local("uint64", self.width, "start") for _ in range(self.planes)]
-        for plane in planes:
-            self._store(plane, 0, const(0, "uint64", self.width))
-        with body.loop(body.load(count, 0), "k") as k:
-            first = body.bind((body.load(numbers, k) * self.anchor.shape[-1] + channel) * self.planes, "first")
-            own = body.bind(self._load(lanes, k), "own")
-            for i, plane in enumerate(planes):
-                self._store(plane, 0, self._load(plane, 0) | (self._byte(self.starts, first + i) & own))
-        return [self._load(plane, 0) for plane in planes]
 
     # counting
 
@@ -365,15 +368,25 @@ class _SlicedPixels:
             counter = PairCounter(body, lambda i, o=o: self._load(self.counters, o * planes + 1 + i), planes - 1)
             if g is not None:
                 odd = tirx.bitwise_xor(self._load(self.left, 0), self._byte(self.cases, parity + o))
-                # what the bits of weight 1 carry is all that matters of them
-                counter.add(body.bind(tirx.bitwise_and(odd, self._load(self.counters, o * planes)), "m"), 0)
+                # of the bits of weight 1, what they carry is all that matters where the answer is a carry
+                ones = body.bind(self._load(self.counters, o * planes), "ones")
+                counter.add(body.bind(tirx.bitwise_and(odd, ones), "m"), 0)
+                if self.compares:
+                    self._store(self.counters, o * planes, tirx.bitwise_xor(odd, ones))
             for i in range(part.rows):
                 case = tirx.Cast("int32", body.load(own, i))
                 counter.add(body.bind(body.load(self.table, (row + i) * CASES * width + case, width), "w"), 0)
             counter.finish()
-            if g is not None:
+            if g is not None and not self.compares:
                 self._store(self.answers, g * self.shape.outputs + o, counter.planes[-1])
             else:
                 for i, plane in enumerate(counter.planes):
                     if plane is not None:  # else it is as it was
                         self._store(self.counters, o * planes + 1 + i, plane)
+
+    def _compare(self, g, present) -> None:
+        """Compare the counts of all outputs of a group with their limits."""
+        body, planes = self.body, self.planes
+        with body.loop(self.shape.outputs, "o") as o:
+            counts = [body.bind(self._load(self.counters, o * planes + i), "count") for i in range(planes)]
+            self.comparison.write(counts, g * self.shape.outputs + o, self.shape.planes, present, self.answers)
