@@ -202,16 +202,16 @@ def test_lookup_is_chosen_only_where_it_pays():
 
 
 @pytest.mark.parametrize(
-    "variant, pixels, present, absent",
+    "variant, outputs, pixels, present, absent",
     [
-        (V4, 4, ["vpopcntq"], ["vpshufb"]),
-        (V3, 4, ["vpshufb", "vmovmskps"], ["popcntq", "popcntl"]),
-        (V3, 1, ["vpshufb", "vmovmskps"], ["popcntq", "popcntl"]),
-        (V2, 2, ["pshufb"], ["popcntq", "popcntl"]),
+        (V4, 128, 4, ["vpopcntq"], ["vpshufb"]),
+        (V3, 128, 4, ["vpshufb", "vmovmskps"], ["popcntq", "popcntl"]),
+        (V3, 128, 1, ["vpshufb", "vmovmskps"], ["popcntq", "popcntl"]),
+        (V2, 64, 7, ["pshufb"], ["popcntq", "popcntl"]),
     ],
 )
-def test_code_is_vectorised_and_calls_nothing_of_ours(variant, pixels, present, absent):
-    function, _ = conv_bits(np.random.default_rng(0), 128, 128, pixels + 2)
+def test_code_is_vectorised_and_calls_nothing_of_ours(variant, outputs, pixels, present, absent):
+    function, _ = conv_bits(np.random.default_rng(0), 128, outputs, pixels + 2)
     code = assembly(function, variant)
     mnemonics = {line.split()[0] for line in code.splitlines() if line.startswith("\t") and not line.startswith("\t.")}
     calls = {line.split()[1] for line in code.splitlines() if line.startswith("\tcall")}
