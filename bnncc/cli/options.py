@@ -83,7 +83,9 @@ class OptimizeFor(str, Enum):
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX model.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A compiled model: what `compile -o FOLDER` wrote.", show_default=False)]
 TargetName = Annotated[str, typer.Option("--target", help="What to generate code for; `bnncc targets` lists them.")]
-TargetOrNone = Annotated[str, typer.Option("--target", help="What to generate code for, where no --board is named; `bnncc targets` lists them.", show_default=False)]
+TargetOrNone = Annotated[
+    str, typer.Option("--target", help="What to generate code for, where no --board is named; `bnncc targets` lists them.", show_default=False)
+]
 FormatOption = Annotated[
     Format,
     typer.Option(

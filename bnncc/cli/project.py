@@ -47,7 +47,9 @@ def project(
         list[str],
         typer.Option("--input", metavar="[NAME=]X.npy", help="Samples for the test vectors; random ones without.", show_default=False),
     ] = [],  # noqa: B006
-    vectors: Annotated[int, typer.Option("--vectors", parser=whole(0), metavar="N", help="How many test vectors the firmware of `make test` holds at most.")] = 8,
+    vectors: Annotated[
+        int, typer.Option("--vectors", parser=whole(0), metavar="N", help="How many test vectors the firmware of `make test` holds at most.")
+    ] = 8,
     as_json: Json = False,
 ) -> None:
     """Compile a model into a firmware project for a microcontroller board."""

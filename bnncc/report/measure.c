@@ -114,10 +114,10 @@ double stream_ns(uint64_t nbytes, int32_t only_read)
 #define INT16(v, n) "vpmaddwd (%0),%%" v "15,%%" v "12\n\tvpaddd %%" v "12,%%" v n ",%%" v n "\n\t"
 /* a table of four inputs for 32 outputs, and the sum */
 #define LOOKUP(v, n) "vpshufb (%0),%%" v "15,%%" v "12\n\tvpaddb %%" v "12,%%" v n ",%%" v n "\n\t"
-/* two cases, the majorities of one in a register and of the other from memory, a full adder into the counters, and one for what such two carry */
-#define ADDER(n, b) "vpxor " b ",%%ymm12,%%ymm13\n\tvpxor %%ymm" n ",%%ymm12,%%ymm14\n\tvpand %%ymm13,%%ymm14,%%ymm14\n\t" \
-    "vpxor %%ymm13,%%ymm" n ",%%ymm" n "\n\tvpxor %%ymm12,%%ymm14,%%ymm15\n\t"
-#define SLICED(n) "movzbl (%0),%%eax\n\tmovzbl 1(%0),%%ecx\n\tvmovdqa (%0),%%ymm12\n\t" ADDER(n, "32(%0)") ADDER(n, "%%ymm12")
+/* two cases, the majority of one in a register and of the other from memory, which make a pair, and a half of what adds two such pairs and what they carry */
+#define SLICED(n) "movzbl (%0),%%eax\n\tmovzbl 1(%0),%%ecx\n\tvmovdqa (%0),%%ymm12\n\tvpxor 32(%0),%%ymm12,%%ymm13\n\t" \
+    "vpxor %%ymm" n ",%%ymm13,%%ymm14\n\tvpxor %%ymm" n ",%%ymm12,%%ymm15\n\tvpor %%ymm13,%%ymm15,%%ymm15\n\tvpxor %%ymm14,%%ymm13,%%ymm" n "\n\t" \
+    "vpxor %%ymm14,%%ymm12,%%ymm12\n\tvpandn %%ymm12,%%ymm13,%%ymm12\n\tvpxor %%ymm14,%%ymm15,%%ymm13\n\tvpxor %%ymm12,%%ymm15,%%ymm15\n\t"
 #define NIBBLES(n) "vpxor (%0),%%ymm15,%%ymm12\n\tvpand %%ymm14,%%ymm12,%%ymm13\n\tvpsrlw $4,%%ymm12,%%ymm12\n\tvpand %%ymm14,%%ymm12,%%ymm12\n\t" \
     "vpshufb %%ymm13,%%ymm15,%%ymm13\n\tvpshufb %%ymm12,%%ymm15,%%ymm12\n\tvpaddb %%ymm12,%%ymm13,%%ymm13\n\tvpaddb %%ymm13,%%ymm" n ",%%ymm" n "\n\t"
 /* bits of the difference of 16 words summed by full adders, and those of weight 16 counted */

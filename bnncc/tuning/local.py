@@ -61,8 +61,8 @@ class LocalRunner:
         found = [v for v in target.variants if is_native(v.tvm_target["mtriple"]) and not v.is_source and runs_here(v)]
         if not found:
             raise TargetError(
-                f"This machine does not run {target.name}, so it cannot measure kernels for it. Tune with --target native, on devices with --rpc, by instructions "
-                "with --emulate (64-bit Arm), or for a microcontroller with --board."
+                f"This machine does not run {target.name}, so it cannot measure kernels for it. Tune with --target native, on devices with --rpc, by "
+                "instructions with --emulate (64-bit Arm), or for a microcontroller with --board."
             )
         return replace(target, variants=(found[-1],))
 

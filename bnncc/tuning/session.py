@@ -208,8 +208,8 @@ class _Bench:
         measured = session.runner.measure(Job(self.untuned, self.untuned, self.samples))
         if measured.status in ("crash", "timeout"):
             raise DeviceError(
-                f"The untuned kernel of {state.task.title} was not measured on {session.runner.machine} ({measured.message}). What was measured before is kept: "
-                "run the same command again once the machine or board is at rest."
+                f"The untuned kernel of {state.task.title} was not measured on {session.runner.machine} ({measured.message}). What was measured before "
+                "is kept: run the same command again once the machine or board is at rest."
             )
         if measured.status != "ok":
             raise InternalError(f"the untuned kernel of {state.task.title} is {measured.status}: {measured.message}")

@@ -63,7 +63,9 @@ def test_targets_say_for_how_many_layers_there_are_records(tmp_path, monkeypatch
     assert "2 for v3" in CliRunner().invoke(app, ["targets"]).stdout
 
 
-@pytest.mark.parametrize(("plot", "said"), [("absent/plot.svg", "there is no folder"), ("plot.strange", "ends in .svg or .png"), ("plot", "ends in .svg or .png")])
+@pytest.mark.parametrize(
+    ("plot", "said"), [("absent/plot.svg", "there is no folder"), ("plot.strange", "ends in .svg or .png"), ("plot", "ends in .svg or .png")]
+)
 def test_a_plot_that_cannot_be_drawn_is_told_before_anything_is_tuned(plot, said, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr("bnncc.report.tune.tune_model", lambda *args, **more: pytest.fail("tuned"))

@@ -1,7 +1,8 @@
 """Popcount formulation: xor and popcount, lanes = output channels.
 
 Words of the activations are spread over the lanes, words of the weights stream in lane order. Words of 64 bits give 64-bit lanes, narrower
-words 32-bit lanes, and so do words of 64 bits that 32 inputs or fewer leave half empty: LLVM makes ``vpopcntq`` of the vector popcount on AVX-512, and a ``vpshufb`` table on AVX2 and SSSE3.
+words 32-bit lanes, and so do words of 64 bits that 32 inputs or fewer leave half empty: LLVM makes ``vpopcntq`` of the vector popcount on AVX-512, and a
+``vpshufb`` table on AVX2 and SSSE3.
 
 The tile on AVX-512 by llvm-mca 19, cycles for 512 MAC of the inner loop (busiest unit alone: 1.5): 14 pixels x 1 vector leave registers for what is between,
 and the words of pixels are spread by the loads of the exclusive or; 7 x 4 spills.

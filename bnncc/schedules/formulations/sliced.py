@@ -47,6 +47,7 @@ from bnncc.schedules.formulations.sliced_layout import FEW_PIXELS, arrange_table
 from bnncc.schedules.formulations.sliced_table import last_places, last_thirds, triples, word_parts
 from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
 from bnncc.schedules.formulations.vertical_in_order import CounterInRuns
+from bnncc.schedules.formulations.vertical_pairs import PairCounter
 from bnncc.schedules.register_tile import LINE_BYTES, Contraction, TileShape, tile_stride
 from bnncc.schedules.statements import Statements, const, reinterpret
 from bnncc.targets import Variant
@@ -230,7 +231,7 @@ class _Sliced:
         return tuple(self.body.bind(third, "x") for third in thirds)
 
     def _count(self, planes, vector) -> None:
-        """Count the differing bits of the vectors of channels from `vector` on that share a row, for all pixels; store the answers, where these are asked for."""
+        """Count the differing bits of the vectors of channels from `vector` on that share a row, for all pixels; store the answers where they are asked for."""
         body, c, n, width = self.body, self.c, triples(self.words), self.register_words
         base = vector * c.depth * c.lanes
         with body.loop(c.vectors, "side") as side, body.loop(self.pixels, "pixel") as pixel:
@@ -324,7 +325,10 @@ class _Sliced:
             if carry is not None:
                 counter.add(body.bind(carry(), "m"), 0)
             return counter
-        counter = VerticalCounter(body, [body.bind(plane(i), "c") for i in range(self.counts - 1)], self.adder)
+        if self.adder is None:
+            counter = PairCounter(body, plane, self.counts - 1)
+        else:
+            counter = VerticalCounter(body, [body.bind(plane(i), "c") for i in range(self.counts - 1)], self.adder)
         if carry is not None:
             counter.add(body.bind(carry(), "m"), 0)
         for number, (case, vector) in enumerate(looks, 1):
