@@ -29,13 +29,21 @@ from bnncc.schedules.formulations.sliced import sliced_formulation
 from bnncc.schedules.x86.carry_save import carry_save_formulation
 from bnncc.schedules.x86.lookup import lookup
 from bnncc.schedules.x86.lookup_pixels import pixel_formulation
+from bnncc.schedules.x86.sliced_pixels import sliced_pixel_kernel
 from bnncc.targets.x86 import native_variant
 
 __all__ = ["kernel_table", "measure_kernels"]
 
 REPEAT = 60
 
-FORMULATIONS = {"popcount": popcount, "carry-save": carry_save_formulation, "lookup": lookup, "pixels": pixel_formulation, "sliced": sliced_formulation}
+FORMULATIONS = {
+    "popcount": popcount,
+    "carry-save": carry_save_formulation,
+    "lookup": lookup,
+    "lookup by pixels": pixel_formulation,
+    "sliced": sliced_formulation,
+    "sliced by pixels": sliced_pixel_kernel,
+}
 
 
 def _compiled(layer: Layer, formulation: str | None, folder: Path):
@@ -114,15 +122,13 @@ def measure_kernels(repeat: int = 30, log=lambda text: None, of: Callable = stat
 def kernel_table(rows: list[dict]) -> str:
     """Return what layers reach alone."""
     rates = {row["layer"]: {name: row["macs"] / seconds * 1e-9 for name, seconds in row["seconds"].items()} for row in rows}
-    pixels = ["pixels"] if any("pixels" in found for found in rates.values()) else []
-    carries = ["carry-save"] if any("carry-save" in found for found in rates.values()) else []
-    names = ["popcount", *carries, "lookup", *pixels, "sliced"]
+    names = [name for name in FORMULATIONS if any(name in found for found in rates.values())]
     titles = ["layer", *names, "chosen", "of its limit", "of the like 3x3", "onnxruntime float32", "faster"]
-    lines = [f"| {' | '.join(titles)} |".replace("pixels", "lookup, lanes = pixels"), "|---" * len(titles) + "|"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in rows:
-        found, kind = rates[row["layer"]], row["note"].split(",")[0].split()[0]
+        found, kind = rates[row["layer"]], row["note"].split(",")[0]
         cells = [f"{found[name]:.0f}" if name in found else "" for name in names]
-        limit = row["limits_gmacs"].get(kind)
+        limit = row["limits_gmacs"].get(kind.split()[0])
         like = "" if row["like"] == row["layer"] else f"{found['chosen'] / rates[row['like']]['chosen']:.0%}"
         cells += [f"{found['chosen']:.0f} {kind}", f"{found['chosen'] / limit:.0%}" if limit else "", like]
         lines.append(f"| {row['layer']} | {' | '.join(cells)} | {found['onnxruntime']:.0f} | {found['chosen'] / found['onnxruntime']:.1f}x |")
