@@ -72,7 +72,7 @@ def network() -> onnx.ModelProto:
         conv(f"s{i}", f"c{i}", inputs, outputs, 3, stride, True)
         x = f"c{i}"
     nodes.append(helper.make_node("GlobalAveragePool", [x], ["y"]))
-    return as_model(nodes, stored, (1, 3, 64, 64), (1, 512, 1, 1))
+    return as_model(nodes, stored, (1, 3, 96, 96), (1, 512, 1, 1))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def out(tmp_path_factory):
 
 
 def images(count: int) -> np.ndarray:
-    return np.random.default_rng(4).normal(size=(count, 3, 64, 64)).astype(np.float32)
+    return np.random.default_rng(4).normal(size=(count, 3, 96, 96)).astype(np.float32)
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads(out, monkeypatch):
