@@ -15,22 +15,32 @@ _INPUT_BYTES = 32 * 1024
 """Of all inputs, in the L1 cache."""
 _MOST_INPUTS = 16
 
-# A kernel takes 5 to 8 pointers; of more arguments than a function takes the x86-64 ABI says nothing but who removes them, the caller.
 _SOURCE = """
 #include <stdint.h>
 #include <time.h>
-typedef void kernel(const char *, void *, void *, void *, void *, void *, void *, void *);
+typedef void kernel(const char *{types});
 double repeat(kernel *run, const char *x, long stride, long inputs, void *const *rest, long count)
-{
+{{
     struct timespec from, to;
 
     clock_gettime(CLOCK_MONOTONIC, &from);
     for (long i = 0; i < count; i++)
-        run(x + stride * (i % inputs), rest[0], rest[1], rest[2], rest[3], rest[4], rest[5], rest[6]);
+        run(x + stride * (i % inputs){values});
     clock_gettime(CLOCK_MONOTONIC, &to);
     return (double)(to.tv_sec - from.tv_sec) + 1e-9 * (double)(to.tv_nsec - from.tv_nsec);
-}
+}}
 """
+
+
+def _loop(count: int, folder: Path):
+    """Return the C function that calls kernels of so many pointers behind the input."""
+    library = folder / f"repeat{count}.so"
+    if not library.exists():
+        source = _SOURCE.format(types=", void *" * count, values="".join(f", rest[{i}]" for i in range(count)))
+        subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-x", "c", "-", "-o", library], input=source, text=True, check=True)
+    repeat = ctypes.CDLL(str(library)).repeat
+    repeat.restype = ctypes.c_double
+    return repeat
 
 
 class RepeatedLayer:
@@ -48,11 +58,6 @@ class RepeatedLayer:
     """
 
     def __init__(self, layer: Layer, kernel: CompiledGroup, arrays: list[np.ndarray], folder: Path):
-        library = folder / "repeat.so"
-        if not library.exists():
-            subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-x", "c", "-", "-o", library], input=_SOURCE, text=True, check=True)
-        self._repeat = ctypes.CDLL(str(library)).repeat
-        self._repeat.restype = ctypes.c_double
         ready = kernel.prepare(arrays)
         size = -(-ready[0].nbytes // 64) * 64
         self._inputs, rng = max(1, min(_MOST_INPUTS, _INPUT_BYTES // size)), np.random.default_rng(1)
@@ -65,7 +70,8 @@ class RepeatedLayer:
         results = [np.zeros(shape, dtype) for shape, dtype in kernel.outputs]
         self._bound = kernel.bound(ready, results)
         rest = [getattr(argument, "value", argument) for argument in self._bound.args[1:]]
-        self._rest = (ctypes.c_void_p * 7)(*rest, *[0] * (7 - len(rest)))
+        self._rest = (ctypes.c_void_p * len(rest))(*rest)
+        self._repeat = _loop(len(rest), folder)
 
     def __call__(self, count: int) -> float:
         """Run `count` times, with one input after the other, and return the seconds."""

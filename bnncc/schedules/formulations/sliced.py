@@ -2,14 +2,14 @@
 
 For three inputs x and weights w the number of differing bits is s + 2 m with s the exclusive or of all six bits and m the majority of the three
 differences. With the weights known, m has 8 cases: a table row holds them for all channels of a vector, and the three bits of x pick one, for 3 x 256 MAC
-of an AVX2 register. The bits s are inputs of the next level, so that K inputs take K / 2 lookups; full adders sum them (`sliced_table`, `vertical`).
+of an AVX2 register. The bits s are inputs of the next level, so that K inputs take K / 2 lookups; full adders sum them (`sliced_table`, `vertical_pairs`).
 
 The case bytes are the offsets in a row already. They are made once a pixel and serve all output channels::
 
     cases      for every pixel of the tile
     for every vector of channels:
-        for every 32 rows of the table:             32 rows of 256 channels are 8 KB and stay in the L1 cache
-            for every pixel:  planes += row[case]   straight-line: 32 loads, 31 full adders
+        for every 64 rows of the table:             64 rows of 256 channels are 16 KB and stay in the L1 cache
+            for every pixel:  planes += row[case]   straight-line: 64 loads, 63 full adders
         for every pixel:      planes -> tile        8 x 8 bit transposition
 
 Few pixels read few cases of each row; `sliced_layout` says how a row lies then.
