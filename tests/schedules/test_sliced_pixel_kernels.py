@@ -136,10 +136,11 @@ def test_limits_that_all_or_no_counts_reach(reached, here, tmp_path):
     check_exact(function, arrays, tmp_path, here)
 
 
-def test_threads_store_what_one_thread_does(here, tmp_path):
-    function, arrays = bits(1, 64, 64, 40)
+@pytest.mark.parametrize("outputs, size", [(64, 40), (192, 10)])
+def test_threads_store_what_one_thread_does(outputs, size, here, tmp_path):
+    function, arrays = bits(1, 64, outputs, size)
     kernel = CompiledGroup(function, tmp_path, here)
-    assert kernel.parallel, "blocks are shared out"
+    assert kernel.parallel, "blocks are shared out, and of a single one the outputs"
     expected = meaning(function, arrays)[0]
     for parts in (1, 2, 5):
         np.testing.assert_array_equal(kernel(*arrays, parts=parts)[0], expected)

@@ -98,14 +98,15 @@ class PixelBits:
             value = tirx.shift_right(value, low) | tirx.shift_left(above, high)
         return body.bind(value, "tap")
 
-    def write_words(self, pack: Tensor, plane: int, answers, n, by, y0, bx, x0) -> None:
-        """Bring the answers of a plane into words of the outputs that no block before has written."""
+    def write_words(self, pack: Tensor, plane: int, answers, n, by, y0, bx, x0, of_part: tuple | None = None) -> None:
+        """Bring the answers of a plane into words of the outputs that no block before has written, all or so many from a number on, 64 bits each."""
         body, blocks, width = self.body, self.blocks, self.width
         layout = layout_of(pack).normal()
         each, first = 64 // layout.bits, plane * (-(-layout.channels // 64) * 64)
         words = body.local("uint64", self.lanes, "words")
         top, side = by * blocks.rows - y0, bx * blocks.width - x0
-        with body.loop(-(-layout.channels // 64), "w") as w:
+        first_word, count = of_part or (0, -(-layout.channels // 64))
+        with body.loop(count, "w", start=first_word) as w:
             start = first + w * 64
             transpose_bits(body, lambda i: body.load(answers, (start + i) * width, width), lambda i, row: body.store(words, i * width, row, width), width)
             with body.loop(blocks.rows - top, "row", start=top) as row, body.loop(blocks.width - side, "p", start=side) as p:

@@ -35,6 +35,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,14 +158,20 @@ class _SlicedPixels:
         images = self.anchor.shape[0]
         extents = images, blocks.down, blocks.across
         axis = next((i for i, extent in enumerate(extents) if extent > 1), None)
-        if math.prod(extents) == 1 or self.anchor.size * self.rows // self.lanes < PARALLEL_ELEMENTS // 4:
+        shares = self.anchor.size * self.rows // self.lanes >= PARALLEL_ELEMENTS // 4
+        if not shares:
             axis = None
+        # of a single block words of the outputs are shared out: each thread makes the table of its own
+        whole_words = shape.groups == 1 and shape.outputs % 64 == 0 and not self.compares
+        parts = shape.outputs // 64 if shares and axis is None and whole_words else 1
         with builder.lead_loops((images,), axis == 0) as (n,), builder.evaluator.loop(blocks.down, "by", parallel=axis == 1) as by:
             y0 = blocks.first_row(by)
             if self.stage is not None:
                 self.stage.fill(n, y0, blocks.rows)
-            with builder.evaluator.loop(blocks.across, "bx", parallel=axis == 2) as bx:
+            with builder.evaluator.loop(blocks.across, "bx", parallel=axis == 2) as bx, ExitStack() as stack:
                 x0 = blocks.first_column(bx)
+                inner = stack.enter_context(builder.evaluator.loop(parts, "part", parallel=parts > 1))
+                self.own_outputs, self.first_output = shape.outputs // parts, inner * (shape.outputs // parts)
                 self._allocate(int(pack.attrs.channels), int(pack.attrs.planes))
                 present = self._classes(by, bx)
                 with body.loop(shape.groups, "g") as g:
@@ -175,7 +182,7 @@ class _SlicedPixels:
                     if self.compares:
                         self._compare(g, present)
                 for plane in range(int(pack.attrs.planes)):
-                    self.bits.write_words(pack, plane, self.answers, n, by, y0, bx, x0)
+                    self.bits.write_words(pack, plane, self.answers, n, by, y0, bx, x0, (inner, 1) if parts > 1 else None)
         return builder.kernel(
             f"sliced by pixels, {shape.word} words, {blocks.rows} x {blocks.width} pixels in {self.lanes} lanes, {outputs} channels"
         )
@@ -300,7 +307,7 @@ class _SlicedPixels:
     def _start(self, g, present) -> None:
         """Let the counters of all outputs start from their limits."""
         body, planes = self.body, self.planes
-        with body.loop(self.shape.outputs, "o") as o:
+        with body.loop(self.own_outputs, "o", start=self.first_output) as o:
             channel = g * self.shape.outputs + o
             if self.compares:
                 start = [const(0, "uint64", self.width)] * planes
@@ -363,7 +370,7 @@ class _SlicedPixels:
     def _add_part(self, part: _Part, cases, row, g=None, parity=None) -> None:
         """Add rows of the table, from `row` on, to the counters of all outputs; where `g` is given they are the last ones, and the answers are stored."""
         body, width, planes = self.body, self.width, self.planes
-        with body.loop(self.shape.outputs, "o") as o:
+        with body.loop(self.own_outputs, "o", start=self.first_output) as o:
             own = body.part(self.cases, cases + o * part.rows, max(1, part.rows), "own")
             counter = PairCounter(body, lambda i, o=o: self._load(self.counters, o * planes + 1 + i), planes - 1)
             if g is not None:
