@@ -14,23 +14,20 @@ The case bytes are the offsets in a row already. They are made once a pixel and 
 
 Few pixels read few cases of each row; `sliced_layout` says how a row lies then.
 
-Measured on AVX2 (Zen 3, one thread, least of 60 runs in turns, with threshold and packing; `benchmarks/kernels.py`), GMAC/s:
+Measured on AVX2 (Zen 3, one thread, least of 60 runs in turns on a shared machine, with threshold and packing; `benchmarks/kernels.py`), GMAC/s:
 
-==========  =======  ======  ===========  ==============  ===========
-shape       256@14   512@7   1x1 256@14   1x1 64 to 256   1x1 256@28
-==========  =======  ======  ===========  ==============  ===========
-sliced      700      720     723          535             744
-lookup      519      473     505          357             496
-==========  =======  ======  ===========  ==============  ===========
+=========  ================  ======  ===========  =========  =========  =========
+shape      256@14, stride 2  512@7   1x1 256@14   1x1 512@7  1x1 256@4  1x1 512@2
+=========  ================  ======  ===========  =========  =========  =========
+sliced     985               883     990          1004       947        854
+lookup     539               492     514          507        521        476
+=========  ================  ======  ===========  =========  =========  =========
 
-With 128-bit vectors (v2) 350 and 368 beside 219 and 218. The main loop, 83 % of the time at 256@14, has 264 instructions for 32 lookups and spills nothing;
-llvm-mca bounds it at 44 cycles, 370 MAC a cycle. Two or four pixels of 128 or 64 channels in a register were slower than lookup.
+With 128-bit vectors (v2) 476 at 256@14 beside 233. The main loop has 436 instructions for 64 lookups; the cases take 3 % of the time, made for four pixels at
+a time. Two or four pixels of 128 or 64 channels in a register were slower than lookup; lanes of pixels (`x86/sliced_pixels.py`) take such layers.
 
-Counts to bytes and the comparison take little: kernels that leave them out, as a carry out for an answer would, were 3.3 % faster at 256@14, 2.3 % at 512@7
-and 19 % in 1x1 layers of 256.
-
-Cycles for 512 MAC of the inner loop by llvm-mca 19 (`benchmarks/simulated.py`), popcount and sliced: znver4 1.76 and 0.73, sapphirerapids 1.50 and 0.60
-(AVX-512); skylake 6.44 and 1.95, alderlake 6.38 and 1.75, znver3 5.63 and 1.62 (AVX2). No AVX-512 machine was at hand to time it on.
+Cycles for 512 MAC of the inner loop by llvm-mca 19 (`benchmarks/simulated.py`), popcount and sliced: znver4 1.50 and 0.74, sapphirerapids 1.50 and 0.54
+(AVX-512); skylake 6.49 and 1.68, alderlake 6.02 and 1.57, znver3 5.90 and 1.33 (AVX2). No AVX-512 machine was at hand to time it on.
 """
 
 from __future__ import annotations
