@@ -136,9 +136,9 @@ def tf2onnx_sign_below_9(g: Graph, x: Tensor) -> str:
     return g.node("Sub", positive, g.cast(g.node("Less", x.name, zero)))
 
 
-@activation("OpenVINO/NNCF style: QDQ pairs for k >= 2 bits", 0, tuple(0.125 * code for code in range(-128, 128)), opset=10)
+@activation("OpenVINO/NNCF style: QDQ pairs for k >= 2 bits", 0, tuple(0.03125 * code for code in range(-128, 128)), opset=10)
 def qdq_8_bits(g: Graph, x: Tensor) -> str:
-    scale, zero = g.const(0.125), g.const(0, dtype="int8")
+    scale, zero = g.const(0.03125), g.const(0, dtype="int8")
     return g.node("DequantizeLinear", g.node("QuantizeLinear", x.name, scale, zero), scale, zero)
 
 
