@@ -9,7 +9,7 @@ import numpy as np
 from tvm import relax, tirx
 from tvm.ir import GenericConst, Tuple
 
-from bnncc.errors import InternalError
+from bnncc.errors import InternalError, UnsupportedOperator
 from bnncc.ops import dtype_of, static_shape
 
 __all__ = ["Group", "Tensor", "read_group", "linear_index", "declare"]
@@ -95,6 +95,8 @@ def read_group(function: relax.Function) -> Group:
     ------
     InternalError
         The function is no single dataflow block of calls, has a constant of more than one element inside, or a shape that is not static.
+    UnsupportedOperator
+        An operator gives several tensors at once.
     """
     blocks = function.body.blocks if isinstance(function.body, relax.SeqExpr) else []
     if len(blocks) != 1:
@@ -122,6 +124,11 @@ def read_group(function: relax.Function) -> Group:
     for binding in blocks[0].bindings:
         value = binding.value
         if isinstance(value, relax.Call):
+            if isinstance(binding.var.ty, relax.TupleType):
+                raise UnsupportedOperator(
+                    f"{binding.var.name}: {value.op.name.removeprefix('relax.')} gives several tensors at once, for which there are no kernels. Export the "
+                    "network without it, and compute it from the network's output."
+                )
             args = tuple(tensor(arg) for arg in value.args)
             node = Tensor(binding.var.name, static_shape(binding.var), dtype_of(binding.var), value.op.name, args, value)
             known[binding.var] = node

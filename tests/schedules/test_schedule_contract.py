@@ -9,7 +9,7 @@ from group_runner import CompiledGroup, check_exact, group, meaning, words
 from tvm import relax
 from tvm.script import relax as R
 
-from bnncc.errors import InternalError
+from bnncc.errors import InternalError, UnsupportedOperator
 from bnncc.ops import bnn
 from bnncc.schedules import ANCHOR_OPS, EPILOGUE_OPS, build_kernel
 from bnncc.schedules.channels import PackedLayout, plan_channels, vector_cuts
@@ -183,3 +183,9 @@ def test_a_pack_may_follow_an_unpack_of_other_words(tmp_path):
         return bnn.pack(b.emit(bnn.unpack(v, channels=66, groups=3, word_bits=16)), channels=66)
 
     check_exact(group(emit, (x.shape, "uint16")), [x], tmp_path)
+
+
+def test_an_operator_of_several_tensors_is_told():
+    function = group(lambda b, x: relax.TupleGetItem(b.emit(relax.op.topk(x, k=2, axis=-1)), 0), ((1, 8), "float32"))
+    with pytest.raises(UnsupportedOperator, match="topk gives several tensors at once"):
+        build_kernel(function, V2)
