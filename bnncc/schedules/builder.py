@@ -140,6 +140,11 @@ class Builder:
         self.relayout[param] = arrange, reads
         return self.buffers[param]
 
+    def read_at_compile_time(self, *params: Tensor) -> None:
+        """Leave one element of each constant parameter that no code of the kernel reads: it went into the buffer of another one, which `replace` made."""
+        for param in params:
+            self.replace(param, 1, param.dtype, lambda array: array.reshape(-1)[:1])
+
     def _inline(self, param: Tensor, size: int, dtype: str, arrange: Callable[..., np.ndarray]):
         """Write a constant of one element, rearranged, into a local buffer: weights of a 1 x 1 convolution of one channel, for instance."""
         array = arrange(np.full(param.shape, param.constant, param.dtype))

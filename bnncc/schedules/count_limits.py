@@ -141,8 +141,7 @@ def turned_limits_of(thresholds: np.ndarray, border: np.ndarray, falls: np.ndarr
 def use_limits(builder: Builder, anchor: Tensor, limits: CountLimits, length: int, dtype: str) -> None:
     """Make the quantizer compare what the anchor evaluates to, a count of type `dtype`, with limits."""
     _compare(builder, anchor, limits, dtype, lambda *of: limits_of(*of, length), lambda counts, index, lanes: counts)
-    for param in limits.direction:  # read at compile time only
-        builder.replace(param, 1, param.dtype, lambda array: array.reshape(-1)[:1])
+    builder.read_at_compile_time(*limits.direction)
 
 
 def use_turned_limits(builder: Builder, anchor: Tensor, limits: CountLimits, length: int, dtype: str) -> None:
@@ -175,8 +174,7 @@ def _compare(builder: Builder, anchor: Tensor, limits: CountLimits, dtype: str, 
         return limits_of(np.broadcast_to(thresholds.reshape(n, -1), (n, channels)), border, falls).astype(dtype).reshape(-1)
 
     buffer = builder.replace(limits.thresholds, n * classes[0] * classes[1] * channels, dtype, arrange, (*table, *limits.direction))
-    for param in table:  # read at compile time only
-        builder.replace(param, 1, param.dtype, lambda array: array.reshape(-1)[:1])
+    builder.read_at_compile_time(*table)
     evaluator = builder.evaluator
 
     def reached(index, lanes):

@@ -128,6 +128,5 @@ def find_answers(builder: Builder, anchor: Tensor, limits: CountLimits, length: 
 
     planes = length.bit_length() + 1
     buffer = builder.replace(limits.thresholds, classes[0] * classes[1] * channels // 64 * planes, "uint64", arrange, (*table, *limits.direction))
-    for param in (*table, *limits.direction):  # read at compile time only
-        builder.replace(param, 1, param.dtype, lambda array: array.reshape(-1)[:1])
+    builder.read_at_compile_time(*table, *limits.direction)
     return Answers(builder, limits, pack, buffer, planes, lanes)

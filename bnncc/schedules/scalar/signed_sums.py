@@ -138,8 +138,7 @@ class SignedSums:
 
         words = threshold.layout.words if threshold else 0
         self.records = self.builder.replace(self.w, self.outputs * self.record + words, WORD, arrange, tuple(hosts))
-        for tensor in hosts:  # read at compile time only
-            self.builder.replace(tensor, 1, tensor.dtype, lambda array: array.reshape(-1)[:1])
+        self.builder.read_at_compile_time(*hosts)
 
     def _starts(self, known: dict[Tensor, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return what channels start from, and the words of those whose bits are turned over."""

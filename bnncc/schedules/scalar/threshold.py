@@ -127,8 +127,7 @@ class Threshold:
             return int(start()[0, 0, 0])
         host, *others = self._known
         found = builder.replace(host, size, "uint32", lambda *arrays: arrange(start(*arrays)).astype(np.uint32).reshape(-1), tuple(others))
-        for tensor in others:  # read at compile time only
-            builder.replace(tensor, 1, tensor.dtype, lambda array: array.reshape(-1)[:1])
+        builder.read_at_compile_time(*others)
         return found
 
     def _limits(self, thresholds: np.ndarray, border: np.ndarray, falls: np.ndarray) -> np.ndarray:

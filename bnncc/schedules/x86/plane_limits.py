@@ -91,8 +91,7 @@ class LimitComparison:
             return np.stack(starts).astype(np.uint8).reshape(-1)
 
         self.starts = builder.replace(limits.thresholds, most * self.count * self.table_size, "uint8", arrange, (*table, *limits.direction))
-        for param in (*table, *limits.direction):  # read at compile time only
-            builder.replace(param, 1, param.dtype, lambda array: array.reshape(-1)[:1])
+        builder.read_at_compile_time(*table, *limits.direction)
 
     def write(self, counts: list, channel, summed, present: tuple | None, answers) -> None:
         """Write the answers of a channel of the anchor, [threshold][channel], the channels of a threshold from a multiple of 64 on.

@@ -224,8 +224,7 @@ class _SlicedPixels:
 
         size = math.prod(self.class_counts) * channels * self.planes
         buffer = self.builder.replace(limits.thresholds, size, "uint8", arrange, (*table, *limits.direction))
-        for param in (*table, *limits.direction):  # read at compile time only
-            self.builder.replace(param, 1, param.dtype, lambda array: array.reshape(-1)[:1])
+        self.builder.read_at_compile_time(*table, *limits.direction)
         return buffer
 
     def _comparison(self) -> LimitComparison:
@@ -256,8 +255,7 @@ class _SlicedPixels:
         others = () if columns is rows else (columns,)
         self.columns_at = sizes[0]
         buffer = self.builder.replace(rows, sum(sizes), "uint64", arrange, others)
-        for param in others:  # read at compile time only
-            self.builder.replace(param, 1, param.dtype, lambda array: array.reshape(-1)[:1])
+        self.builder.read_at_compile_time(*others)
         return buffer
 
     # a block
