@@ -220,6 +220,25 @@ class PassContext:
         view = self.tensors.get(var_name)
         return view.onnx if view else var_name
 
+    def tell_sums(self, var_name: str, how: str, adds: bool = False, **changes) -> None:
+        """Put into the row of a layer how its sums are computed, if the variable holds such sums.
+
+        Parameters
+        ----------
+        var_name : str
+            The variable of the sums.
+        how : str
+        adds : bool
+            Whether all that the row's reason says stays; else what is behind its first colon goes, where an earlier pass said how.
+        **changes
+            Other fields of the `LayerRow`.
+        """
+        index = self.sums.get(var_name)
+        if index is not None:
+            row = self.layers[index]
+            reason = row.reason if adds else row.reason.split(": ")[0]
+            self.layers[index] = replace(row, reason=f"{reason}: {how}", **changes)
+
     def warn(self, message: str) -> None:
         """Note a warning once."""
         if message not in self.warnings:

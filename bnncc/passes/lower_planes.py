@@ -10,8 +10,6 @@ is left stays for LowerIntegers::
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import tvm
 from tvm import relax
@@ -44,13 +42,14 @@ class _Lower(ContextRewriter):
         bias = self._bias(codes, planes, weights)
         pairs = codes.count * len(planes.scales)
         if np.abs(bias).max() > LARGEST_SUM // 2:
-            self._tell(var, False, "integer arithmetic, as the counts of bit planes, joined, could leave int32")
+            self.ctx.tell_sums(var.name, "integer arithmetic, as the counts of bit planes, joined, could leave int32", bits=False, integer=True)
             return None
         if not self.ctx.options.planes.pay(pairs, weights.shape[-1], len(weights) // groups, reused):
-            self._tell(var, False, f"integer arithmetic, as {codes.count} x {len(planes.scales)} bit planes would cost more")
+            self.ctx.tell_sums(var.name, f"integer arithmetic, as {codes.count} x {len(planes.scales)} bit planes would cost more", bits=False, integer=True)
             return None
         nbytes = len(planes.scales) * weights.size // 8
-        self._tell(var, True, f"{codes.count} x {len(planes.scales)} bit planes, xor + popcount", nbytes)
+        how = f"{codes.count} x {len(planes.scales)} bit planes, xor + popcount"
+        self.ctx.tell_sums(var.name, how, bits=True, integer=False, weight_bytes=nbytes)
         words = const(pack_reference(PackAttrs(weights.shape[-1], 1, self.bits), planes.signs.reshape(-1, *weights.shape[1:])))
         x = self._pack(value.args[0], codes, groups, builder)
         channels, scales = static_shape(value.args[0])[-1], {"input_scales": codes.scales, "weight_scales": planes.scales}
@@ -98,16 +97,6 @@ class _Lower(ContextRewriter):
         outside = outside_rows[:, None, :, None] | outside_cols[None, :, None, :]
         border = -excess * np.einsum("rcij,oij->rco", outside.astype(np.int32), weights.sum(3, dtype=np.int32))
         return const(border.astype(np.int32)), const(rows), const(cols)
-
-    def _tell(self, var, bits: bool, how: str, weight_bytes: int | None = None) -> None:
-        """Put what was chosen into the layer's row of the report."""
-        index = self.ctx.sums.get(var.name)
-        if index is None:
-            return
-        row = self.ctx.layers[index]
-        widths = row.reason.split(": ")[0]
-        size = row.weight_bytes if weight_bytes is None else weight_bytes
-        self.ctx.layers[index] = replace(row, bits=bits, integer=not bits, reason=f"{widths}: {how}", weight_bytes=size)
 
 
 def lower_planes(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:

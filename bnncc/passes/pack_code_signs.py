@@ -9,7 +9,6 @@ What is left goes on to LowerPlanes and LowerIntegers::
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import tvm
@@ -45,19 +44,13 @@ class _Pack(ContextRewriter):
             return None
         words = const(pack_reference(PackAttrs(weights.shape[-1], 1, self.ctx.options.word_bits), weights.astype(np.int8)))
         said = (codes.lo, codes.lo + -(-(codes.hi - codes.lo) // planes.step) * planes.step, planes.step)
-        self._tell(var, f"sums of 4 codes of {planes.count} bits, looked up by 4 signs", weights.size // 8)
+        how = f"sums of 4 codes of {planes.count} bits, looked up by 4 signs"
+        self.ctx.tell_sums(var.name, how, bits=False, integer=True, weight_bytes=weights.size // 8)
         if is_bnn(value, "dense"):
             return bnn.sign_dense(x, words, said)
         if padded:
             x = builder.emit(bnn.pad(x, attrs.padding, "constant", attrs.pad_code), f"{var.name}_padded")
         return bnn.sign_conv2d(x, words, attrs.strides, attrs.dilation, groups, said)
-
-    def _tell(self, var, how: str, weight_bytes: int) -> None:
-        """Put what was chosen into the layer's row of the report."""
-        index = self.ctx.sums.get(var.name)
-        if index is not None:
-            row = self.ctx.layers[index]
-            self.ctx.layers[index] = replace(row, reason=f"{row.reason.split(': ')[0]}: {how}", bits=False, integer=True, weight_bytes=weight_bytes)
 
 
 def pack_code_signs(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:

@@ -8,8 +8,6 @@ BinaryConnect, binary weight networks, and the first layer of many others. The s
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import tvm
 from tvm.relax import op
@@ -44,16 +42,10 @@ class _Pack(ContextRewriter):
             sums = bnn.sign_dense(value.args[0], words)
         else:
             sums = bnn.sign_conv2d(value.args[0], words, value.attrs.strides, value.attrs.dilation, int(value.attrs.groups))
-        self._tell(var, filters.size // 8)
+        self.ctx.tell_sums(var.name, "float sums, weights of 1 bit", adds=True, weight_bytes=filters.size // 8)
         if np.all(scale == 1):
             return sums
         return op.multiply(builder.emit(sums, f"{var.name}_sums"), const(scale if np.any(scale != scale[0]) else scale[0]))
-
-    def _tell(self, var, weight_bytes: int) -> None:
-        index = self.ctx.sums.get(var.name)
-        if index is not None:
-            row = self.ctx.layers[index]
-            self.ctx.layers[index] = replace(row, reason=f"{row.reason}: float sums, weights of 1 bit", weight_bytes=weight_bytes)
 
 
 def pack_signs(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:

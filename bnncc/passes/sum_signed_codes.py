@@ -9,8 +9,6 @@ Sums of a few taps are made once for all output channels there, and which of the
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import tvm
 
@@ -36,9 +34,9 @@ class _Sum(ContextRewriter):
         codes = code_range(self.graph.value(var).args[0], self.graph.value)
         reason = self._obstacle(weights, static_shape(var), self._padded(codes, attrs))
         if reason:
-            self._tell(var, f"products of integers, as {reason}")
+            self.ctx.tell_sums(var.name, f"products of integers, as {reason}")
             return None
-        self._tell(var, "sums of a few taps, added and subtracted")
+        self.ctx.tell_sums(var.name, "sums of a few taps, added and subtracted")
         signs = spell_signs(weights)
         return bnn.signed_sum_conv2d(
             *value.args, signs, codes.lo, codes.hi, attrs.strides, attrs.padding, attrs.dilation, int(attrs.groups), int(attrs.pad_code)
@@ -57,12 +55,6 @@ class _Sum(ContextRewriter):
         if not fits_halves(inputs, codes.lo, codes.hi):
             return f"sums of {inputs} codes from {codes.lo} to {codes.hi} do not fit 16 bits"
         return "a row of outputs is one pixel" if shape[2] < 2 else ""
-
-    def _tell(self, var, how: str) -> None:
-        index = self.ctx.sums.get(var.name)
-        if index is not None:
-            row = self.ctx.layers[index]
-            self.ctx.layers[index] = replace(row, reason=f"{row.reason.split(': ')[0]}: {how}")
 
 
 def sum_signed_codes(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:
