@@ -18,7 +18,7 @@ from tvm import tirx
 
 from bnncc.schedules.formulations.formulation import BinaryShape
 
-__all__ = ["InputMap", "LaneBlocks"]
+__all__ = ["InputMap", "LaneBlocks", "phase_steps"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class LaneBlocks:
         width = -(-breadth // -(-breadth // lanes))
         found = []
         for apart in (False, True):
-            gap = 0 if apart else max(column for *_, column in _steps(shape, False).values())
+            gap = 0 if apart else max(column for *_, column in phase_steps(shape).values())
             high = min(height, most_rows, max(1, (lanes + gap) // (width + gap)))
             high = -(-height // -(-height // high))
             found.append(cls._with_rows(shape, high, width, width + gap, apart))
@@ -92,7 +92,7 @@ class LaneBlocks:
 
     @classmethod
     def _with_rows(cls, shape: BinaryShape, rows: int, width: int, pitch: int, apart: bool) -> LaneBlocks:
-        steps = _steps(shape, apart)
+        steps = phase_steps(shape, apart)
         phases = {phase: tap for tap, (phase, _, _) in reversed(steps.items())}
         maps = []
         for phase, first in phases.items():
@@ -115,8 +115,11 @@ def _first(number, size: int, whole: int):
     return number * size if whole % size == 0 else tirx.min(number * size, whole - size)
 
 
-def _steps(shape: BinaryShape, apart: bool) -> dict[tuple[int, int], tuple[tuple, int, int]]:
-    """Return of each tap its phase, and how many rows and columns of outputs it is from the first tap of that."""
+def phase_steps(shape: BinaryShape, apart: bool = False) -> dict[tuple[int, int], tuple[tuple, int, int]]:
+    """Return of each tap (row, column) its phase of the strides, and how many rows and columns of outputs it is from the first tap of that.
+
+    With `apart` the taps of each column are a phase of their own.
+    """
     found, first = {}, {}
     for i in range(shape.taps[0]):
         for j in range(shape.taps[1]):

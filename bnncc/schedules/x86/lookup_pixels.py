@@ -44,6 +44,7 @@ from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.interleave import deinterleave, transpose_block
 from bnncc.schedules.register_tile import Contraction, TileShape, pixel_tiles, tile_stride
 from bnncc.schedules.statements import Statements, const
+from bnncc.schedules.x86.lane_blocks import InputMap, phase_steps
 from bnncc.schedules.x86.lookup import LOOKUPS, nibbles, shuffle, write_table
 from bnncc.targets import Variant
 
@@ -118,15 +119,6 @@ def _arrange(c: Contraction, weights: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Map:
-    """Pixels of the input that taps of one phase of the strides read: `tap` is the first of them, `rows` and `columns` how many there are."""
-
-    tap: tuple[int, int]
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True)
 class _Chunk:
     """Lookups that 8-bit lanes hold the sum of: `words` words from `word` on, at `taps` taps from `tap` on; `lookups` in all, from `first` on."""
 
@@ -156,26 +148,18 @@ class _PixelLanes:
         self.map_width = -(-(max(part.rows for part in self.maps) * self.pitch + self.part) // lanes) * lanes
         self.distances = [number * c.depth * self.map_width + row * self.pitch + column for number, row, column in places]
 
-    def _maps(self) -> tuple[list[_Map], list[tuple[int, int, int]]]:
+    def _maps(self) -> tuple[list[InputMap], list[tuple[int, int, int]]]:
         """Return the maps of the input, and for each tap the number of its map and how many rows and columns of it the tap is from the first."""
-        found: dict[tuple, list] = {}
-        for i in range(self.c.taps[0]):
-            for j in range(self.c.taps[1]):
-                at = [tap * dilation for tap, dilation in zip((i, j), self.shape.dilation, strict=True)]
-                phase = tuple(n % stride for n, stride in zip(at, self.shape.strides, strict=True))
-                found.setdefault(phase, []).append((i, j))
-        maps, places = [], {}
-        for number, taps in enumerate(found.values()):
-            first = taps[0]
-            steps = [
-                [(n - start) * dilation // stride for n, start, dilation, stride in zip(tap, first, self.shape.dilation, self.shape.strides, strict=True)]
-                for tap in taps
-            ]
-            for tap, (row, column) in zip(taps, steps, strict=True):
-                places[tap] = number, row * self.shape.rows_each, column
-            most = [max(step[axis] for step in steps) for axis in (0, 1)]
-            maps.append(_Map(first, self.tile_shape.rows + most[0] * self.shape.rows_each, self.tile_shape.row_pixels + most[1]))
-        return maps, [places[tap] for tap in sorted(places)]
+        steps, each = phase_steps(self.shape), self.shape.rows_each
+        taps_of: dict[tuple, list] = {}
+        for tap, (phase, _, _) in steps.items():
+            taps_of.setdefault(phase, []).append(tap)
+        maps = []
+        for taps in taps_of.values():
+            down, right = (max(steps[tap][axis] for tap in taps) for axis in (1, 2))
+            maps.append(InputMap(taps[0], self.tile_shape.rows + down * each, self.tile_shape.row_pixels + right))
+        numbers = {phase: number for number, phase in enumerate(taps_of)}
+        return maps, [(numbers[phase], row * each, column) for phase, row, column in steps.values()]
 
     def write(self) -> None:
         """Write everything."""
@@ -232,7 +216,7 @@ class _PixelLanes:
             tap, word = start_tap + t * cut.taps, start // self.word_lookups + part * cut.words
             yield _Chunk(tap, cut.taps, word, cut.words, tap * c.depth + word * self.word_lookups, cut.lookups)
 
-    def _nibbles(self, words, bits, start: int, part: _Map, plane, g) -> None:
+    def _nibbles(self, words, bits, start: int, part: InputMap, plane, g) -> None:
         """Bring the bits of all pixels of a map into the order [lookup][pixel], four a byte, from element `start` on."""
         body = self.body
         whole = self.c.depth // self.word_lookups
