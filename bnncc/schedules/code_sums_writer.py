@@ -9,7 +9,7 @@ from tvm import tirx
 from bnncc.schedules.code_sums import CASES, CHANNELS, FOUR, LARGEST_WORD, QUADS, ROW, CodeSums
 from bnncc.schedules.formulations.interleave import transpose_block
 from bnncc.schedules.register_tile import Contraction, TileShape, pixel_tiles, tile_stride
-from bnncc.schedules.statements import Statements, const, reinterpret
+from bnncc.schedules.statements import Statements, const, quotient_and_remainder, reinterpret, vector_type
 
 __all__ = ["fill_code_sums"]
 
@@ -108,7 +108,7 @@ class _Writer:
         cut, depth = self.cut, self.c.depth
         found = []
         for i in range(ROW // cut.piece):
-            run, k = _divmod(number * (ROW // cut.piece) + i, cut.run_pieces)
+            run, k = quotient_and_remainder(number * (ROW // cut.piece) + i, cut.run_pieces)
             start, last = k * cut.piece, depth - cut.piece
             if isinstance(run, int):
                 run, start = min(run, cut.runs - 1), min(start, last)
@@ -126,7 +126,7 @@ class _Writer:
         pieces = self._pieces(number)
 
         def row(pixel):
-            parts = [body.bind(reinterpret(_typed("uint8", cut.piece), self._input(g, pixel, *piece)), "x") for piece in pieces]
+            parts = [body.bind(reinterpret(vector_type("uint8", cut.piece), self._input(g, pixel, *piece)), "x") for piece in pieces]
             return parts
 
         rows = []
@@ -142,8 +142,8 @@ class _Writer:
     def _input(self, g, pixel, run, k):
         """Load inputs of a pixel."""
         within = tirx.min(pixel, self.pixels - 1) if self.pixels % self.size else pixel
-        place = _divmod(within, self.shape.row_pixels) if self.shape.rows > 1 else (0, within)
-        return self.load_x(*place, 0, g, *_divmod(run, self.c.taps[1]), k, self.cut.piece)
+        place = quotient_and_remainder(within, self.shape.row_pixels) if self.shape.rows > 1 else (0, within)
+        return self.load_x(*place, 0, g, *quotient_and_remainder(run, self.c.taps[1]), k, self.cut.piece)
 
     def _sums(self, table, quad, j, width: int, inputs: list) -> None:
         """Store the sums of all choices of four vectors but that of none: bit i of a row's number says whether input i is in it."""
@@ -255,12 +255,3 @@ class _Writer:
                             at = within * tile_stride(c) + g * c.group_outputs + number * block
                             value = row if lanes == block else tirx.Shuffle([row], list(range(part * block, (part + 1) * block)))
                             body.store(self.tile, at, value, block)
-
-
-def _typed(dtype: str, lanes: int) -> str:
-    return dtype if lanes == 1 else f"{dtype}x{lanes}"
-
-
-def _divmod(value, by: int) -> tuple:
-    """Return quotient and remainder of a number that is not negative."""
-    return divmod(value, by) if isinstance(value, int) else (tirx.truncdiv(value, by), tirx.truncmod(value, by))

@@ -18,7 +18,7 @@ from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction
-from bnncc.schedules.statements import const, reinterpret
+from bnncc.schedules.statements import const, reinterpret, vector_type
 
 __all__ = ["write_code_sums"]
 
@@ -69,7 +69,7 @@ def write_code_sums(
         return builder.evaluator.value(x, at(place, g, kh, kw, k), count)
 
     def read(value, index, lanes):
-        typed = f"int32x{lanes}" if lanes > 1 else "int32"
+        typed = vector_type("int32", lanes)
         total = tirx.Cast(typed, value) if c.tile_dtype != "int32" else value
         if step > 1:
             total = total * const(step, "int32", lanes)

@@ -23,6 +23,7 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile_in_parts, parts_tile_bytes
 from bnncc.schedules.staging import StagedRows, staged_rows
+from bnncc.schedules.statements import vector_type
 
 __all__ = ["conv2d", "dense", "pair_weights"]
 
@@ -79,7 +80,7 @@ def _products(builder: Builder, anchor: Tensor) -> _Products:
         return acc + tirx.call_llvm_pure_intrin(f"int32x{lanes}", _MULTIPLY_ADD[lanes], x, w)
 
     def single(acc, x, w):
-        dtype = "int32" if lanes == 1 else f"int32x{lanes}"
+        dtype = vector_type("int32", lanes)
         return acc + tirx.Cast(dtype, x) * tirx.Cast(dtype, w)
 
     if "pmaddwd" in builder.variant.instructions and x.dtype == "int16":

@@ -44,7 +44,7 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, fill_block, fill_tile, tile_stride
 from bnncc.schedules.sign_sums import FOUR, MOST_PIXELS, arrange_quads, sign_sums, sums_pay
-from bnncc.schedules.statements import Statements, const, spread
+from bnncc.schedules.statements import Statements, const, spread, vector_type
 from bnncc.schedules.x86.permuted_sums import PermutedSums
 
 __all__ = ["sign_conv2d", "sign_dense"]
@@ -66,7 +66,7 @@ _FEW_PIXELS = 16
 
 def _words(body: Statements, weights, at, lanes: int, vectors: int) -> list:
     """Load the signs of eight taps of all channels of a block, one to a lane of 32 bits."""
-    wide = f"uint32x{lanes}" if lanes > 1 else "uint32"
+    wide = vector_type("uint32", lanes)
     return [body.keep(tirx.Cast(wide, body.load(weights, at + j * lanes, lanes)), "uint32", lanes, "word") for j in range(vectors)]
 
 

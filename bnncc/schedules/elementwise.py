@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tvm import tirx
 
 from bnncc.errors import InternalError
-from bnncc.schedules.statements import const
+from bnncc.schedules.statements import const, vector_type
 
 __all__ = ["ELEMENTWISE", "apply"]
 
@@ -20,18 +20,14 @@ def _is_float(dtype: str) -> bool:
     return dtype.startswith("float")
 
 
-def _vector(dtype: str, lanes: int) -> str:
-    return f"{dtype}x{lanes}" if lanes > 1 else dtype
-
-
 def _llvm(name: str):
     """Return an operator that is an LLVM intrinsic of the same meaning (a call of libm where the target has no instruction)."""
-    return lambda tensor, lanes, *args: tirx.call_llvm_pure_intrin(_vector(tensor.dtype, lanes), f"llvm.{name}", *args)
+    return lambda tensor, lanes, *args: tirx.call_llvm_pure_intrin(vector_type(tensor.dtype, lanes), f"llvm.{name}", *args)
 
 
 def _product(a, b, dtype: str, lanes: int):
     """Return ``a * b``, rounded before anything is added to it."""
-    return tirx.call_llvm_pure_intrin(_vector(dtype, lanes), "llvm.arithmetic.fence", a * b) if _is_float(dtype) else a * b
+    return tirx.call_llvm_pure_intrin(vector_type(dtype, lanes), "llvm.arithmetic.fence", a * b) if _is_float(dtype) else a * b
 
 
 def _multiply(tensor, lanes, a, b):
@@ -99,11 +95,11 @@ def _astype(tensor, lanes, x):
         return tirx.NE(x, const(0, source, lanes))
     if source == "bool":
         return tirx.Select(x, const(1, dtype, lanes), const(0, dtype, lanes))
-    return tirx.Cast(_vector(dtype, lanes), x)
+    return tirx.Cast(vector_type(dtype, lanes), x)
 
 
 def _dequantize(tensor, lanes, x, scale, offset):
-    return _product(tirx.Cast(_vector("float32", lanes), x), scale, "float32", lanes) + offset
+    return _product(tirx.Cast(vector_type("float32", lanes), x), scale, "float32", lanes) + offset
 
 
 def _power(tensor, lanes, x, exponent):

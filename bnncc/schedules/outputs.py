@@ -12,7 +12,7 @@ from bnncc.errors import InternalError
 from bnncc.schedules.channels import Run, plan_channels
 from bnncc.schedules.evaluate import Evaluator, layout_of
 from bnncc.schedules.group import Group, Tensor, linear_index
-from bnncc.schedules.statements import const
+from bnncc.schedules.statements import const, vector_type
 
 __all__ = ["Outputs"]
 
@@ -140,7 +140,7 @@ class Outputs:
         if int(node.attrs.step):
             # in 8 bits whatever wraps around leaves the digits as they are
             shift, step = const(-int(node.attrs.lo) % 256, "uint8", lanes), int(node.attrs.step)
-            value = evaluator.body.keep(tirx.Cast(f"uint8x{lanes}" if lanes > 1 else "uint8", value) + shift, "uint8", lanes, "digits")
+            value = evaluator.body.keep(tirx.Cast(vector_type("uint8", lanes), value) + shift, "uint8", lanes, "digits")
             digits = (tirx.bitwise_and(value, const(step << plane, "uint8", lanes)) for plane in range(planes))
             return [tirx.EQ(digit, const(0, "uint8", lanes)) for digit in digits]
         return [tirx.LT(value, const(plane, "int8", lanes)) for plane in range(planes)]

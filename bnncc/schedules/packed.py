@@ -21,7 +21,7 @@ from bnncc.schedules.neon.popcount import popcount_tree
 from bnncc.schedules.scalar.choose import sliced_kernel
 from bnncc.schedules.scalar.tree import tree
 from bnncc.schedules.staging import StagedRows, count_planes, staged_rows
-from bnncc.schedules.statements import const, simplify, spread
+from bnncc.schedules.statements import const, simplify, spread, vector_type
 from bnncc.schedules.windows import packed_depthwise_conv2d
 from bnncc.schedules.x86.carry_save import carry_save, carry_save_formulation
 from bnncc.schedules.x86.lookup import lookup, lookup_formulation
@@ -85,7 +85,7 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
 
     def read(count, index, lanes):
         if turned:
-            count = count if c.tile_dtype == counts else tirx.Cast(f"{counts}x{lanes}" if lanes > 1 else counts, count)
+            count = count if c.tile_dtype == counts else tirx.Cast(vector_type(counts, lanes), count)
             if int(anchor.attrs.planes) == 1:
                 return count
             twice = tirx.const(2, "int32") - c.planes  # where one plane was summed for both
@@ -95,7 +95,7 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
         # twice as many sums of 16 bits stand in a register; none of four times the length leaves them
         dtype = "int16" if lanes > 1 and c.tile_dtype == "uint16" and length < 1 << 13 else "int32"
         if c.tile_dtype != dtype:
-            count = tirx.Cast(f"{dtype}x{lanes}" if lanes > 1 else dtype, count)
+            count = tirx.Cast(vector_type(dtype, lanes), count)
         value = const(length, dtype, lanes) - count * const(2, dtype, lanes)
         if int(anchor.attrs.planes) == 2:  # length * planes - 2 * count, halved where both planes were summed
             second = c.planes - 1

@@ -15,7 +15,7 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.packed import border_of, choose_formulation
 from bnncc.schedules.staging import StagedRows, staged_rows
-from bnncc.schedules.statements import const
+from bnncc.schedules.statements import const, vector_type
 
 __all__ = ["plane_conv2d", "plane_dense"]
 
@@ -47,7 +47,7 @@ def _write(builder: Builder, anchor: Tensor, groups: int, inputs: int, pixels: i
         total = builder.evaluator.value(bias, (index[-1],), lanes)
         for scale, count in zip(scales, counts if len(scales) > 1 else [counts], strict=True):
             if c.tile_dtype != "int32":
-                count = tirx.Cast(f"int32x{lanes}" if lanes > 1 else "int32", count)
+                count = tirx.Cast(vector_type("int32", lanes), count)
             total = total - count * const(scale, "int32", lanes)
         # the difference is even, so that both halve it exactly; TVM makes a logical shift of the scalar one
         value = tirx.shift_right(total, const(1, "int32", lanes)) if lanes > 1 else tirx.truncdiv(total, const(2, "int32"))

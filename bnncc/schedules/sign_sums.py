@@ -25,7 +25,7 @@ from tvm import tirx
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.interleave import transpose_block
 from bnncc.schedules.register_tile import Contraction, TileShape, pixel_tiles, tile_stride
-from bnncc.schedules.statements import Statements, const, spread
+from bnncc.schedules.statements import Statements, const, quotient_and_remainder, spread
 
 __all__ = ["FOUR", "MOST_PIXELS", "SignSums", "arrange_quads", "sign_sums", "sums_pay"]
 
@@ -190,7 +190,7 @@ class _Writer:
                     self._sums(table, quad * _CASES, j, width, self._scattered(g, at, (start + quad) * FOUR))
                 return
             with body.loop(count, "quad") as quad:
-                run, number = _divmod(start + quad, cut.run_quads)
+                run, number = quotient_and_remainder(start + quad, cut.run_quads)
                 self._sums(table, quad * _CASES, j, width, self._in_run(g, at, run, number * FOUR))
 
     def _in_run(self, g, at, run, k) -> list:
@@ -221,8 +221,8 @@ class _Writer:
 
     def _input(self, g, pixel, run, k, *count):
         """Load inputs of a pixel."""
-        place = _divmod(self._within(pixel), self.shape.row_pixels) if self.shape.rows > 1 else (0, self._within(pixel))
-        return self.load_x(*place, 0, g, *_divmod(run, self.c.taps[1]), k, *count)
+        place = quotient_and_remainder(self._within(pixel), self.shape.row_pixels) if self.shape.rows > 1 else (0, self._within(pixel))
+        return self.load_x(*place, 0, g, *quotient_and_remainder(run, self.c.taps[1]), k, *count)
 
     def _column(self, g, at, run, k):
         """Return the vector of one input of neighbouring pixels."""
@@ -286,11 +286,6 @@ class _Writer:
     def _within(self, pixel):
         """Return a pixel of the tile; those beyond the last are the last again, with the same inputs and sums."""
         return tirx.min(pixel, self.pixels - 1) if self.pixels % self.lanes else pixel
-
-
-def _divmod(value, by: int) -> tuple:
-    """Return quotient and remainder of a number that is not negative."""
-    return divmod(value, by) if isinstance(value, int) else (tirx.truncdiv(value, by), tirx.truncmod(value, by))
 
 
 def _columns(body: Statements, load: Callable, lanes: int) -> list:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from tvm import sym, tirx
 
-__all__ = ["Statements", "const", "reinterpret", "spread", "simplify"]
+__all__ = ["Statements", "const", "quotient_and_remainder", "reinterpret", "spread", "simplify", "vector_type"]
 
 _analyzer = sym.Analyzer()
 
@@ -26,6 +26,16 @@ def const(value, dtype: str, lanes: int = 1):
 def spread(value, lanes: int):
     """Return a scalar in all lanes of a vector."""
     return tirx.Broadcast(value, lanes) if lanes > 1 else value
+
+
+def vector_type(dtype: str, lanes: int) -> str:
+    """Return the type of a vector, or of its element where `lanes` is 1."""
+    return f"{dtype}x{lanes}" if lanes > 1 else dtype
+
+
+def quotient_and_remainder(value, by: int) -> tuple:
+    """Return quotient and remainder of a number that is not negative."""
+    return divmod(value, by) if isinstance(value, int) else (tirx.truncdiv(value, by), tirx.truncmod(value, by))
 
 
 def reinterpret(dtype: str, value):

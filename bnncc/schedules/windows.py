@@ -10,7 +10,7 @@ from bnncc.schedules.builder import PARALLEL_ELEMENTS, Builder
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.staging import staged_rows
-from bnncc.schedules.statements import const, spread
+from bnncc.schedules.statements import const, spread, vector_type
 from bnncc.schedules.window_tiles import takes_window_tiles, write_depthwise, write_maxima
 
 __all__ = ["max_pool2d", "avg_pool2d", "packed_max_pool2d", "mean", "is_global", "depthwise_conv2d", "packed_depthwise_conv2d"]
@@ -241,7 +241,7 @@ def packed_depthwise_conv2d(builder: Builder, anchor: Tensor, border) -> Kernel:
     weights = builder.replace(w, w.size, w.dtype, lambda array: np.ascontiguousarray(array[..., 0].transpose(1, 2, 0)).reshape(-1))
 
     def at(index, lanes):
-        wide = f"int32x{lanes}" if lanes > 1 else "int32"
+        wide = vector_type("int32", lanes)
 
         def step(acc, source, i, j):
             weight = builder.body.load(weights, (i * kw + j) * channels + index[3], lanes)
