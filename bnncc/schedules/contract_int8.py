@@ -23,7 +23,7 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile_in_parts, parts_tile_bytes
 from bnncc.schedules.staging import StagedRows, staged_rows
-from bnncc.schedules.statements import vector_type
+from bnncc.schedules.statements import reinterpret, vector_type
 
 __all__ = ["conv2d", "dense", "pair_weights"]
 
@@ -76,7 +76,7 @@ def _products(builder: Builder, anchor: Tensor) -> _Products:
     lanes, (x, w) = builder.lanes, anchor.args[:2]
 
     def pairs(acc, x, w):
-        x, w = (tirx.call_intrin(f"int16x{2 * lanes}", "tirx.reinterpret", v) for v in (x, w))
+        x, w = (reinterpret(f"int16x{2 * lanes}", v) for v in (x, w))
         return acc + tirx.call_llvm_pure_intrin(f"int32x{lanes}", _MULTIPLY_ADD[lanes], x, w)
 
     def single(acc, x, w):
@@ -124,7 +124,7 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
             return builder.evaluator.value(x, at(place, g, kh, kw, k), 1)
         first = at(place, g, kh, kw, 2 * k)
         if depth % 2 == 0:
-            return tirx.call_intrin("int32", "tirx.reinterpret", builder.evaluator.value(x, first, 2))
+            return reinterpret("int32", builder.evaluator.value(x, first, 2))
         # the last element has no neighbour; whatever is read instead meets a weight of 0
         second = at(place, g, kh, kw, tirx.min(2 * k + 1, depth - 1))
         low, high = (tirx.Cast("int32", builder.evaluator.value(x, index, 1)) for index in (first, second))

@@ -44,7 +44,7 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, fill_block, fill_tile, tile_stride
 from bnncc.schedules.sign_sums import FOUR, MOST_PIXELS, arrange_quads, sign_sums, sums_pay
-from bnncc.schedules.statements import Statements, const, spread, vector_type
+from bnncc.schedules.statements import Statements, const, reinterpret, spread, vector_type
 from bnncc.schedules.x86.permuted_sums import PermutedSums
 
 __all__ = ["sign_conv2d", "sign_dense"]
@@ -74,7 +74,7 @@ def _sign(word, tap: int, lanes: int):
     """Return -1.0 or +1.0 in every lane of a vector."""
     bit = tirx.bitwise_and(tirx.shift_left(word, const(31 - tap, "uint32", lanes)), const(1 << 31, "uint32", lanes))
     one = tirx.bitwise_or(bit, const(0x3F800000, "uint32", lanes))
-    return tirx.call_intrin(f"float32x{lanes}", "tirx.reinterpret", one)
+    return reinterpret(f"float32x{lanes}", one)
 
 
 def _signed(x, word, tap: int):

@@ -12,7 +12,7 @@ from bnncc.errors import InternalError
 from bnncc.schedules.channels import Run, plan_channels
 from bnncc.schedules.evaluate import Evaluator, layout_of
 from bnncc.schedules.group import Group, Tensor, linear_index
-from bnncc.schedules.statements import const, vector_type
+from bnncc.schedules.statements import const, reinterpret, vector_type
 
 __all__ = ["Outputs"]
 
@@ -184,5 +184,5 @@ def _lane_bits(condition, lanes: int, bits: int):
         condition = tirx.Shuffle([condition, tirx.Broadcast(tirx.const(False, "bool"), 8 - lanes)], list(range(8)))
         lanes = 8
     # a vector of booleans is a vector of single bits in LLVM, and becomes one movmsk or kmov
-    mask = tirx.call_intrin(f"uint{lanes}", "tirx.reinterpret", condition)
+    mask = reinterpret(f"uint{lanes}", condition)
     return mask if lanes == bits else tirx.Cast(dtype, mask)

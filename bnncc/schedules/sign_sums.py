@@ -25,7 +25,7 @@ from tvm import tirx
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.formulations.interleave import transpose_block
 from bnncc.schedules.register_tile import Contraction, TileShape, pixel_tiles, tile_stride
-from bnncc.schedules.statements import Statements, const, quotient_and_remainder, spread
+from bnncc.schedules.statements import Statements, const, quotient_and_remainder, reinterpret, spread
 
 __all__ = ["FOUR", "MOST_PIXELS", "SignSums", "arrange_quads", "sign_sums", "sums_pay"]
 
@@ -258,7 +258,7 @@ class _Writer:
             words = []
             for i in range(_CHANNELS):
                 word = body.load(self.weights, at + (pair * _CHANNELS + i) * octets, octets)
-                words.append(body.bind(tirx.call_intrin(dtype, "tirx.reinterpret", word) if octets > 1 else word, "word"))
+                words.append(body.bind(reinterpret(dtype, word) if octets > 1 else word, "word"))
             acc = {}
             for quad in range(count):
                 for i in range(_CHANNELS):

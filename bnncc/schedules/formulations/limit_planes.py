@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from tvm import tirx
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.count_limits import CountLimits, limits_of
 from bnncc.schedules.evaluate import layout_of
 from bnncc.schedules.group import Tensor, linear_index
+from bnncc.schedules.statements import reinterpret
 
 __all__ = ["Answers", "answers_alone", "bits_alone", "find_answers", "limit_planes"]
 
@@ -88,7 +88,7 @@ class Answers:
         bits = int(self.pack.dtype[4:])
         words = self.lanes // bits
         if bits != 64:
-            value = tirx.call_intrin(f"{self.pack.dtype}x{words}", "tirx.reinterpret", value)
+            value = reinterpret(f"{self.pack.dtype}x{words}", value)
         self.builder.body.store(self.builder.stored(self.pack), linear_index(self.pack.shape, (*self.place(row, pixel), vector * words)), value, words)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from bnncc.schedules.statements import const
+from bnncc.schedules.statements import const, reinterpret
 
 __all__ = ["join_masks"]
 
@@ -26,4 +26,4 @@ def join_masks(vectors: list, bits: int):
         sums = [tirx.call_llvm_pure_intrin("uint8x16", "llvm.aarch64.neon.addp.v16i8", a, b) for a, b in pairs]
     octets = bits // 8
     low = tirx.Shuffle([sums[0]], list(range(octets)))
-    return tirx.call_intrin(f"uint{bits}", "tirx.reinterpret", low)
+    return reinterpret(f"uint{bits}", low)

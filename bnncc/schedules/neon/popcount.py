@@ -22,7 +22,7 @@ from tvm import tirx
 from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation, register_tiled
 from bnncc.schedules.register_tile import Contraction, TileShape, blocks, tile_stride
-from bnncc.schedules.statements import Statements, const
+from bnncc.schedules.statements import Statements, const, reinterpret
 from bnncc.targets import Variant
 
 __all__ = ["lane_bits", "popcount_tree"]
@@ -81,7 +81,7 @@ def _step(acc, x, w):
     differing = tirx.bitwise_xor(x, w)
     element, _, lanes = str(differing.ty.dtype).partition("x")
     size = int(element.removeprefix("uint")) // 8 * int(lanes)
-    octets = tirx.call_intrin(f"uint8x{size}", "tirx.reinterpret", differing)
+    octets = reinterpret(f"uint8x{size}", differing)
     parts = [octets] if size == 16 else [tirx.Shuffle([octets], list(range(at, at + 16))) for at in range(0, size, 16)]
     return _add_counts(acc, parts)
 
@@ -124,7 +124,7 @@ def _fill_pairs(body: Statements, c: Contraction, shape: TileShape, weights, til
                     for i in range(width):
                         words = load_x(row, pixel + i, plane, g, y, x, 2 * k, 2)
                         differing = [tirx.bitwise_xor(words, body.load(weights, at + 2 * o, 2)) for o in range(_CHANNELS)]
-                        parts = [tirx.call_intrin("uint8x16", "tirx.reinterpret", bits) for bits in differing]
+                        parts = [reinterpret("uint8x16", bits) for bits in differing]
                         slot = i * _CHANNELS
                         body.store(acc, slot, _add_counts(body.load(acc, slot, _CHANNELS), parts), _CHANNELS)
             for i in range(width):

@@ -43,7 +43,7 @@ from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.interleave import deinterleave, transpose_block
 from bnncc.schedules.register_tile import Contraction, TileShape, pixel_tiles, tile_stride
-from bnncc.schedules.statements import Statements, const
+from bnncc.schedules.statements import Statements, const, reinterpret
 from bnncc.schedules.x86.lane_blocks import InputMap, phase_steps
 from bnncc.schedules.x86.lookup import LOOKUPS, nibbles, shuffle, write_table
 from bnncc.targets import Variant
@@ -251,15 +251,15 @@ class _PixelLanes:
         for i in range(count):
             parts = [self.body.load(words, first + half * 16 + i * items, items) for half in range(halves)]
             value = parts[0] if halves == 1 else tirx.Shuffle(parts, list(range(items * halves)))
-            found.append(self.body.bind(tirx.call_intrin(f"uint8x{self.lanes}", "tirx.reinterpret", value), "x"))
+            found.append(self.body.bind(reinterpret(f"uint8x{self.lanes}", value), "x"))
         return found
 
     def _half(self, octets, half: int):
         """Return four bits of each byte; there is no shift of bytes, and one of 64 bits brings in what is masked."""
         lanes = self.lanes
         if half:
-            wide = tirx.call_intrin(f"uint64x{lanes // 8}", "tirx.reinterpret", octets)
-            octets = tirx.call_intrin(f"uint8x{lanes}", "tirx.reinterpret", tirx.shift_right(wide, const(4, "uint64", lanes // 8)))
+            wide = reinterpret(f"uint64x{lanes // 8}", octets)
+            octets = reinterpret(f"uint8x{lanes}", tirx.shift_right(wide, const(4, "uint64", lanes // 8)))
         return tirx.bitwise_and(octets, const(15, "uint8", lanes))
 
     def _accumulate(self, table, bits, sums, g, pair, vector, vectors: int, chunk: _Chunk) -> None:
@@ -275,7 +275,7 @@ class _PixelLanes:
             """Write `count` lookups from `n` on: the places of their rows are loaded together."""
             places = body.load(self.weights, base + n * _CHANNELS, count * _CHANNELS)
             dtype = f"uint{8 * count * _CHANNELS}"
-            places = body.bind(tirx.call_intrin(dtype, "tirx.reinterpret", places), "places")
+            places = body.bind(reinterpret(dtype, places), "places")
             for k in range(count):
                 lines = []
                 for i in range(_CHANNELS):
