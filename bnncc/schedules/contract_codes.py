@@ -55,8 +55,6 @@ def write_code_sums(
         weight_dtype="uint8",
         tile_dtype="int16" if taps[0] * taps[1] * depth * top <= 32767 else "int32",
         vectors=-(-outputs // groups // lanes),
-        step=None,
-        finish=None,
     )
     cut = CodeSums(c, lo, top, step, size, vectors, in_bytes)
 

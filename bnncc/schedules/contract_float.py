@@ -60,7 +60,6 @@ def float_contraction(builder: Builder, groups: int, outputs: int, taps: tuple[i
         vectors=vectors,
         # left to LLVM to contract into one fused operation where the target has it
         step=lambda acc, x, w: acc + x * w,
-        finish=lambda acc: acc,
         run=RUN if "fmla" in builder.variant.instructions else 1,
     )
 

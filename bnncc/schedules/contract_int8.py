@@ -112,7 +112,6 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
         tile_dtype="int32",
         vectors=vectors,
         step=products.step,
-        finish=lambda acc: acc,
         unrolled_steps=_UNROLLED_SCALARS if lanes == 1 else 96,
     )
     size = c.tap_count * c.lanes * c.group_vectors * c.groups

@@ -67,10 +67,10 @@ class Contraction:
         Element types of accumulator, weights and tile.
     vectors : int
         OT, accumulator vectors a pixel.
-    step : callable
-        ``step(acc, x, w)``: x a scalar spread over the lanes.
-    finish : callable
-        Accumulator vector to tile elements.
+    step : callable, optional
+        ``step(acc, x, w)``: x a scalar spread over the lanes. None where something else than `fill_tile` makes the sums.
+    finish : callable, optional
+        Accumulator vector to tile elements; None where they are the same.
     planes : int or expression
         How often the whole sum is made, over one plane of the input after the other.
     unrolled_steps : int
@@ -94,8 +94,8 @@ class Contraction:
     weight_dtype: str
     tile_dtype: str
     vectors: int
-    step: Callable
-    finish: Callable
+    step: Callable | None = None
+    finish: Callable | None = None
     planes: object = 1
     unrolled_steps: int = 96
     run: int = 1
@@ -298,7 +298,8 @@ def fill_block(
                         taps(plane, kh, kw, (k * unroll + u) * c.run, c.run)
                 tail(plane, kh, kw)
     for (_, _, slot), place in zip(slots, places, strict=True):
-        body.store(tile, place, c.finish(body.load(acc, slot, c.lanes)), c.lanes)
+        sums = body.load(acc, slot, c.lanes)
+        body.store(tile, place, c.finish(sums) if c.finish else sums, c.lanes)
 
 
 def _lanes(body: Statements, x, count: int) -> list:

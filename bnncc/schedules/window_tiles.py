@@ -60,7 +60,6 @@ def _write(builder: Builder, anchor: Tensor, taps: tuple[int, int], columns: tup
         tile_dtype="float32",
         vectors=min(_VECTORS, channels // lanes),
         step=step,
-        finish=lambda acc: acc,
     )
     buffer = weights(c) if weights else None
 

@@ -52,8 +52,6 @@ def sliced_contraction(shape: BinaryShape, variant: Variant, choices: Choices | 
         weight_dtype="uint8",
         tile_dtype="uint16" if 2 * inputs < 1 << 16 else "int32",
         vectors=1,
-        step=None,
-        finish=None,
         planes=shape.planes,
     )
     most = _CASE_BYTES * 8 // lanes if variant.indexed_offsets else 1

@@ -60,7 +60,6 @@ def popcount_tree(shape: BinaryShape, variant: Variant, choices: Choices | None 
         tile_dtype="uint16",
         vectors=vectors,
         step=_step,
-        finish=lambda acc: acc,
         planes=shape.planes,
         unrolled_steps=_WIDEST * _VECTORS * shape.taps[1] if shape.words == 1 else 1,
     )

@@ -63,8 +63,6 @@ def carry_save_formulation(shape: BinaryShape, variant: Variant, choices: Choice
         weight_dtype="uint64",
         tile_dtype="int32",
         vectors=1,
-        step=None,
-        finish=None,
         planes=shape.planes,
     )
     words = choose(choices, "carry-save words", _WORDS, (4, 8, 16))

@@ -121,8 +121,6 @@ def _contraction(shape: BinaryShape, lanes: int, vectors: int) -> Contraction:
         weight_dtype="uint8",
         tile_dtype="uint16" if largest < 1 << 16 else "int32",
         vectors=vectors,
-        step=None,
-        finish=None,
         planes=shape.planes,
     )
 

@@ -97,8 +97,6 @@ def pixel_formulation(shape: BinaryShape, variant: Variant, choices: Choices | N
         weight_dtype="uint8",
         tile_dtype="uint16",
         vectors=vectors,
-        step=None,
-        finish=None,
         planes=shape.planes,
     )
 
