@@ -21,7 +21,7 @@ from bnncc.schedules.register_tile import Contraction
 __all__ = ["CASES", "CHANNELS", "FOUR", "LARGEST_WORD", "QUADS", "ROW", "CodeSums"]
 
 FOUR = 4
-"""Inputs of a sum."""
+"""Inputs of a sum, and channels of a block of results that is transposed."""
 
 CASES = 1 << FOUR
 """Choices of four inputs."""

@@ -37,13 +37,14 @@ from tvm import tirx
 
 from bnncc.ops.pack import PackAttrs, pack_reference, unpack_reference
 from bnncc.schedules.builder import Builder
+from bnncc.schedules.code_sums import FOUR
 from bnncc.schedules.contract_codes import write_code_sums
 from bnncc.schedules.contract_float import float_contraction, float_tile
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, fill_block, fill_tile, tile_stride
-from bnncc.schedules.sign_sums import FOUR, MOST_PIXELS, arrange_quads, sign_sums, sums_pay
+from bnncc.schedules.sign_sums import MOST_PIXELS, arrange_quads, sign_sums, sums_pay
 from bnncc.schedules.statements import Statements, const, reinterpret, spread, vector_type
 from bnncc.schedules.x86.permuted_sums import PermutedSums
 

@@ -23,19 +23,12 @@ import numpy as np
 from tvm import tirx
 
 from bnncc.schedules.builder import Builder
+from bnncc.schedules.code_sums import CASES, CHANNELS, FOUR
 from bnncc.schedules.formulations.interleave import transpose_block
 from bnncc.schedules.register_tile import Contraction, TileShape, pixel_tiles, tile_stride
 from bnncc.schedules.statements import Statements, const, quotient_and_remainder, reinterpret, spread
 
-__all__ = ["FOUR", "MOST_PIXELS", "SignSums", "arrange_quads", "sign_sums", "sums_pay"]
-
-FOUR = 4
-"""Inputs of a sum, and of a block that is transposed."""
-
-_CASES = 1 << FOUR
-
-_CHANNELS = 2
-"""Output channels of a register tile, which share the table's address."""
+__all__ = ["MOST_PIXELS", "SignSums", "arrange_quads", "sign_sums", "sums_pay"]
 
 _TABLE_BYTES = 16 * 1024
 
@@ -97,7 +90,7 @@ class SignSums:
     @property
     def chunk(self) -> int:
         """Quads whose tables exist at a time: the bits of a channel are one word."""
-        fitting = min(_TABLE_BYTES // (_CASES * self.vectors * self.c.lanes * 4), _STRAIGHT // (_CHANNELS * self.vectors))
+        fitting = min(_TABLE_BYTES // (CASES * self.vectors * self.c.lanes * 4), _STRAIGHT // (CHANNELS * self.vectors))
         return 1 << min(4, max(1, fitting.bit_length() - 1), (self.quads - 1).bit_length())
 
     @property
@@ -152,7 +145,7 @@ class _Writer:
         """Write everything."""
         body, cut, lanes = self.body, self.cut, self.lanes
         widest = min(cut.vectors, -(-self.pixels // lanes))
-        table = body.local("float32", cut.chunk * _CASES * widest * lanes, "table")
+        table = body.local("float32", cut.chunk * CASES * widest * lanes, "table")
         sums = body.local("float32", cut.channels * widest * lanes, "sums")
         group_bytes = cut.size // self.c.groups
         chunk_bytes = cut.channels * _bytes(cut.chunk)
@@ -187,11 +180,11 @@ class _Writer:
             at = first + j * lanes
             if not cut.run_quads:
                 for quad in range(count):
-                    self._sums(table, quad * _CASES, j, width, self._scattered(g, at, (start + quad) * FOUR))
+                    self._sums(table, quad * CASES, j, width, self._scattered(g, at, (start + quad) * FOUR))
                 return
             with body.loop(count, "quad") as quad:
                 run, number = quotient_and_remainder(start + quad, cut.run_quads)
-                self._sums(table, quad * _CASES, j, width, self._in_run(g, at, run, number * FOUR))
+                self._sums(table, quad * CASES, j, width, self._in_run(g, at, run, number * FOUR))
 
     def _in_run(self, g, at, run, k) -> list:
         """Return vectors of the four inputs of a run from input `k` on; of the last four of the run, those that were not before `k`, zeros instead of these."""
@@ -247,31 +240,31 @@ class _Writer:
             for case, total in ((number, three + d), (number + 8, three - d)):
                 total = body.bind(total, "s")
                 put(case, total)
-                put(_CASES - 1 - case, const(-1.0, "float32", lanes) * total)
+                put(CASES - 1 - case, const(-1.0, "float32", lanes) * total)
 
     def _add(self, table, sums, at, count: int, width: int, starts: bool) -> None:
         """Add the sums that the weights from byte `at` on pick, of `count` quads, or store them where the sum `starts`."""
         body, lanes, octets = self.body, self.lanes, _bytes(count)
         dtype = f"uint{8 * octets}"
-        slots = [(i, j) for i in range(_CHANNELS) for j in range(width)]
-        with body.loop(self.cut.channels // _CHANNELS, "pair") as pair:
+        slots = [(i, j) for i in range(CHANNELS) for j in range(width)]
+        with body.loop(self.cut.channels // CHANNELS, "pair") as pair:
             words = []
-            for i in range(_CHANNELS):
-                word = body.load(self.weights, at + (pair * _CHANNELS + i) * octets, octets)
+            for i in range(CHANNELS):
+                word = body.load(self.weights, at + (pair * CHANNELS + i) * octets, octets)
                 words.append(body.bind(reinterpret(dtype, word) if octets > 1 else word, "word"))
             acc = {}
             for quad in range(count):
-                for i in range(_CHANNELS):
+                for i in range(CHANNELS):
                     bits = tirx.shift_right(words[i], const(FOUR * quad, dtype)) if quad else words[i]
-                    case = body.bind(tirx.Cast("int32", tirx.bitwise_and(bits, const(_CASES - 1, dtype))), "case")
+                    case = body.bind(tirx.Cast("int32", tirx.bitwise_and(bits, const(CASES - 1, dtype))), "case")
                     for j in range(width):
-                        place = ((pair * _CHANNELS + i) * width + j) * lanes
-                        value = body.load(table, ((quad * _CASES + case) * width + j) * lanes, lanes)
+                        place = ((pair * CHANNELS + i) * width + j) * lanes
+                        value = body.load(table, ((quad * CASES + case) * width + j) * lanes, lanes)
                         if quad or not starts:
                             value = (acc[i, j] if quad else body.load(sums, place, lanes)) + value
                         acc[i, j] = body.bind(value, "acc")
             for i, j in slots:
-                body.store(sums, ((pair * _CHANNELS + i) * width + j) * lanes, acc[i, j], lanes)
+                body.store(sums, ((pair * CHANNELS + i) * width + j) * lanes, acc[i, j], lanes)
 
     def _to_tile(self, sums, g, first, width: int) -> None:
         """Store the sums of pixels from `first` on in the tile's order."""
