@@ -105,7 +105,11 @@ class CompiledModel:
         """Return the inputs in order where they were given so, or all by name; what is wrong otherwise is found out elsewhere."""
         if len(arrays) == 1 and not named and type(arrays[0]) is dict:
             arrays, named = (), arrays[0]
-        return [named.get(spec.name) for spec in self.inputs] if not arrays and len(named) == len(self.inputs) else () if named else arrays
+        if not named:
+            return arrays
+        if arrays or len(named) != len(self.inputs):
+            return ()
+        return [named.get(spec.name) for spec in self.inputs]
 
     def _fit(self, arrays: Sequence) -> bool:
         """Tell whether these are the inputs in order as the library reads them."""
