@@ -6,11 +6,13 @@ All values are kept in local buffers of one vector, which LLVM turns into regist
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm import tirx
 
 from bnncc.schedules.statements import Statements, const
 
-__all__ = ["VerticalCounter", "transpose_planes"]
+__all__ = ["LazyCounter", "VerticalCounter", "transpose_planes"]
 
 
 class VerticalCounter:
@@ -41,8 +43,12 @@ class VerticalCounter:
         if len(waiting) == 2:
             a, b = waiting
             waiting.clear()
-            self.planes[plane], carry = self._full_adder(a, b, self.planes[plane])
-            self.add(carry, plane + 1)
+            self._add_two(a, b, plane)
+
+    def _add_two(self, a, b, plane: int) -> None:
+        """Add two vectors to a plane, and what is carried to the next one."""
+        self.planes[plane], carry = self._full_adder(a, b, self.planes[plane])
+        self.add(carry, plane + 1)
 
     def finish(self) -> None:
         """Let what waits ripple through the planes above."""
@@ -73,6 +79,43 @@ class VerticalCounter:
         """Return c where x says that b and the third bits differ, else b: LLVM makes one instruction of this spelling, three of most others."""
         difference = self._body.bind(tirx.bitwise_xor(b, c), "d")
         return self._body.bind(tirx.bitwise_xor(tirx.bitwise_and(difference, x), b), "m")
+
+
+class LazyCounter(VerticalCounter):
+    """A counter whose planes are read when they are first needed, and left None else.
+
+    LLVM keeps those that it has read in registers, and spills others for them.
+
+    Parameters
+    ----------
+    body : Statements
+    plane : callable
+        ``plane(i)``: a plane so far.
+    planes : int
+    adder : {None, "bsl"}
+        As of `VerticalCounter`.
+    """
+
+    def __init__(self, body: Statements, plane: Callable, planes: int, adder: str | None = None):
+        super().__init__(body, [None] * planes, adder)
+        self._plane = plane
+
+    def _read(self, plane: int):
+        """Return a plane so far, read now if it was not before."""
+        if self.planes[plane] is None:
+            self.planes[plane] = self._body.bind(self._plane(plane), "c")
+        return self.planes[plane]
+
+    def _add_two(self, a, b, plane: int) -> None:
+        self._read(plane)
+        super()._add_two(a, b, plane)
+
+    def finish(self) -> None:
+        """Let what waits ripple through the planes above."""
+        first = next((plane for plane, waiting in enumerate(self._waiting) if waiting), len(self.planes))
+        for plane in range(first, len(self.planes)):
+            self._read(plane)
+        super().finish()
 
 
 def transpose_planes(body: Statements, planes: list, lanes: int) -> list:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from tvm import tirx
 
-from bnncc.schedules.formulations.vertical import VerticalCounter
+from bnncc.schedules.formulations.vertical import LazyCounter
 from bnncc.schedules.statements import Statements
 
 __all__ = ["CounterInRuns"]
@@ -26,20 +26,11 @@ _STEP = 4
 """Vectors of a step; 5, 6 and 8 take 2.8, 2.8 and 3.0 cycles for 128 bits, 16 spill."""
 
 
-class CounterInRuns(VerticalCounter):
-    """Adds vectors of bits to a counter whose planes are read when they are first needed, and left None else.
-
-    Parameters
-    ----------
-    body : Statements
-    plane : callable
-        ``plane(i)``: a plane so far.
-    planes : int
-    """
+class CounterInRuns(LazyCounter):
+    """Adds vectors of bits to a counter by bitwise selects; arguments as of `LazyCounter`."""
 
     def __init__(self, body: Statements, plane: Callable, planes: int):
-        super().__init__(body, [None] * planes, "bsl")
-        self._plane = plane
+        super().__init__(body, plane, planes, "bsl")
 
     def add_looked_up(self, looks: list[tuple[Callable, Callable]]) -> None:
         """Add vectors of weight 1.
@@ -55,7 +46,7 @@ class CounterInRuns(VerticalCounter):
         next_vectors = self._in_steps([lambda i=i, vector=vector: vector(cases[i]) for i, vector in enumerate(vectors)], self._waiting[0])
         for load in [*next(loads), *next(next_vectors), *next(loads)]:
             load()
-        self._read(self._ready())
+        self._read_ready()
         while ready := self._ready():
             adders = self._sums(ready)
             waiting = [*next(next_vectors), *next(loads)]
@@ -69,29 +60,16 @@ class CounterInRuns(VerticalCounter):
                 self._body.fence(fence)
             for load in waiting:
                 load()
-            self._read(self._ready())
+            self._read_ready()
             self._body.fence(fence)
-
-    def add(self, bits, plane: int) -> None:
-        """Add bits of weight ``2 ** plane``; what goes beyond the top plane is known to be zero."""
-        if plane < len(self.planes) and self._waiting[plane]:
-            self._read([plane])
-        super().add(bits, plane)
-
-    def finish(self) -> None:
-        """Let what waits ripple through the planes above."""
-        first = next((plane for plane, waiting in enumerate(self._waiting) if waiting), len(self.planes))
-        self._read(range(first, len(self.planes)))
-        super().finish()
 
     def _ready(self) -> list[int]:
         """Return the planes at which a pair waits, the top one first."""
         return [plane for plane in reversed(range(len(self.planes))) if len(self._waiting[plane]) > 1]
 
-    def _read(self, planes) -> None:
-        for plane in planes:
-            if self.planes[plane] is None:
-                self.planes[plane] = self._body.bind(self._plane(plane), "c")
+    def _read_ready(self) -> None:
+        for plane in self._ready():
+            self._read(plane)
 
     def _sums(self, planes: list[int]) -> list[tuple]:
         """Add all pairs that wait to their planes; return (plane, exclusive or of the pair, one of the pair, plane before) for the carries."""

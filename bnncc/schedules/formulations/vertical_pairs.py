@@ -17,43 +17,21 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from bnncc.schedules.formulations.vertical import VerticalCounter
+from bnncc.schedules.formulations.vertical import LazyCounter
 from bnncc.schedules.statements import Statements
 
 __all__ = ["PairCounter"]
 
 
-class PairCounter(VerticalCounter):
-    """Adds vectors of bits to the planes of a counter, four of one weight at a time where there are so many.
-
-    Planes are read when they are first needed: LLVM keeps those that it has read in registers, and spills others for them. What is not needed is left None.
-
-    Parameters
-    ----------
-    body : Statements
-    plane : callable
-        ``plane(i)``: a plane so far.
-    planes : int
-    """
+class PairCounter(LazyCounter):
+    """Adds vectors of bits to the planes of a counter, four of one weight at a time where there are so many; arguments as of `LazyCounter`."""
 
     def __init__(self, body: Statements, plane: Callable, planes: int):
-        super().__init__(body, [None] * planes)
-        self._plane = plane
+        super().__init__(body, plane, planes)
         self._pairs: list[list[tuple]] = [[] for _ in range(planes)]
 
-    def _read(self, plane: int):
-        return self._body.bind(self._plane(plane), "c") if self.planes[plane] is None else self.planes[plane]
-
-    def add(self, bits, plane: int) -> None:
-        """Add bits of weight ``2 ** plane``; what goes beyond the top plane is known to be zero."""
-        if plane >= len(self.planes):
-            return
-        waiting = self._waiting[plane]
-        waiting.append(bits)
-        if len(waiting) == 2:
-            a, b = waiting
-            waiting.clear()
-            self._add_pair((a, self._body.bind(tirx.bitwise_xor(a, b), "x")), plane)
+    def _add_two(self, a, b, plane: int) -> None:
+        self._add_pair((a, self._body.bind(tirx.bitwise_xor(a, b), "x")), plane)
 
     def _add_pair(self, pair: tuple, plane: int) -> None:
         if plane >= len(self.planes):
