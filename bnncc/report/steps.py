@@ -56,7 +56,6 @@ class Held:
     def of(cls, var: relax.Var, ctx: PassContext) -> Held:
         """Describe a variable of ``main``."""
         dtype, (*outer, last), words = dtype_of(var), static_shape(var) or (1,), ctx.packed.get(var.name)
-        nbytes = int(np.prod(static_shape(var), dtype=np.int64)) * np.dtype(dtype).itemsize
         kind = dtype
         if words is not None and dtype.startswith("uint"):
             kind = f"{words.planes}-bit" if words.step else "1-bit and 0" if words.planes == 2 else "1-bit"
@@ -65,7 +64,7 @@ class Held:
         view = ctx.tensors.get(var.name)
         plain = view is not None and view.perm is None and view.split is None and last == static_shape(var)[-1]  # in the order of the model already
         shape = (*space, last) if plain else (last, *space)
-        return cls(ctx.onnx_name(var.name), kind, (*([batch] if batch > 1 else []), *shape), nbytes)
+        return cls(ctx.onnx_name(var.name), kind, (*([batch] if batch > 1 else []), *shape), _nbytes(var))
 
 
 @dataclass(frozen=True)
@@ -98,32 +97,8 @@ class Step:
 
 
 @dataclass(frozen=True)
-class PackedMap:
-    """A feature map in words.
-
-    Parameters
-    ----------
-    tensor : str
-        The ONNX tensor; where there is none, the compiler's own name.
-    channels, planes : int
-        Two planes hold -1, 0 and +1, one -1 and +1.
-    shape : tuple of int
-        Of the words.
-    nbytes, float_bytes : int
-        Its size, and that of the same map as float32.
-    """
-
-    tensor: str
-    channels: int
-    planes: int
-    shape: tuple[int, ...]
-    nbytes: int
-    float_bytes: int
-
-
-@dataclass(frozen=True)
 class FeatureMap:
-    """A tensor that one kernel writes and another reads.
+    """A tensor as it lies in memory.
 
     Parameters
     ----------
@@ -133,7 +108,6 @@ class FeatureMap:
         ``bits`` (words), ``integers`` or ``float``.
     dtype : str
     shape : tuple of int
-        As it lies in memory.
     nbytes : int
     """
 
@@ -142,6 +116,38 @@ class FeatureMap:
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
+
+    @classmethod
+    def of(cls, var: relax.Var, ctx: PassContext, *more) -> FeatureMap:
+        """Describe a variable of ``main``; `more` are the parameters that a kind of map adds."""
+        dtype = dtype_of(var)
+        kind = "bits" if ctx.are_words(var.name, dtype) else "float" if dtype.startswith("float") else "integers"
+        return cls(ctx.onnx_name(var.name), kind, dtype, static_shape(var), _nbytes(var), *more)
+
+
+@dataclass(frozen=True)
+class PackedMap(FeatureMap):
+    """A feature map in words.
+
+    Parameters
+    ----------
+    channels, planes : int
+        Two planes hold -1, 0 and +1, one -1 and +1.
+    float_bytes : int
+        The size of the same map as float32.
+    """
+
+    channels: int
+    planes: int
+    float_bytes: int
+
+
+def _elements(var: relax.Var) -> int:
+    return int(np.prod(static_shape(var), dtype=np.int64))
+
+
+def _nbytes(var: relax.Var) -> int:
+    return _elements(var) * np.dtype(dtype_of(var)).itemsize
 
 
 def steps_of(fused: tvm.IRModule, ctx: PassContext, kernels: Sequence[tuple[str, str]]) -> list[Step]:
@@ -183,7 +189,7 @@ def _operators(fused: tvm.IRModule, group: str) -> tuple[Operator, ...]:
         layer = name in _LAYERS
         is_float = dtype.startswith("float") and name not in _UNCOUNTED and not name.startswith("relax.bnn.")
         shown = name.removeprefix("relax.").removeprefix("nn.").removeprefix("bnn.")
-        found.append(Operator(shown, dtype, int(np.prod(static_shape(b.var), dtype=np.int64)), is_float, layer))
+        found.append(Operator(shown, dtype, _elements(b.var), is_float, layer))
     return tuple(found)
 
 
@@ -194,10 +200,8 @@ def packed_maps(fused: tvm.IRModule, ctx: PassContext) -> list[PackedMap]:
         held = ctx.packed.get(b.var.name)
         if held is None or not isinstance(b.var.ty, relax.TensorType) or not dtype_of(b.var).startswith("uint"):
             continue
-        shape = static_shape(b.var)
-        pixels = int(np.prod(shape[:-1], dtype=np.int64))
-        nbytes = pixels * shape[-1] * held.word_bits // 8
-        maps.append(PackedMap(ctx.onnx_name(b.var.name), int(held.channels), int(held.planes), shape, nbytes, 4 * pixels * held.channels))
+        pixels = _elements(b.var) // static_shape(b.var)[-1]
+        maps.append(PackedMap.of(b.var, ctx, int(held.channels), int(held.planes), 4 * pixels * int(held.channels)))
     return maps
 
 
@@ -210,7 +214,5 @@ def feature_maps(fused: tvm.IRModule, ctx: PassContext) -> list[FeatureMap]:
         computed = isinstance(call, relax.Call) and isinstance(call.op, tvm.ir.GlobalVar)
         if not computed or not isinstance(b.var.ty, relax.TensorType) or not graph.users(b.var):
             continue
-        dtype, shape = dtype_of(b.var), static_shape(b.var)
-        kind = "bits" if ctx.are_words(b.var.name, dtype) else "float" if dtype.startswith("float") else "integers"
-        maps.append(FeatureMap(ctx.onnx_name(b.var.name), kind, dtype, shape, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize))
+        maps.append(FeatureMap.of(b.var, ctx))
     return maps
