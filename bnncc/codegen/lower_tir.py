@@ -53,17 +53,36 @@ def _round_products(func, _module, _context):
     return func.with_body(round_products(func.body))
 
 
-def _passes(simplify: bool, contract: bool, source: bool) -> list[tvm.ir.transform.Pass]:
-    """Return the passes from a scheduled PrimFunc to flat loops, in order."""
-    s, x = s_tir.transform, tirx.transform
+def _has_blocks(body: tirx.Stmt) -> bool:
+    """Tell whether there are blocks of TensorIR, as TVM's legalization makes them; our generators write plain loops."""
+    found: list[s_tir.SBlock] = []
+    tvm_ffi.structural_walk(body, (s_tir.SBlock, found.append))
+    return bool(found)
+
+
+def _without_blocks(source: bool) -> list[tvm.ir.transform.Pass]:
+    """Return the passes from blocks to plain loops.
+
+    Plain loops are left out not only as nothing is to be done there: `CompactBufferAllocation` unites the regions of all accesses of a buffer, each with those
+    before. That took half of the time of a kernel of a thousand accesses, to find that its buffers have the size that they need.
+    """
+    s = s_tir.transform
     return [
-        s.CanonicalizeLoop(),
         s.LowerInitBlock(),
         s.PlanAndUpdateBufferAllocationLocation(),
         s.ConvertBlocksToOpaque(),
         *([] if source else [s.CompactBufferAllocation()]),  # it does not see what a function of C is given the address of
         s.LowerMatchBuffer(),
         s.LowerOpaqueBlock(),
+    ]
+
+
+def _passes(simplify: bool, contract: bool, source: bool, blocks: bool) -> list[tvm.ir.transform.Pass]:
+    """Return the passes from a scheduled PrimFunc to flat loops, in order."""
+    s, x = s_tir.transform, tirx.transform
+    return [
+        s.CanonicalizeLoop(),
+        *(_without_blocks(source) if blocks else []),
         x.FlattenBuffer(),
         x.NarrowDataType(32),
         s.LoopPartition(),
@@ -154,7 +173,7 @@ def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target, st
     if target.kind.name == "c":
         func = serial(func)
     module = tvm.IRModule({symbol: func})
-    for step in _passes(simplify, contract, target.kind.name == "c"):
+    for step in _passes(simplify, contract, target.kind.name == "c", _has_blocks(func.body)):
         module = step(module)
     func, parts = parallel_parts(module[symbol])
 
