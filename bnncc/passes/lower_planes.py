@@ -15,9 +15,9 @@ import tvm
 from tvm import relax
 
 from bnncc.ops import bnn, is_bnn, static_shape
-from bnncc.ops.geometry import border_classes
 from bnncc.ops.pack import PackAttrs, pack_reference
 from bnncc.passes.bit_planes import CodePlanes, WeightPlanes, code_planes, weight_planes
+from bnncc.passes.borders import border_of
 from bnncc.passes.code_range import LARGEST_SUM, code_range
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Builder, ContextRewriter, const, constant
@@ -59,7 +59,7 @@ class _Lower(ContextRewriter):
         if any(int(p) for p in attrs.padding):
             code = int(attrs.pad_code) if codes.holds(int(attrs.pad_code)) else codes.lo
             if code != attrs.pad_code:
-                border = self._border(value, weights, code - int(attrs.pad_code))
+                border = border_of(value, weights, code - int(attrs.pad_code))
             fill = pack_reference(self._attrs(channels, codes, groups), np.full(channels, code, np.int32))
             x = builder.emit(bnn.packed_pad(x, const(fill), attrs.padding), f"{var.name}_padded")
         conv = {"strides": attrs.strides, "dilation": attrs.dilation, "groups": groups}
@@ -86,17 +86,6 @@ class _Lower(ContextRewriter):
             if x.name in self.ctx.tensors:
                 self.ctx.tensors[words.name] = self.ctx.tensors[x.name]
         return self.packed[key]
-
-    @staticmethod
-    def _border(value, weights, excess: int):
-        """Return what takes the padded taps, whose code is `excess` more than it should be, out of the sums again."""
-        attrs, shape = value.attrs, static_shape(value.args[0])
-        top, left, bottom, right = (int(p) for p in attrs.padding)
-        rows, outside_rows = border_classes(shape[1], weights.shape[1], attrs.strides[0], attrs.dilation[0], top, bottom)
-        cols, outside_cols = border_classes(shape[2], weights.shape[2], attrs.strides[1], attrs.dilation[1], left, right)
-        outside = outside_rows[:, None, :, None] | outside_cols[None, :, None, :]
-        border = -excess * np.einsum("rcij,oij->rco", outside.astype(np.int32), weights.sum(3, dtype=np.int32))
-        return const(border.astype(np.int32)), const(rows), const(cols)
 
 
 def lower_planes(mod: tvm.IRModule, ctx: PassContext) -> tvm.IRModule:

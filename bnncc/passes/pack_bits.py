@@ -23,9 +23,9 @@ from tvm.ir import Tuple
 from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
-from bnncc.ops.geometry import border_classes
 from bnncc.ops.logic import logic_reference
 from bnncc.ops.pack import PackAttrs, pack_reference, tail_mask
+from bnncc.passes.borders import border_of
 from bnncc.passes.chains import ELEMENTWISE
 from bnncc.passes.code_range import code_range, runs_on_bits
 from bnncc.passes.context import PassContext
@@ -296,7 +296,7 @@ class _Pack(Rewriter):
         border = ()
         if any(attrs.padding):
             if attrs.pad_code == 0:  # counted as +1, and taken out again: two planes stay equal where no code is 0
-                border = self._border(old, signs)
+                border = border_of(old, signs, 1)
             x = builder.emit(bnn.packed_pad(x, const(self._fill(w, attrs.pad_code or 1)), attrs.padding), "padded")
         return bnn.packed_conv2d(
             x,
@@ -309,17 +309,6 @@ class _Pack(Rewriter):
             planes=w.planes,
             in_groups=w.groups,
         )
-
-    @staticmethod
-    def _border(old, signs):
-        """Return what takes the padded taps, counted as +1, out of the accumulators again."""
-        attrs, shape = old.attrs, static_shape(old.args[0])
-        top, left, bottom, right = attrs.padding
-        rows, outside_rows = border_classes(shape[1], signs.shape[1], attrs.strides[0], attrs.dilation[0], top, bottom)
-        cols, outside_cols = border_classes(shape[2], signs.shape[2], attrs.strides[1], attrs.dilation[1], left, right)
-        outside = outside_rows[:, None, :, None] | outside_cols[None, :, None, :]
-        border = -np.einsum("rcij,oij->rco", outside.astype(np.int32), signs.sum(3, dtype=np.int32))
-        return const(border.astype(np.int32)), const(rows), const(cols)
 
     def _dense(self, old, builder):
         x, w = self._packed(old.args[0], builder)
