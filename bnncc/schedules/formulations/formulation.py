@@ -66,6 +66,11 @@ class BinaryShape:
         """Words of a tap in one group."""
         return -(-self.inputs // self.word_bits)
 
+    def contraction(self, **given) -> Contraction:
+        """Return the contraction of this shape whose steps are words; `given` are the parameters that it leaves open, and those that are others."""
+        known = {"groups": self.groups, "group_outputs": self.outputs, "taps": self.taps, "depth": self.words, "planes": self.planes}
+        return Contraction(**{**known, **given})
+
 
 @dataclass(frozen=True)
 class Formulation:

@@ -23,7 +23,6 @@ from tvm import tirx
 
 from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation, register_tiled
-from bnncc.schedules.register_tile import Contraction
 from bnncc.targets import Variant
 
 __all__ = ["popcount"]
@@ -45,11 +44,7 @@ def popcount(shape: BinaryShape, variant: Variant, choices: Choices | None = Non
     tiles = _MANY_TILES if variant.vector_registers >= 32 else _TILES
     best = (14, 1) if "vpopcnt" in variant.instructions and shape.pixels > 1 else tiles[0]
     widest, vectors = choose(choices, "popcount tile", best, tiles)
-    c = Contraction(
-        groups=shape.groups,
-        group_outputs=shape.outputs,
-        taps=shape.taps,
-        depth=shape.words,
+    c = shape.contraction(
         lanes=lanes,
         acc_dtype=lane,
         weight_dtype=lane,
@@ -57,7 +52,6 @@ def popcount(shape: BinaryShape, variant: Variant, choices: Choices | None = Non
         vectors=vectors,
         step=lambda acc, x, w: acc + tirx.popcount(tirx.bitwise_xor(x, w)),
         finish=lambda acc: tirx.Cast(f"int32x{lanes}", acc),
-        planes=shape.planes,
     )
     c = replace(c, unrolled_steps=choose(choices, "popcount steps", c.unrolled_steps, _UNROLLED))
     return register_tiled(shape, c, widest, "popcount")

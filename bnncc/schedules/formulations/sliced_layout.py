@@ -42,9 +42,7 @@ def shape_words(shape: BinaryShape) -> int:
 def sliced_contraction(shape: BinaryShape, variant: Variant, choices: Choices | None) -> Contraction:
     """Return the shape of the lookups: a step is a row of the table, and `vectors` share it."""
     inputs, lanes = shape.taps[0] * shape.taps[1] * shape.inputs, variant.vector_bits
-    c = Contraction(
-        groups=shape.groups,
-        group_outputs=shape.outputs,
+    c = shape.contraction(
         taps=(1, 1),
         depth=row_count(shape_words(shape)),  # rows of the table; a row has as many bytes as lanes
         lanes=lanes,
@@ -52,7 +50,6 @@ def sliced_contraction(shape: BinaryShape, variant: Variant, choices: Choices | 
         weight_dtype="uint8",
         tile_dtype="uint16" if 2 * inputs < 1 << 16 else "int32",
         vectors=1,
-        planes=shape.planes,
     )
     most = _CASE_BYTES * 8 // lanes if variant.indexed_offsets else 1
     options = [n for n in range(1, most + 1) if n & n - 1 == 0 and c.group_vectors % n == 0]

@@ -49,18 +49,13 @@ def popcount_tree(shape: BinaryShape, variant: Variant, choices: Choices | None 
     lane = f"uint{lane_bits(shape)}"
     in_pairs = shape.word_bits == 64 and shape.words % 2 == 0 and shape.taps[1] <= _STRAIGHT_TAPS
     vectors = 1 if in_pairs else min(_VECTORS, -(-shape.outputs // _CHANNELS))
-    c = Contraction(
-        groups=shape.groups,
-        group_outputs=shape.outputs,
-        taps=shape.taps,
-        depth=shape.words,
+    c = shape.contraction(
         lanes=_CHANNELS,
         acc_dtype="uint16",
         weight_dtype=lane,
         tile_dtype="uint16",
         vectors=vectors,
         step=_step,
-        planes=shape.planes,
         unrolled_steps=_WIDEST * _VECTORS * shape.taps[1] if shape.words == 1 else 1,
     )
 

@@ -89,11 +89,7 @@ def _fill(body: Statements, c: Contraction, size: int, shape: TileShape, weights
 
 def tree(shape: BinaryShape, choices: Choices | None = None) -> Formulation:
     """Return the tree formulation of any binary contraction; words are of 32 bits at most."""
-    c = Contraction(
-        groups=shape.groups,
-        group_outputs=shape.outputs,
-        taps=shape.taps,
-        depth=shape.words,
+    c = shape.contraction(
         lanes=1,
         acc_dtype=WORD,
         weight_dtype=WORD,
@@ -101,7 +97,6 @@ def tree(shape: BinaryShape, choices: Choices | None = None) -> Formulation:
         vectors=1,
         step=lambda acc, x, w: acc + tirx.popcount(tirx.bitwise_xor(x, w)),
         finish=lambda acc: tirx.Cast("int32", acc),
-        planes=shape.planes,
     )
     size = choose(choices, "tree chunk", _CHUNK, [size for size in _CHUNKS if size <= max(c.tap_count, _CHUNK)])
 

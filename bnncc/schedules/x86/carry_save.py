@@ -53,17 +53,12 @@ def carry_save_formulation(shape: BinaryShape, variant: Variant, choices: Choice
     if shape.word != "uint64" or "pshufb" not in variant.instructions or "vpopcnt" in variant.instructions:
         return None
     lanes = variant.lanes(64)
-    c = Contraction(
-        groups=shape.groups,
-        group_outputs=shape.outputs,
-        taps=shape.taps,
-        depth=shape.words,
+    c = shape.contraction(
         lanes=lanes,
         acc_dtype="uint64",
         weight_dtype="uint64",
         tile_dtype="int32",
         vectors=1,
-        planes=shape.planes,
     )
     words = choose(choices, "carry-save words", _WORDS, (4, 8, 16))
 

@@ -111,17 +111,13 @@ def lookup_formulation(shape: BinaryShape, variant: Variant, choices: Choices | 
 def _contraction(shape: BinaryShape, lanes: int, vectors: int) -> Contraction:
     depth = -(-shape.inputs // 4)
     largest = 2 * 4 * depth * shape.taps[0] * shape.taps[1]
-    return Contraction(
-        groups=shape.groups,
-        group_outputs=shape.outputs,
-        taps=shape.taps,
+    return shape.contraction(
         depth=depth,
         lanes=lanes,
         acc_dtype="uint8",
         weight_dtype="uint8",
         tile_dtype="uint16" if largest < 1 << 16 else "int32",
         vectors=vectors,
-        planes=shape.planes,
     )
 
 

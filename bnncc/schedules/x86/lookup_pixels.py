@@ -87,17 +87,13 @@ def pixel_formulation(shape: BinaryShape, variant: Variant, choices: Choices | N
         return None
     lanes = min(variant.vector_bits, 256) // 8
     vectors = -(-shape.outputs // _BLOCK)
-    c = Contraction(
-        groups=shape.groups,
-        group_outputs=shape.outputs,
-        taps=shape.taps,
+    c = shape.contraction(
         depth=depth,
         lanes=_BLOCK,
         acc_dtype="uint8",
         weight_dtype="uint8",
         tile_dtype="uint16",
         vectors=vectors,
-        planes=shape.planes,
     )
 
     def fill(body, c, tile_shape, weights, tile, load_x):
