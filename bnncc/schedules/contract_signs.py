@@ -43,7 +43,7 @@ from bnncc.schedules.contract_float import float_contraction, float_tile
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, fill_block, fill_tile, tile_stride
+from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, cleared, fill_block, fill_tile, tile_stride
 from bnncc.schedules.sign_sums import MOST_PIXELS, arrange_quads, sign_sums, sums_pay
 from bnncc.schedules.statements import Statements, const, reinterpret, spread, vector_type
 from bnncc.schedules.x86.permuted_sums import PermutedSums
@@ -142,10 +142,7 @@ def _in_registers(c: Contraction, packed: Contraction):
     lanes = c.lanes
 
     def block(body, shape, row, pixel, width, vectors, weights, base, tile, g, first, load_x) -> None:
-        acc = body.local("float32", width * vectors * lanes, "acc")
-        slots = [(i, j, (i * vectors + j) * lanes) for i in range(width) for j in range(vectors)]
-        for _, _, slot in slots:
-            body.store(acc, slot, const(0.0, "float32", lanes), lanes)
+        acc, slots = cleared(body, "float32", width, vectors, lanes)
         for kh, kw, k, count in _each_byte(body, c, c.depth):
             words = _words(body, weights, base + ((kh * c.taps[1] + kw) * packed.depth + k) * (vectors * lanes), lanes, vectors)
             for tap in range(count):

@@ -23,6 +23,7 @@ __all__ = [
     "TileShape",
     "arrange_weights",
     "blocks",
+    "cleared",
     "fill_block",
     "fill_tile",
     "fill_tile_in_parts",
@@ -249,6 +250,15 @@ def blocks(body: Statements, c: Contraction, shape: TileShape):
                 yield g, b * c.vectors, c.vectors
         if rest:
             yield g, whole * c.vectors, rest
+
+
+def cleared(body: Statements, dtype: str, pixels: int, vectors: int, lanes: int) -> tuple:
+    """Return accumulators of a register tile, all 0, and their slots: (pixel, vector, first element)."""
+    acc = body.local(dtype, pixels * vectors * lanes, "acc")
+    slots = [(i, j, (i * vectors + j) * lanes) for i in range(pixels) for j in range(vectors)]
+    for _, _, slot in slots:
+        body.store(acc, slot, const(0, dtype, lanes), lanes)
+    return acc, slots
 
 
 def fill_block(

@@ -32,7 +32,7 @@ from tvm import tirx
 
 from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
-from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, tile_stride
+from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, cleared, tile_stride
 from bnncc.schedules.statements import Statements, const
 from bnncc.targets import Variant
 
@@ -217,10 +217,7 @@ def _register_tile(body, c, tile_shape, tile_part, part, inner, chunk, table, we
     """Accumulate one chunk for one register tile and add it to the tile."""
     row, pixel, width, vectors = tile_part
     plane, g, first = part
-    acc = body.local("uint8", width * vectors * c.lanes, "acc")
-    slots = [(i, j, (i * vectors + j) * c.lanes) for i in range(width) for j in range(vectors)]
-    for _, _, slot in slots:
-        body.store(acc, slot, const(0, "uint8", c.lanes), c.lanes)
+    acc, slots = cleared(body, "uint8", width, vectors, c.lanes)
     for words in inner:
         with words(chunk) as ((kh, kw, word), lookups):
             _lookups(body, c, (row, pixel, width, vectors), (plane, g, kh, kw, word), lookups, acc, table, weights, base, load_x, straight)

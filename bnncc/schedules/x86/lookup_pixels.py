@@ -42,7 +42,7 @@ from tvm import tirx
 from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.interleave import deinterleave, transpose_block
-from bnncc.schedules.register_tile import Contraction, TileShape, pixel_tiles, tile_stride
+from bnncc.schedules.register_tile import Contraction, TileShape, cleared, pixel_tiles, tile_stride
 from bnncc.schedules.statements import Statements, const, reinterpret
 from bnncc.schedules.x86.lane_blocks import InputMap, phase_steps
 from bnncc.schedules.x86.lookup import LOOKUPS, nibbles, shuffle, write_table
@@ -259,10 +259,7 @@ class _PixelLanes:
     def _accumulate(self, table, bits, sums, g, pair, vector, vectors: int, chunk: _Chunk) -> None:
         """Add the lookups of a chunk for two channels and some vectors of pixels."""
         body, lanes = self.body, self.lanes
-        acc = body.local("uint8", _CHANNELS * vectors * lanes, "acc")
-        slots = [(i, j, (i * vectors + j) * lanes) for i in range(_CHANNELS) for j in range(vectors)]
-        for _, _, slot in slots:
-            body.store(acc, slot, const(0, "uint8", lanes), lanes)
+        acc, slots = cleared(body, "uint8", _CHANNELS, vectors, lanes)
         base = ((g * (self.channels // _CHANNELS) + pair) * self.c.tap_count + chunk.first) * _CHANNELS
 
         def look(n, count):

@@ -19,7 +19,7 @@ import numpy as np
 from tvm import tirx
 
 from bnncc.ops.pack import PackAttrs, pack_reference
-from bnncc.schedules.register_tile import Contraction, arrange_weights, blocks, tile_stride
+from bnncc.schedules.register_tile import Contraction, arrange_weights, blocks, cleared, tile_stride
 from bnncc.schedules.statements import Statements, const, reinterpret, spread
 from bnncc.targets import Variant
 
@@ -99,10 +99,7 @@ class PermutedSums:
     def _block(self, body: Statements, table, pixel, width: int, weights, base, vectors: int, tile, first) -> None:
         """Compute `width` pixels from `pixel` on by `vectors` vectors of channels from `first` on."""
         c, lanes = self.c, self.lanes
-        acc = body.local("float32", width * vectors * lanes, "acc")
-        slots = [(i, j, (i * vectors + j) * lanes) for i in range(width) for j in range(vectors)]
-        for _, _, slot in slots:
-            body.store(acc, slot, const(0.0, "float32", lanes), lanes)
+        acc, slots = cleared(body, "float32", width, vectors, lanes)
         whole, rest = divmod(self.inputs, _WORD)
 
         def add(tap, k, quads: int) -> None:
