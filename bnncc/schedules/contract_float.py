@@ -23,7 +23,7 @@ import math
 from dataclasses import replace
 
 from bnncc.schedules.builder import Builder
-from bnncc.schedules.contraction import write_contraction
+from bnncc.schedules.contraction import conv_reads, write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.neon.float_tile import RUN, neon_tile, neon_tiles
@@ -127,23 +127,16 @@ def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     kh, kw, depth, outputs = w.shape
     if depth == 1 and outputs == int(attrs.groups) > 1:
         return depthwise_conv2d(builder, anchor)
-    (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
-    stage = staged_rows(builder, x, sy, (kh - 1) * dy + 1)
+    sy, sx = (int(s) for s in attrs.strides)
+    stage = staged_rows(builder, x, sy, (kh - 1) * int(attrs.dilation[0]) + 1)
     joins_rows, row_pixels = False, anchor.shape[2]
     if kh == kw == sy == sx == 1 and stage is None and anchor.shape[1] > 1 and not builder.variant.is_scalar:
         # its pixels follow one another in memory, from row to row
         joins_rows = builder.choices.choose("rows", "apart", ("apart", "joined")) == "joined"
         row_pixels *= anchor.shape[1] if joins_rows else 1
     widest, vectors = float_tile(builder, row_pixels, -(-outputs // int(attrs.groups) // builder.lanes))
-    if int(attrs.groups) == 1 and int(attrs.dilation[1]) == 1:
-        # the taps of a row are one run of numbers in memory
-        kw, depth = 1, kw * depth
-    c = float_contraction(builder, int(attrs.groups), outputs, (kh, kw), depth, vectors)
-
-    def at(place, g, kh, kw, k):
-        n, y, pixel = place
-        return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * depth + k)
-
+    taps, depth, at = conv_reads(anchor, (kh, kw), depth)
+    c = float_contraction(builder, int(attrs.groups), outputs, taps, depth, vectors)
     return _write(builder, anchor, c, widest, lambda array: array.transpose(3, 0, 1, 2), at, stage, joins_rows)
 
 

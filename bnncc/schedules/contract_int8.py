@@ -18,7 +18,7 @@ from tvm import tirx
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.contract_float import float_tile
-from bnncc.schedules.contraction import write_contraction
+from bnncc.schedules.contraction import conv_reads, write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile_in_parts, parts_tile_bytes
@@ -138,21 +138,9 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
 def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``bnn.conv2d`` (no padding) and its epilogue."""
     w, attrs = anchor.args[1], anchor.attrs
-    _, kh, kw, depth = w.shape
-    groups = int(attrs.groups)
-    (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
-    channels = depth
-    if groups == 1 and dx == 1:
-        # the taps of a row are one run of numbers in memory
-        kw, depth = 1, kw * depth
-
-    def at(place, g, kh, kw, k):
-        n, y, pixel = place
-        if depth > channels:
-            return (n, y * sy + kh * dy, pixel * sx, k)
-        return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * channels + k)
-
-    return _write(builder, anchor, groups, (kh, kw), depth, at, staged_rows(builder, anchor.args[0], sy, (kh - 1) * dy + 1))
+    _, *kernel, channels = w.shape
+    stage = staged_rows(builder, anchor.args[0], int(attrs.strides[0]), (kernel[0] - 1) * int(attrs.dilation[0]) + 1)
+    return _write(builder, anchor, int(attrs.groups), *conv_reads(anchor, kernel, channels), stage)
 
 
 def dense(builder: Builder, anchor: Tensor) -> Kernel:

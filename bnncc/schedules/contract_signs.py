@@ -40,7 +40,7 @@ from bnncc.schedules.builder import Builder
 from bnncc.schedules.code_sums import FOUR
 from bnncc.schedules.contract_codes import write_code_sums
 from bnncc.schedules.contract_float import float_contraction, float_tile
-from bnncc.schedules.contraction import write_contraction
+from bnncc.schedules.contraction import conv_reads, write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, cleared, fill_block, fill_tile, tile_stride
@@ -219,21 +219,11 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
 def sign_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``bnn.sign_conv2d`` and its epilogue."""
     x, w = anchor.args
-    attrs = anchor.attrs
-    groups = int(attrs.groups)
-    _, kh, kw, _ = w.shape
-    depth = channels = x.shape[3] // groups
-    (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
-    if groups == 1 and dx == 1:
-        # the taps of a row are one run of numbers in memory
-        kw, depth = 1, kw * depth
-
-    def at(place, g, kh, kw, k):
-        n, y, pixel = place
-        return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * channels + k)
-
+    groups = int(anchor.attrs.groups)
+    channels = x.shape[3] // groups
+    taps, depth, at = conv_reads(anchor, w.shape[1:3], channels)
     write = _write if x.dtype == "float32" else write_code_sums
-    return write(builder, anchor, groups, (kh, kw), depth, channels, at)
+    return write(builder, anchor, groups, taps, depth, channels, at)
 
 
 def sign_dense(builder: Builder, anchor: Tensor) -> Kernel:
