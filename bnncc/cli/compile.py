@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
+from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros
 from bnncc.cli.options import (
     DEFAULT_TARGET,
     Arithmetic,
@@ -25,9 +25,8 @@ from bnncc.cli.options import (
     SignZero,
     SignZeroOption,
     TargetName,
-    fixed_layers,
     parse_name,
-    parse_shapes,
+    source_options,
 )
 from bnncc.cli.values import whole
 
@@ -61,19 +60,16 @@ def compile_model(
     as_json: Json = False,
 ) -> None:
     """Compile a model into a shared library, or into C for a microcontroller, with a C header."""
-    shapes, name = parse_shapes(shape), parse_name(name)
-    byte_inputs = parse_byte_inputs(input_type, input_scale, input_zero)
+    source = source_options(shape, input_type, input_scale, input_zero, first_layer, last_layer, sign_zero)
+    name = parse_name(name)
     import bnncc.compiler
 
     with console.progress() as report:
         artifact = bnncc.compiler.compile(
             model,
             target=target,
-            shapes=shapes,
-            byte_inputs=byte_inputs,
-            fixed_layers=fixed_layers(first_layer, last_layer),
+            **source,
             name=name,
-            sign_zero=sign_zero.value,
             optimize_for=optimize_for.value,
             output_format=output_format and output_format.value,
             threads=threads,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bnncc.cli import console
-from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
+from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros
 from bnncc.cli.options import (
     DEFAULT_TARGET,
     Arithmetic,
@@ -19,9 +19,8 @@ from bnncc.cli.options import (
     SignZero,
     SignZeroOption,
     TargetOrNone,
-    fixed_layers,
-    parse_shapes,
     refuse_target,
+    source_options,
 )
 
 __all__ = ["inspect"]
@@ -43,10 +42,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show layer by layer what runs on bits and why the rest does not, with sizes, MACs and memory; for a board its flash, RAM, stack and cycles as well."""
-    source = {
-        **{"shapes": parse_shapes(shape), "byte_inputs": parse_byte_inputs(input_type, input_scale, input_zero), "sign_zero": sign_zero.value},
-        "fixed_layers": fixed_layers(first_layer, last_layer),
-    }
+    source = source_options(shape, input_type, input_scale, input_zero, first_layer, last_layer, sign_zero)
     refuse_target(target, board)
     on_board = None
     if board is not None:

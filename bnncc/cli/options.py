@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from bnncc.cli.byte_inputs import parse_byte_inputs
 from bnncc.cli.values import one_of, seconds, shown, whole
 
 __all__ = [
@@ -40,9 +41,9 @@ __all__ = [
     "opener_of",
     "refuse_device",
     "refuse_target",
-    "fixed_layers",
     "parse_name",
     "parse_shapes",
+    "source_options",
 ]
 
 
@@ -232,6 +233,25 @@ def refuse_device(rpc: str | None, key: str, threads: int) -> None:
             raise typer.BadParameter("the folder is a firmware project, which runs under QEMU, on one core.", param_hint=f"'{option}'")
 
 
-def fixed_layers(first: Arithmetic, last: Arithmetic) -> tuple[str, ...]:
-    """Return which layers ``--first-layer`` and ``--last-layer`` let be rounded."""
-    return tuple(place for place, chosen in (("first", first), ("last", last)) if chosen is Arithmetic.fixed)
+def source_options(
+    shape: list[str],
+    input_type: list[str],
+    input_scale: list[str],
+    input_zero: list[str],
+    first_layer: Arithmetic,
+    last_layer: Arithmetic,
+    sign_zero: SignZero,
+) -> dict:
+    """Return what a command's options say of the model, as keyword arguments of `compile` and of what calls it.
+
+    Raises
+    ------
+    typer.BadParameter
+        One of them is malformed.
+    """
+    return {
+        "shapes": parse_shapes(shape),
+        "byte_inputs": parse_byte_inputs(input_type, input_scale, input_zero),
+        "fixed_layers": tuple(place for place, chosen in (("first", first_layer), ("last", last_layer)) if chosen is Arithmetic.fixed),
+        "sign_zero": sign_zero.value,
+    }

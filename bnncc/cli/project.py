@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
+from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros
 from bnncc.cli.options import (
     Arithmetic,
     FirstLayer,
@@ -21,9 +21,8 @@ from bnncc.cli.options import (
     Shapes,
     SignZero,
     SignZeroOption,
-    fixed_layers,
     parse_name,
-    parse_shapes,
+    source_options,
 )
 from bnncc.cli.values import whole
 
@@ -53,8 +52,8 @@ def project(
     as_json: Json = False,
 ) -> None:
     """Compile a model into a firmware project for a microcontroller board."""
-    shapes, name = parse_shapes(shape), parse_name(name)
-    byte_inputs = parse_byte_inputs(input_type, input_scale, input_zero)
+    source = source_options(shape, input_type, input_scale, input_zero, first_layer, last_layer, sign_zero)
+    name = parse_name(name)
     from bnncc.boards import find_board
 
     chosen = find_board(board)
@@ -64,8 +63,7 @@ def project(
     samples = read_inputs(inputs) if inputs else None
 
     with console.progress() as report:
-        source = {"shapes": shapes, "byte_inputs": byte_inputs, "fixed_layers": fixed_layers(first_layer, last_layer)}
-        options = {**source, "name": name, "sign_zero": sign_zero.value, "progress": report}
+        options = {**source, "name": name, "progress": report}
         metadata, warnings = write_firmware(model, chosen, output, optimize_for=optimize_for.value, vectors=vectors, inputs=samples, **options)
     console.warn(warnings)
     if as_json:

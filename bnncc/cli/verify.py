@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bnncc.cli import console
-from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros, parse_byte_inputs
+from bnncc.cli.byte_inputs import InputScales, InputTypes, InputZeros
 from bnncc.cli.options import (
     DEFAULT_TARGET,
     Arithmetic,
@@ -25,9 +25,8 @@ from bnncc.cli.options import (
     SignZeroOption,
     TargetName,
     Timeout,
-    fixed_layers,
     opener_of,
-    parse_shapes,
+    source_options,
 )
 from bnncc.cli.values import whole
 
@@ -62,10 +61,7 @@ def verify(
 
     With a board its firmware runs the samples in QEMU as well, and its outputs are compared with those of this machine's library.
     """
-    source = {
-        **{"shapes": parse_shapes(shape), "byte_inputs": parse_byte_inputs(input_type, input_scale, input_zero), "sign_zero": sign_zero.value},
-        "fixed_layers": fixed_layers(first_layer, last_layer),
-    }
+    source = source_options(shape, input_type, input_scale, input_zero, first_layer, last_layer, sign_zero)
     if board is not None:  # said before the checks that take long
         from bnncc.boards import find_board, require_tools
 
