@@ -45,20 +45,14 @@ def benchmark(
         if against:
             raise typer.BadParameter("instructions of firmware are counted, which has no like in other programs.", param_hint="'--against'")
         counts = count_firmware(folder, **({} if timeout is None else {"timeout": timeout}))
-        if as_json:
-            console.print_json(counts.to_json())
-        else:
-            counts.to_text(console.stdout())
+        console.show(counts, as_json)
         return
     model, peers = _sides(against)
     from bnncc.report.benchmark import benchmark as measure
 
     with console.progress() as progress:
         report = measure(folder, model, peers=peers, threads=threads, repeat=repeat, progress=progress, opener=opener_of(rpc, key, timeout, threads))
-    if as_json:
-        console.print_json(report.to_json())
-    else:
-        report.to_text(console.stdout())
+    console.show(report, as_json)
 
 
 def _sides(against: list[str]) -> tuple[Path | None, dict[str, Path]]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-__all__ = ["progress", "print_json", "say", "stderr", "stdout", "warn"]
+__all__ = ["progress", "print_json", "say", "show", "stderr", "stdout", "warn"]
 
 PIPED_WIDTH = 160  # columns; Rich would squeeze a table into 80 where there is no terminal
 
@@ -38,6 +38,14 @@ def say(paragraph: Text) -> None:
 def print_json(value: Any) -> None:
     """Print `value` to stdout as indented JSON."""
     print(json.dumps(value, indent=2))
+
+
+def show(report: Any, as_json: bool) -> None:
+    """Print a report to stdout, for machines or for readers."""
+    if as_json:
+        print_json(report.to_json())
+    else:
+        report.to_text(stdout())
 
 
 def warn(messages: Iterable[str]) -> None:

@@ -24,7 +24,4 @@ def profile(
 
     with console.progress() as progress:
         report = measure(folder, threads=threads, repeat=repeat, progress=progress)
-    if as_json:
-        console.print_json(report.to_json())
-    else:
-        report.to_text(console.stdout())
+    console.show(report, as_json)

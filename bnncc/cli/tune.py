@@ -104,10 +104,7 @@ def tune(
     except KeyboardInterrupt:
         console.say(Text(f"Interrupted. What was measured is kept in {folder}; the same command goes on from there."))
         raise typer.Exit(130) from None
-    if as_json:
-        console.print_json(report.to_json())
-    else:
-        report.to_text(console.stdout())
+    console.show(report, as_json)
     if plot is not None:
         plot_history(report, plot)
 
