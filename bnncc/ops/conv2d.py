@@ -7,7 +7,7 @@ import tvm
 from tvm import relax
 from tvm_ffi.dataclasses import py_class
 
-from bnncc.ops.geometry import output_size, windows
+from bnncc.ops.geometry import image_size, pad_widths, windows
 from bnncc.ops.registry import define_op, dtype_of, require, static_shape
 
 __all__ = ["ACTIVATIONS", "Conv2dAttrs", "conv2d_reference", "dense_reference", "infer_conv2d"]
@@ -43,8 +43,7 @@ def conv2d_reference(attrs, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     -------
     ndarray, int32, shape (N, OH, OW, Co)
     """
-    top, left, bottom, right = (int(p) for p in attrs.padding)
-    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=attrs.pad_code)
+    x = np.pad(x, pad_widths(attrs.padding), constant_values=attrs.pad_code)
     # such sums are exact in float64, and BLAS is far quicker than integer einsum
     view = windows(x.astype(np.float64), w.shape[1:3], attrs.strides, attrs.dilation)
     ci, co = w.shape[3], w.shape[0] // attrs.groups
@@ -73,8 +72,7 @@ def infer_conv2d(call: relax.Call) -> relax.Type:
     _require_integers("conv2d", x, w)
     require(ci == ciw * a.groups, f"conv2d: {ci} input channels, but {a.groups} groups of {ciw}")
     require(co % a.groups == 0, f"conv2d: {co} output channels in {a.groups} groups")
-    oh = output_size(h, kh, a.strides[0], a.dilation[0], a.padding[0], a.padding[2])
-    ow = output_size(width, kw, a.strides[1], a.dilation[1], a.padding[1], a.padding[3])
+    oh, ow = image_size((h, width), (kh, kw), a, a.padding)
     return relax.TensorType((n, oh, ow, co), "int32")
 
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-__all__ = ["output_size", "windows", "border_classes"]
+__all__ = ["border_classes", "image_size", "output_size", "pad_widths", "windows"]
 
 
 def output_size(size: int, kernel: int, stride: int, dilation: int, before: int, after: int) -> int:
     """Return how many windows fit along one axis (floor)."""
     return (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def image_size(size: Sequence[int], kernel: Sequence[int], attrs, padding: Sequence[int] = (0, 0, 0, 0)) -> tuple[int, int]:
+    """Return height and width of what a kernel makes of an image; `attrs` hold strides and dilation, `padding` is top, left, bottom, right."""
+    return tuple(output_size(size[i], kernel[i], attrs.strides[i], attrs.dilation[i], padding[i], padding[i + 2]) for i in (0, 1))
+
+
+def pad_widths(padding: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Return what `numpy.pad` takes for an NHWC array; `padding` is top, left, bottom, right."""
+    top, left, bottom, right = (int(p) for p in padding)
+    return ((0, 0), (top, bottom), (left, right), (0, 0))
 
 
 def windows(x: np.ndarray, kernel, strides, dilation) -> np.ndarray:

@@ -11,6 +11,7 @@ import tvm
 from tvm import relax
 from tvm_ffi.dataclasses import py_class
 
+from bnncc.ops.geometry import pad_widths
 from bnncc.ops.pack import PackAttrs, pack_reference, unpack_reference, words_per_group
 from bnncc.ops.registry import define_op, dtype_of, require, static_shape
 
@@ -45,23 +46,18 @@ class GatherAttrs(tvm.ir.Attrs):
     word_bits: int
 
 
-def _space(padding):
-    top, left, bottom, right = (int(p) for p in padding)
-    return ((0, 0), (top, bottom), (left, right), (0, 0))
-
-
 def pad_reference(attrs, x: np.ndarray) -> np.ndarray:
     """Pad int8 or uint8 codes of shape (N, H, W, C) in space."""
     if attrs.mode == "constant":
-        return np.pad(x, _space(attrs.padding), constant_values=attrs.code)
-    return np.pad(x, _space(attrs.padding), mode=attrs.mode)
+        return np.pad(x, pad_widths(attrs.padding), constant_values=attrs.code)
+    return np.pad(x, pad_widths(attrs.padding), mode=attrs.mode)
 
 
 def packed_pad_reference(attrs, x: np.ndarray, fill: np.ndarray) -> np.ndarray:
     """Pad words of shape (N, H, W, words) in space; constant padding writes `fill`, shape (words,)."""
-    padded = np.pad(x, _space(attrs.padding), mode=attrs.mode)
+    padded = np.pad(x, pad_widths(attrs.padding), mode=attrs.mode)
     if attrs.mode == "constant":
-        inside = np.pad(np.ones(x.shape[:3] + (1,), bool), _space(attrs.padding))
+        inside = np.pad(np.ones(x.shape[:3] + (1,), bool), pad_widths(attrs.padding))
         padded = np.where(inside, padded, fill)
     return padded.astype(x.dtype)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bnncc.errors import InternalError
-from bnncc.ops.geometry import windows
+from bnncc.ops.geometry import pad_widths, windows
 
 __all__ = ["WINDOWED"]
 
@@ -27,16 +27,11 @@ def _wide(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float64 if np.issubdtype(x.dtype, np.floating) else np.int64)
 
 
-def _space(padding) -> tuple:
-    top, left, bottom, right = (int(p) for p in padding)
-    return ((0, 0), (top, bottom), (left, right), (0, 0))
-
-
 def _conv2d(attrs, x, w):
     out_layout = attrs.out_layout or attrs.data_layout
     x = _wide(_reorder(x, attrs.data_layout, "NHWC"))
     w = _wide(_reorder(w, attrs.kernel_layout, "HWIO"))
-    x = np.pad(x, _space(attrs.padding))
+    x = np.pad(x, pad_widths(attrs.padding))
     groups = int(attrs.groups)
     kh, kw, ci, co = w.shape
     view = windows(x, (kh, kw), [int(s) for s in attrs.strides], [int(d) for d in attrs.dilation])
@@ -77,7 +72,7 @@ def _pool_windows(attrs, x, fill, padding=None):
     A window that would start beyond the image and the padding before it does not count (ONNX and PyTorch agree with Relax on that).
     """
     kernel, strides, dilation = ([int(v) for v in p] for p in (attrs.pool_size, attrs.strides, attrs.dilation))
-    size, pads = x.shape, _space(attrs.padding)
+    size, pads = x.shape, pad_widths(attrs.padding)
     x = np.pad(x, pads, constant_values=fill if padding is None else padding)
     if attrs.ceil_mode:
         for axis, (k, s, d) in enumerate(zip(kernel, strides, dilation), start=1):

@@ -14,7 +14,7 @@ import tvm
 from tvm import relax
 from tvm_ffi.dataclasses import py_class
 
-from bnncc.ops.geometry import output_size, windows
+from bnncc.ops.geometry import image_size, windows
 from bnncc.ops.pack import PackAttrs, pack_reference, unpack_reference, words_per_group
 from bnncc.ops.registry import define_op, dtype_of, popcount, require, static_shape
 
@@ -98,8 +98,7 @@ def _infer_conv2d(call: relax.Call) -> relax.Type:
     held = a.in_groups * words_per_group(a.channels, a.in_groups, bits)
     require(xw == held * a.planes, f"packed_conv2d: the input has {xw} words a pixel, {a.channels} channels in {a.in_groups} groups need {a.planes} x {held}")
     require(len(call.args) in (2, 5), "packed_conv2d: border comes with row_class and col_class")
-    oh = output_size(h, kh, a.strides[0], a.dilation[0], 0, 0)
-    ow = output_size(width, kw, a.strides[1], a.dilation[1], 0, 0)
+    oh, ow = image_size((h, width), (kh, kw), a)
     if len(call.args) == 5:
         border, rows, cols = (static_shape(v) for v in call.args[2:])
         require(border[2] == co and rows == (oh,) and cols == (ow,), "packed_conv2d: border does not fit the output")

@@ -17,7 +17,7 @@ import tvm
 from tvm import relax
 from tvm_ffi.dataclasses import py_class
 
-from bnncc.ops.geometry import output_size, windows
+from bnncc.ops.geometry import image_size, windows
 from bnncc.ops.pack import words_per_group
 from bnncc.ops.registry import define_op, dtype_of, popcount, require, static_shape
 
@@ -104,8 +104,7 @@ def _infer_conv2d(call: relax.Call) -> relax.Type:
     require(words == words_per_group(a.channels, a.groups, int(dtype_of(x)[4:])), f"plane_conv2d: {words} words a tap for {a.channels} channels")
     require(xw == words * a.groups * len(a.input_scales), f"plane_conv2d: {xw} words a pixel for {len(a.input_scales)} planes of {a.groups} x {words}")
     require(len(call.args) in (3, 6), "plane_conv2d: border comes with row_class and col_class")
-    oh = output_size(h, kh, a.strides[0], a.dilation[0], 0, 0)
-    ow = output_size(width, kw, a.strides[1], a.dilation[1], 0, 0)
+    oh, ow = image_size((h, width), (kh, kw), a)
     return relax.TensorType((n, oh, ow, outputs), "int32")
 
 

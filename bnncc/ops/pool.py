@@ -7,7 +7,7 @@ import tvm
 from tvm import relax
 from tvm_ffi.dataclasses import py_class
 
-from bnncc.ops.geometry import output_size, windows
+from bnncc.ops.geometry import image_size, pad_widths, windows
 from bnncc.ops.registry import define_op, require, static_shape
 
 __all__ = ["PoolAttrs", "max_pool2d_reference", "packed_max_pool2d_reference"]
@@ -24,8 +24,7 @@ class PoolAttrs(tvm.ir.Attrs):
 
 
 def _windows(attrs, x, fill):
-    top, left, bottom, right = (int(p) for p in attrs.padding)
-    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
+    x = np.pad(x, pad_widths(attrs.padding), constant_values=fill)
     return windows(x, attrs.pool_size, attrs.strides, attrs.dilation)
 
 
@@ -61,8 +60,7 @@ def _infer(call: relax.Call) -> relax.Type:
     a = call.attrs
     n, h, w, c = static_shape(x)
     require(static_shape(flip) == (c,), f"max_pool2d: flip has shape {static_shape(flip)}, the input {c} channels")
-    oh = output_size(h, a.pool_size[0], a.strides[0], a.dilation[0], a.padding[0], a.padding[2])
-    ow = output_size(w, a.pool_size[1], a.strides[1], a.dilation[1], a.padding[1], a.padding[3])
+    oh, ow = image_size((h, w), a.pool_size, a, a.padding)
     return relax.TensorType((n, oh, ow, c), x.ty.dtype)
 
 

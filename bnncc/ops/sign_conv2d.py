@@ -11,7 +11,7 @@ import tvm
 from tvm import relax
 from tvm_ffi.dataclasses import py_class
 
-from bnncc.ops.geometry import output_size, windows
+from bnncc.ops.geometry import image_size, windows
 from bnncc.ops.pack import PackAttrs, unpack_reference, words_per_group
 from bnncc.ops.registry import define_op, dtype_of, require, static_shape
 
@@ -86,7 +86,7 @@ def _infer_conv2d(call: relax.Call) -> relax.Type:
     outputs, kh, kw, _ = static_shape(w)
     require(channels % a.groups == 0 and outputs % a.groups == 0, f"sign_conv2d: {channels} input and {outputs} output channels in {a.groups} groups")
     _require_words("sign_conv2d", x, w, channels // a.groups, a.codes)
-    oh, ow = (output_size(size, k, a.strides[i], a.dilation[i], 0, 0) for i, (size, k) in enumerate(((h, kh), (width, kw))))
+    oh, ow = image_size((h, width), (kh, kw), a)
     return relax.TensorType((n, oh, ow, outputs), _sum_type(dtype_of(x)))
 
 

@@ -27,7 +27,7 @@ from tvm import relax
 from tvm.relax import op
 
 from bnncc.ops import bnn, dtype_of, is_bnn, static_shape
-from bnncc.ops.geometry import windows
+from bnncc.ops.geometry import pad_widths, windows
 from bnncc.passes.bit_planes import weight_planes
 from bnncc.passes.code_range import LARGEST_SUM, CodeRange, code_range
 from bnncc.passes.context import LayerRow, PassContext
@@ -335,12 +335,11 @@ def _offset_sums(value, offset: float, filters: np.ndarray) -> np.ndarray:
     if op_name(value) == "relax.matmul":
         return (filters.sum(1, dtype=np.float64) * offset).astype(np.float32)
     attrs = value.attrs
-    top, left, bottom, right = (int(p) for p in attrs.padding)
     _, height, width, _ = static_shape(value.args[0])
-    inside = np.pad(np.ones((1, height, width, 1)), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    inside = np.pad(np.ones((1, height, width, 1)), pad_widths(attrs.padding))
     taps = windows(inside, filters.shape[1:3], attrs.strides, attrs.dilation)[0, :, :, 0]
     sums = np.einsum("yxij,oij->yxo", taps, filters.sum(3, dtype=np.float64)) * offset
-    return (sums if any((top, left, bottom, right)) else sums[0, 0]).astype(np.float32)
+    return (sums if any(int(p) for p in attrs.padding) else sums[0, 0]).astype(np.float32)
 
 
 def _uniform(array: np.ndarray) -> np.ndarray:
