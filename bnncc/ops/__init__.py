@@ -21,6 +21,6 @@ from bnncc.ops import (  # noqa: F401  (importing registers)
     sign_conv2d,
     signed_sum_conv2d,
 )
-from bnncc.ops.registry import bnn, dtype_of, is_bnn, reference, static_shape
+from bnncc.ops.registry import bnn, dtype_of, element_count, is_bnn, nbytes_of, reference, static_shape
 
-__all__ = ["bnn", "dtype_of", "is_bnn", "reference", "static_shape"]
+__all__ = ["bnn", "dtype_of", "element_count", "is_bnn", "nbytes_of", "reference", "static_shape"]

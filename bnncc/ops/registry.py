@@ -5,6 +5,7 @@ An operator `x` becomes ``relax.bnn.x``, prints as ``R.bnn.x`` and parses back. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from tvm import relax
 from tvm.relax import script as relax_script
 from tvm.relax.script import parser as relax_parser
 
-__all__ = ["define_op", "reference", "static_shape", "dtype_of", "bnn", "is_bnn"]
+__all__ = ["bnn", "define_op", "dtype_of", "element_count", "is_bnn", "nbytes_of", "reference", "static_shape"]
 
 _PREFIX = "relax.bnn."
 _REFERENCES: dict[str, Callable] = {}
@@ -68,6 +69,16 @@ def static_shape(expr: relax.Expr) -> tuple[int, ...]:
 def dtype_of(expr: relax.Expr) -> str:
     """Return the element type of a tensor expression."""
     return str(expr.ty.dtype)
+
+
+def element_count(expr: relax.Expr) -> int:
+    """Return how many elements a tensor expression has."""
+    return math.prod(static_shape(expr))
+
+
+def nbytes_of(expr: relax.Expr) -> int:
+    """Return the size of a tensor expression in bytes."""
+    return element_count(expr) * np.dtype(dtype_of(expr)).itemsize
 
 
 def require(condition: bool, message: str) -> None:

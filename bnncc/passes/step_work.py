@@ -8,7 +8,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from bnncc.ops import dtype_of, static_shape
+from bnncc.ops import element_count, nbytes_of, static_shape
 from bnncc.passes.context import LayerRow, PassContext
 from bnncc.passes.rewrite import Graph, op_name
 
@@ -48,8 +48,8 @@ def step_work(fused: tvm.IRModule, ctx: PassContext) -> list[StepWork]:
     """
     steps = []
     for b, written in kernel_calls(fused):
-        stored = sum(map(_nbytes, written))
-        moved = stored + sum(_nbytes(a) for a in b.value.args if isinstance(a, relax.Var))
+        stored = sum(map(nbytes_of, written))
+        moved = stored + sum(nbytes_of(a) for a in b.value.args if isinstance(a, relax.Var))
         macs = sum(_macs(inner) for inner in Graph(fused, b.value.op.name_hint).bindings)
         steps.append(StepWork(tuple(ctx.onnx_name(v.name) for v in written), macs, moved, stored))
     return steps
@@ -71,15 +71,11 @@ def layers_of(fused: tvm.IRModule, ctx: PassContext) -> dict[str, list[LayerRow]
     return {name: layers for name, layers in found.items() if layers}
 
 
-def _nbytes(var: relax.Var) -> int:
-    return int(np.prod(static_shape(var), dtype=np.int64)) * np.dtype(dtype_of(var)).itemsize
-
-
 def _macs(binding: relax.VarBinding) -> int:
     name = op_name(binding.value)
     if name not in _INPUTS:
         return 0
-    outputs = int(np.prod(static_shape(binding.var), dtype=np.int64))
+    outputs = element_count(binding.var)
     return outputs * _INPUTS[name](binding.value, static_shape(binding.value.args[1]))
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import tvm
 from tvm import relax
 
 from bnncc.errors import InternalError
-from bnncc.ops import dtype_of, static_shape
+from bnncc.ops import dtype_of, element_count, nbytes_of, static_shape
 from bnncc.passes.context import PassContext
 from bnncc.passes.rewrite import Graph, op_name
 from bnncc.passes.step_work import kernel_calls
@@ -64,7 +63,7 @@ class Held:
         view = ctx.tensors.get(var.name)
         plain = view is not None and view.perm is None and view.split is None and last == static_shape(var)[-1]  # in the order of the model already
         shape = (*space, last) if plain else (last, *space)
-        return cls(ctx.onnx_name(var.name), kind, (*([batch] if batch > 1 else []), *shape), _nbytes(var))
+        return cls(ctx.onnx_name(var.name), kind, (*([batch] if batch > 1 else []), *shape), nbytes_of(var))
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class FeatureMap:
         """Describe a variable of ``main``; `more` are the parameters that a kind of map adds."""
         dtype = dtype_of(var)
         kind = "bits" if ctx.are_words(var.name, dtype) else "float" if dtype.startswith("float") else "integers"
-        return cls(ctx.onnx_name(var.name), kind, dtype, static_shape(var), _nbytes(var), *more)
+        return cls(ctx.onnx_name(var.name), kind, dtype, static_shape(var), nbytes_of(var), *more)
 
 
 @dataclass(frozen=True)
@@ -140,14 +139,6 @@ class PackedMap(FeatureMap):
     channels: int
     planes: int
     float_bytes: int
-
-
-def _elements(var: relax.Var) -> int:
-    return int(np.prod(static_shape(var), dtype=np.int64))
-
-
-def _nbytes(var: relax.Var) -> int:
-    return _elements(var) * np.dtype(dtype_of(var)).itemsize
 
 
 def steps_of(fused: tvm.IRModule, ctx: PassContext, kernels: Sequence[tuple[str, str]]) -> list[Step]:
@@ -189,7 +180,7 @@ def _operators(fused: tvm.IRModule, group: str) -> tuple[Operator, ...]:
         layer = name in _LAYERS
         is_float = dtype.startswith("float") and name not in _UNCOUNTED and not name.startswith("relax.bnn.")
         shown = name.removeprefix("relax.").removeprefix("nn.").removeprefix("bnn.")
-        found.append(Operator(shown, dtype, _elements(b.var), is_float, layer))
+        found.append(Operator(shown, dtype, element_count(b.var), is_float, layer))
     return tuple(found)
 
 
@@ -200,7 +191,7 @@ def packed_maps(fused: tvm.IRModule, ctx: PassContext) -> list[PackedMap]:
         held = ctx.packed.get(b.var.name)
         if held is None or not isinstance(b.var.ty, relax.TensorType) or not dtype_of(b.var).startswith("uint"):
             continue
-        pixels = _elements(b.var) // static_shape(b.var)[-1]
+        pixels = element_count(b.var) // static_shape(b.var)[-1]
         maps.append(PackedMap.of(b.var, ctx, int(held.channels), int(held.planes), 4 * pixels * int(held.channels)))
     return maps
 
