@@ -23,12 +23,13 @@ import math
 from dataclasses import replace
 
 from bnncc.schedules.builder import Builder
-from bnncc.schedules.contraction import conv_reads, write_contraction
+from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.neon.float_tile import RUN, neon_tile, neon_tiles
 from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile_in_parts, parts_tile_bytes, pixel_tiles, usual_part_bytes
 from bnncc.schedules.staging import StagedRows, staged_rows
+from bnncc.schedules.taps import conv_reads, strides_of
 from bnncc.schedules.windows import depthwise_conv2d
 
 __all__ = ["conv2d", "float_contraction", "float_tile", "matmul"]
@@ -127,10 +128,9 @@ def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     kh, kw, depth, outputs = w.shape
     if depth == 1 and outputs == int(attrs.groups) > 1:
         return depthwise_conv2d(builder, anchor)
-    sy, sx = (int(s) for s in attrs.strides)
-    stage = staged_rows(builder, x, sy, (kh - 1) * int(attrs.dilation[0]) + 1)
+    stage = staged_rows(builder, anchor, kh)
     joins_rows, row_pixels = False, anchor.shape[2]
-    if kh == kw == sy == sx == 1 and stage is None and anchor.shape[1] > 1 and not builder.variant.is_scalar:
+    if kh == kw == 1 and strides_of(anchor)[0] == (1, 1) and stage is None and anchor.shape[1] > 1 and not builder.variant.is_scalar:
         # its pixels follow one another in memory, from row to row
         joins_rows = builder.choices.choose("rows", "apart", ("apart", "joined")) == "joined"
         row_pixels *= anchor.shape[1] if joins_rows else 1

@@ -18,12 +18,13 @@ from tvm import tirx
 
 from bnncc.schedules.builder import Builder
 from bnncc.schedules.contract_float import float_tile
-from bnncc.schedules.contraction import conv_reads, write_contraction
+from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, arrange_weights, fill_tile_in_parts, parts_tile_bytes
 from bnncc.schedules.staging import StagedRows, staged_rows
 from bnncc.schedules.statements import reinterpret, vector_type
+from bnncc.schedules.taps import conv_reads
 
 __all__ = ["conv2d", "dense", "pair_weights"]
 
@@ -137,10 +138,8 @@ def _write(builder: Builder, anchor: Tensor, groups: int, taps: tuple[int, int],
 
 def conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``bnn.conv2d`` (no padding) and its epilogue."""
-    w, attrs = anchor.args[1], anchor.attrs
-    _, *kernel, channels = w.shape
-    stage = staged_rows(builder, anchor.args[0], int(attrs.strides[0]), (kernel[0] - 1) * int(attrs.dilation[0]) + 1)
-    return _write(builder, anchor, int(attrs.groups), *conv_reads(anchor, kernel, channels), stage)
+    _, *kernel, channels = anchor.args[1].shape
+    return _write(builder, anchor, int(anchor.attrs.groups), *conv_reads(anchor, kernel, channels), staged_rows(builder, anchor, kernel[0]))
 
 
 def dense(builder: Builder, anchor: Tensor) -> Kernel:

@@ -40,12 +40,13 @@ from bnncc.schedules.builder import Builder
 from bnncc.schedules.code_sums import FOUR
 from bnncc.schedules.contract_codes import write_code_sums
 from bnncc.schedules.contract_float import float_contraction, float_tile
-from bnncc.schedules.contraction import conv_reads, write_contraction
+from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, cleared, fill_block, fill_tile, tile_stride
 from bnncc.schedules.sign_sums import MOST_PIXELS, arrange_quads, sign_sums, sums_pay
 from bnncc.schedules.statements import Statements, const, reinterpret, spread, vector_type
+from bnncc.schedules.taps import conv_reads
 from bnncc.schedules.x86.permuted_sums import PermutedSums
 
 __all__ = ["sign_conv2d", "sign_dense"]

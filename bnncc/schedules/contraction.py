@@ -17,7 +17,7 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.register_tile import Contraction, TileShape, fill_tile, pixel_tiles, tile_stride
 from bnncc.schedules.staging import StagedRows
 
-__all__ = ["conv_reads", "write_contraction"]
+__all__ = ["write_contraction"]
 
 _L1_BYTES = 32 * 1024
 
@@ -144,38 +144,6 @@ def write_contraction(
                     return place(row, p)
 
                 builder.outputs.write_row(evaluator, shape.row_pixels, enter, part, parts)
-
-
-def conv_reads(anchor: Tensor, kernel: tuple[int, int], channels: int) -> tuple[tuple[int, int], int, Callable]:
-    """Return how a convolution of NHWC images without padding reads its input.
-
-    The taps of a row are one run of numbers in memory where there is one group and no dilation, and count as one tap then.
-
-    Parameters
-    ----------
-    anchor : Tensor
-    kernel : tuple of int
-        Height and width.
-    channels : int
-        Inputs of a group.
-
-    Returns
-    -------
-    taps : tuple of int
-        Rows and columns of taps.
-    depth : int
-        Inputs of a tap.
-    at : callable
-        ``at(place, group, kh, kw, k)``: the index of input `k` of a tap.
-    """
-    (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (anchor.attrs.strides, anchor.attrs.dilation))
-    joined = int(anchor.attrs.groups) == 1 and dx == 1
-
-    def at(place, g, kh, kw, k):
-        n, y, pixel = place
-        return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * channels + k)
-
-    return (kernel[0], 1 if joined else kernel[1]), (kernel[1] if joined else 1) * channels, at
 
 
 def _split(builder: Builder, anchor: Tensor, c: Contraction, rows: int, tiles: list, planes: tuple[int, int]) -> str | None:

@@ -22,6 +22,7 @@ from bnncc.schedules.scalar.choose import sliced_kernel
 from bnncc.schedules.scalar.tree import tree
 from bnncc.schedules.staging import StagedRows, count_planes, staged_rows
 from bnncc.schedules.statements import const, simplify, spread, vector_type
+from bnncc.schedules.taps import strides_of, tap_of
 from bnncc.schedules.windows import packed_depthwise_conv2d
 from bnncc.schedules.x86.carry_save import carry_save, carry_save_formulation
 from bnncc.schedules.x86.lookup import lookup, lookup_formulation
@@ -152,14 +153,12 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     attrs = anchor.attrs
     outputs, kh, kw, words = w.shape
     groups, channels = int(attrs.groups), int(attrs.channels)
-    (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
-    plane_words = x.shape[-1] // int(attrs.planes)
+    strides, dilation = strides_of(anchor)
+    tap, plane_words = tap_of(anchor), x.shape[-1] // int(attrs.planes)
 
     def word_at(place, plane, g, kh, kw, k, count=1):
-        n, y, pixel = place
-
         def load(word, count=1):
-            return builder.evaluator.value(x, (n, y * sy + kh * dy, pixel * sx + kw * dx, plane * plane_words + word), count)
+            return builder.evaluator.value(x, tap(place, kh, kw, plane * plane_words + word), count)
 
         if int(attrs.in_groups) == groups:
             return load(g * words + k, count)
@@ -170,10 +169,10 @@ def packed_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     if outputs == channels == groups == int(attrs.in_groups) > 1 and int(attrs.planes) == 1:
         return packed_depthwise_conv2d(builder, anchor, border)
     pixels = anchor.shape[1] * anchor.shape[2]
-    stage = staged_rows(builder, x, sy, (kh - 1) * dy + 1)
+    stage = staged_rows(builder, anchor, kh)
     planes = _planes(builder, anchor, stage)
     inputs, rows = channels // groups, anchor.shape[1]
-    shape = BinaryShape(x.dtype, groups, outputs // groups, inputs, (kh, kw), pixels, planes, strides=(sy, sx), dilation=(dy, dx), rows=rows)
+    shape = BinaryShape(x.dtype, groups, outputs // groups, inputs, (kh, kw), pixels, planes, strides=strides, dilation=dilation, rows=rows)
     return _write(builder, anchor, shape, word_at, border, stage)
 
 

@@ -16,6 +16,7 @@ from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.packed import border_of, choose_formulation
 from bnncc.schedules.staging import StagedRows, staged_rows
 from bnncc.schedules.statements import const, vector_type
+from bnncc.schedules.taps import tap_of
 
 __all__ = ["plane_conv2d", "plane_dense"]
 
@@ -61,14 +62,13 @@ def plane_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     """Build ``bnn.plane_conv2d`` and its epilogue."""
     attrs, words = anchor.attrs, anchor.args[1].shape[3]
     groups = int(attrs.groups)
-    (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (attrs.strides, attrs.dilation))
+    tap = tap_of(anchor)
 
     def at(place, g, kh, kw, k):
-        n, y, pixel = place
-        return (n, y * sy + kh * dy, pixel * sx + kw * dx, g * words + k)
+        return tap(place, kh, kw, g * words + k)
 
     border = border_of(builder, anchor.args[3:])
-    stage = staged_rows(builder, anchor.args[0], sy, (anchor.args[1].shape[1] - 1) * dy + 1)
+    stage = staged_rows(builder, anchor, anchor.args[1].shape[1])
     return _write(builder, anchor, groups, int(attrs.channels) // groups, anchor.shape[1] * anchor.shape[2], at, border, stage)
 
 

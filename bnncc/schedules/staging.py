@@ -20,6 +20,7 @@ from bnncc.schedules.channels import vector_cuts
 from bnncc.schedules.group import Tensor, linear_index
 from bnncc.schedules.movement import Padding, padding_of
 from bnncc.schedules.statements import Statements, const
+from bnncc.schedules.taps import strides_of
 
 __all__ = ["PROLOGUE_OPS", "StagedRows", "count_planes", "fits_stage", "staged_rows"]
 
@@ -38,9 +39,10 @@ def fits_stage(shape: tuple[int, ...], itemsize: int, reach: int) -> bool:
     return reach * shape[2] * shape[3] * itemsize <= _STAGE_BYTES
 
 
-def staged_rows(builder: Builder, x: Tensor, stride: int, reach: int) -> StagedRows | None:
-    """Return the stage of a contraction's input, None where nothing of `PROLOGUE_OPS` makes it."""
-    return StagedRows(builder, x, stride, reach) if x.op in PROLOGUE_OPS else None
+def staged_rows(builder: Builder, node: Tensor, height: int) -> StagedRows | None:
+    """Return the stage of the input of a convolution or pool of `height` rows of taps, None where nothing of `PROLOGUE_OPS` makes it."""
+    (stride, _), (dilation, _) = strides_of(node)
+    return StagedRows(builder, node.args[0], stride, (height - 1) * dilation + 1) if node.args[0].op in PROLOGUE_OPS else None
 
 
 class StagedRows:

@@ -16,6 +16,7 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, tile_stride
 from bnncc.schedules.staging import StagedRows
 from bnncc.schedules.statements import Statements
+from bnncc.schedules.taps import strides_of, tap_of
 
 __all__ = ["takes_window_tiles", "write_depthwise", "write_maxima"]
 
@@ -105,16 +106,12 @@ def _write(builder: Builder, anchor: Tensor, taps: tuple[int, int], columns: tup
 def write_depthwise(builder: Builder, anchor: Tensor, stage: StagedRows | None) -> None:
     """Write ``nn.conv2d`` (NHWC, HWIO, no padding) of one input and one output channel a group, and its epilogue."""
     w = anchor.args[1]
-    (sy, sx), (dy, dx) = (tuple(int(v) for v in pair) for pair in (anchor.attrs.strides, anchor.attrs.dilation))
+    (_, stride), (_, dilation) = strides_of(anchor)
 
     def weights(c: Contraction):
         return builder.replace(w, c.tap_count * c.lanes * c.group_vectors, "float32", lambda array: arrange_weights(c, array.transpose(3, 0, 1, 2)))
 
-    def at(place, kh, kw, channel):
-        n, y, pixel = place
-        return (n, y * sy + kh * dy, pixel * sx + kw * dx, channel)
-
-    _write(builder, anchor, w.shape[:2], (sx, dx), weights, lambda x, w: x * w, lambda acc, x, w: acc + x * w, at, stage)
+    _write(builder, anchor, w.shape[:2], (stride, dilation), weights, lambda x, w: x * w, lambda acc, x, w: acc + x * w, tap_of(anchor), stage)
 
 
 def write_maxima(builder: Builder, anchor: Tensor) -> None:

@@ -11,6 +11,7 @@ from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.staging import staged_rows
 from bnncc.schedules.statements import const, spread, vector_type
+from bnncc.schedules.taps import strides_of, tap_of
 from bnncc.schedules.window_tiles import takes_window_tiles, write_depthwise, write_maxima
 
 __all__ = ["max_pool2d", "avg_pool2d", "packed_max_pool2d", "mean", "is_global", "depthwise_conv2d", "packed_depthwise_conv2d"]
@@ -54,7 +55,7 @@ def _reduce(builder: Builder, node: Tensor, index: tuple, lanes: int, initial, c
     x, attrs = node.args[0], node.attrs
     body = builder.body
     n, y, px, c = index
-    (ky, kx), (sy, sx), (dy, dx) = _pair(attrs.pool_size), _pair(attrs.strides), _pair(attrs.dilation)
+    (ky, kx), ((sy, sx), (dy, dx)) = _pair(attrs.pool_size), strides_of(node)
     top, left = int(attrs.padding[0]), int(attrs.padding[1])
     acc = body.local(x.dtype, lanes, "acc")
     body.store(acc, 0, initial, lanes)
@@ -189,8 +190,7 @@ def mean(builder: Builder, anchor: Tensor) -> Kernel:
 
 def _write_rows(builder: Builder, anchor: Tensor, height: int) -> None:
     """Write the outputs at every place, row by row where the rows of the input are staged."""
-    (stride, _), (dilation, _) = _pair(anchor.attrs.strides), _pair(anchor.attrs.dilation)
-    stage = staged_rows(builder, anchor.args[0], stride, (height - 1) * dilation + 1)
+    stage = staged_rows(builder, anchor, height)
     if stage is None:
         builder.write_everywhere()
         return
@@ -204,12 +204,11 @@ def _write_rows(builder: Builder, anchor: Tensor, height: int) -> None:
 def _taps(builder: Builder, anchor: Tensor, kernel: tuple[int, int], index: tuple, lanes: int, acc_dtype: str, step):
     """Accumulate over all taps of an unpadded window; ``step(acc, source index, kh, kw)``."""
     body = builder.body
-    (sy, sx), (dy, dx) = _pair(anchor.attrs.strides), _pair(anchor.attrs.dilation)
+    tap = tap_of(anchor)
     acc = body.local(acc_dtype, lanes, "acc")
     body.store(acc, 0, const(0, acc_dtype, lanes), lanes)
     with builder.evaluator.loop(kernel[0], "kh") as kh, builder.evaluator.loop(kernel[1], "kw") as kw:
-        source = (index[0], index[1] * sy + kh * dy, index[2] * sx + kw * dx, index[3])
-        body.store(acc, 0, step(body.load(acc, 0, lanes), source, kh, kw), lanes)
+        body.store(acc, 0, step(body.load(acc, 0, lanes), tap(index[:3], kh, kw, index[3]), kh, kw), lanes)
     return body.load(acc, 0, lanes)
 
 
@@ -218,8 +217,7 @@ def depthwise_conv2d(builder: Builder, anchor: Tensor) -> Kernel:
     x, w = anchor.args
     kh, kw = w.shape[:2]
     if takes_window_tiles(builder, anchor, (kh, kw)):
-        (stride, _), (dilation, _) = _pair(anchor.attrs.strides), _pair(anchor.attrs.dilation)
-        write_depthwise(builder, anchor, staged_rows(builder, x, stride, (kh - 1) * dilation + 1))
+        write_depthwise(builder, anchor, staged_rows(builder, anchor, kh))
         return builder.kernel("float, depthwise")
 
     def at(index, lanes):

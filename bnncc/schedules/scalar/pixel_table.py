@@ -16,6 +16,7 @@ from bnncc.schedules.scalar.counters import WORD, chunk_of, zero_of
 from bnncc.schedules.scalar.pixel_blocks import LANES, PixelBlocks, first_of
 from bnncc.schedules.scalar.words import VECTOR_REGISTERS, VECTOR_WORDS, gather_vector, keep_vector, transpose, transpose_vectors
 from bnncc.schedules.statements import const, simplify
+from bnncc.schedules.taps import strides_of
 
 __all__ = ["PixelTable"]
 
@@ -51,7 +52,7 @@ class PixelTable:
 
     def __init__(self, builder: Builder, anchor: Tensor, shape: BinaryShape, blocks: PixelBlocks, word: str = WORD, block: bool = False):
         self.builder, self.body, self.shape, self.blocks = builder, builder.body, shape, blocks
-        (self.sy, self.sx), (self.dy, self.dx) = (tuple(int(v) for v in pair) for pair in (anchor.attrs.strides, anchor.attrs.dilation))
+        (self.sy, self.sx), (self.dy, self.dx) = strides_of(anchor)
         self.kh, self.kw = shape.taps
         self.x = anchor.args[0]
         batch, height, breadth, words = self.x.shape
