@@ -53,20 +53,24 @@ def _round_products(func, _module, _context):
     return func.with_body(round_products(func.body))
 
 
-def _has_blocks(body: tirx.Stmt) -> bool:
-    """Tell whether there are blocks of TensorIR, as TVM's legalization makes them; our generators write plain loops."""
-    found: list[s_tir.SBlock] = []
-    tvm_ffi.structural_walk(body, (s_tir.SBlock, found.append))
-    return bool(found)
+def _is_plain(func: tirx.PrimFunc) -> bool:
+    """Tell whether a function is of plain loops over one-dimensional buffers, as our generators write it; TVM's legalization makes blocks."""
+    found: list[tirx.AllocBuffer | s_tir.SBlock] = []
+    tvm_ffi.structural_walk(func.body, ((tirx.AllocBuffer, s_tir.SBlock), lambda node: found.append(node)))
+    if any(isinstance(node, s_tir.SBlock) for node in found):
+        return False
+    buffers = [*func.params, *(node.buffer for node in found)]
+    return all(len(buffer.ty.shape) == 1 and str(buffer.ty.dtype) != "bool" for buffer in buffers)
 
 
-def _without_blocks(source: bool) -> list[tvm.ir.transform.Pass]:
-    """Return the passes from blocks to plain loops.
+def _to_plain_loops(source: bool) -> list[tvm.ir.transform.Pass]:
+    """Return the passes from blocks on buffers of any shape to plain loops, with indices of 32 bits.
 
-    Plain loops are left out not only as nothing is to be done there: `CompactBufferAllocation` unites the regions of all accesses of a buffer, each with those
-    before. That took half of the time of a kernel of a thousand accesses, to find that its buffers have the size that they need.
+    Plain loops are left out not only as nothing is to be done there. `CompactBufferAllocation` unites the regions of all accesses of a buffer, each with those
+    before; that took half of the time of a kernel of a thousand accesses, to find that its buffers have the size that they need. `FlattenBuffer` proves of each
+    index that it is one, and leaves it in a form of which `StorageRewrite` does not see that it is of a whole vector.
     """
-    s = s_tir.transform
+    s, x = s_tir.transform, tirx.transform
     return [
         s.LowerInitBlock(),
         s.PlanAndUpdateBufferAllocationLocation(),
@@ -74,17 +78,17 @@ def _without_blocks(source: bool) -> list[tvm.ir.transform.Pass]:
         *([] if source else [s.CompactBufferAllocation()]),  # it does not see what a function of C is given the address of
         s.LowerMatchBuffer(),
         s.LowerOpaqueBlock(),
+        x.FlattenBuffer(),
+        x.NarrowDataType(32),
     ]
 
 
-def _passes(simplify: bool, contract: bool, source: bool, blocks: bool) -> list[tvm.ir.transform.Pass]:
+def _passes(simplify: bool, contract: bool, source: bool, plain: bool) -> list[tvm.ir.transform.Pass]:
     """Return the passes from a scheduled PrimFunc to flat loops, in order."""
     s, x = s_tir.transform, tirx.transform
     return [
         s.CanonicalizeLoop(),
-        *(_without_blocks(source) if blocks else []),
-        x.FlattenBuffer(),
-        x.NarrowDataType(32),
+        *([] if plain else _to_plain_loops(source)),
         s.LoopPartition(),
         x.VectorizeLoop(True),
         *([] if source else [x.StorageRewrite()]),  # C compilers share registers and stack themselves, and readers want names
@@ -173,7 +177,7 @@ def lower_kernel(func: tirx.PrimFunc, symbol: str, target: tvm.target.Target, st
     if target.kind.name == "c":
         func = serial(func)
     module = tvm.IRModule({symbol: func})
-    for step in _passes(simplify, contract, target.kind.name == "c", _has_blocks(func.body)):
+    for step in _passes(simplify, contract, target.kind.name == "c", _is_plain(func)):
         module = step(module)
     func, parts = parallel_parts(module[symbol])
 

@@ -60,7 +60,7 @@ class CompiledGroup:
         target = tvm.target.Target(variant.tvm_target)
         lowered = lower_tir.lower_kernel(self.kernel.func, "kernel", target)
         self.parallel = lowered.parallel
-        self._scratch = [np.zeros(size + 64, np.uint8) for size in lowered.scratch]
+        self._scratch = [_aligned(np.zeros(size, np.uint8)) for size in lowered.scratch]
         # a library of a name that is loaded already would not be loaded again
         name = f"kernel{len(list(folder.iterdir()))}"
         lower_tir.build_object(lowered, target, str(folder / f"{name}.o"))
@@ -81,7 +81,7 @@ class CompiledGroup:
         arguments += [f"scratch{i}" for i in range(len(scratch))]
         parameters = ", ".join(["void *"] * len(arguments) + ["int", "int"] * self.parallel)
         arguments += ["0", "1"] * self.parallel
-        buffers = "".join(f"static char scratch{i}[{size + 64}];\n" for i, size in enumerate(scratch))
+        buffers = "".join(f"static char scratch{i}[{size}] __attribute__((aligned(64)));\n" for i, size in enumerate(scratch))
         clear = "".join(f"memset(out[{i}], 0xA5, {size + GUARD}); " for i, size in enumerate(sizes))
         path.with_suffix(".c").write_text(
             f"#include <string.h>\nvoid kernel({parameters});\n{buffers}"
