@@ -25,7 +25,6 @@ class _Writer:
     def __init__(self, cut: CodeSums, body: Statements, shape: TileShape, weights, tile, load_x: Callable):
         self.cut, self.c, self.body, self.shape = cut, cut.c, body, shape
         self.weights, self.tile, self.load_x = weights, tile, load_x
-        self.pixels = shape.rows * shape.row_pixels
         self.size = cut.size
         self.halves = 1 if cut.in_bytes else 2
         """Vectors of the table for a vector of pixels."""
@@ -35,13 +34,13 @@ class _Writer:
     def write(self) -> None:
         """Write everything."""
         body, cut = self.body, self.cut
-        widest = min(cut.vectors, -(-self.pixels // self.size))
+        widest = min(cut.vectors, -(-self.shape.pixels // self.size))
         table = body.local(self.dtype, QUADS * CASES * widest * self.halves * self.lanes, "table")
         sums = body.local("uint16", cut.channels * widest * self.size, "sums")
         spans = -(-cut.chunks // cut.span)
         wide = body.local("int32", cut.channels * widest * self.size, "wide") if spans > 1 else None
         with body.loop(self.c.groups, "g") as g:
-            for start, count, width in pixel_tiles(-(-self.pixels // self.size), cut.vectors):
+            for start, count, width in pixel_tiles(-(-self.shape.pixels // self.size), cut.vectors):
                 self._clear_first(table, width)
                 with body.loop(count, "r") as r:
                     first = (start + r * width) * self.size
@@ -141,9 +140,7 @@ class _Writer:
 
     def _input(self, g, pixel, run, k):
         """Load inputs of a pixel."""
-        within = tirx.min(pixel, self.pixels - 1) if self.pixels % self.size else pixel
-        place = quotient_and_remainder(within, self.shape.row_pixels) if self.shape.rows > 1 else (0, within)
-        return self.load_x(*place, 0, g, *quotient_and_remainder(run, self.c.taps[1]), k, self.cut.piece)
+        return self.load_x(*self.shape.place(self.shape.within(pixel, self.size)), 0, g, *quotient_and_remainder(run, self.c.taps[1]), k, self.cut.piece)
 
     def _sums(self, table, quad, j, width: int, inputs: list) -> None:
         """Store the sums of all choices of four vectors but that of none: bit i of a row's number says whether input i is in it."""
@@ -251,7 +248,6 @@ class _Writer:
                     for i, row in enumerate(turned):
                         for part in range(lanes // block):
                             pixel = first + j * self.size + (part * block + i) * kinds + kind
-                            within = tirx.min(pixel, self.pixels - 1) if self.pixels % self.size else pixel
-                            at = within * tile_stride(c) + g * c.group_outputs + number * block
+                            at = self.shape.within(pixel, self.size) * tile_stride(c) + g * c.group_outputs + number * block
                             value = row if lanes == block else tirx.Shuffle([row], list(range(part * block, (part + 1) * block)))
                             body.store(self.tile, at, value, block)

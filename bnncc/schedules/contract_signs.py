@@ -43,7 +43,7 @@ from bnncc.schedules.contract_float import float_contraction, float_tile
 from bnncc.schedules.contraction import write_contraction
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
-from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, cleared, fill_block, fill_tile, tile_stride
+from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, cleared, fill_block, fill_tile, tile_place, tile_stride
 from bnncc.schedules.sign_sums import MOST_PIXELS, arrange_quads, sign_sums, sums_pay
 from bnncc.schedules.statements import Statements, const, reinterpret, spread, vector_type
 from bnncc.schedules.taps import conv_reads
@@ -123,7 +123,7 @@ def _expanded(body: Statements, c: Contraction, packed: Contraction, weights):
 
     def fill(body, c, shape, weights, tile, load_x):
         if by_row:
-            with body.loop(shape.rows * shape.row_pixels * tile_stride(c) // c.lanes, "clear") as i:
+            with body.loop(shape.pixels * tile_stride(c) // c.lanes, "clear") as i:
                 body.store(tile, i * c.lanes, const(0.0, "float32", c.lanes), c.lanes)
         for g, first, vectors in blocks(body, c, shape):
             base = (g * c.group_vectors + first) * packed.tap_count * c.lanes
@@ -155,7 +155,7 @@ def _in_registers(c: Contraction, packed: Contraction):
                         before = body.load(acc, slot, lanes)
                         body.store(acc, slot, c.step(before, x, signs[j]) if signs else before + _signed(x, words[j], tap), lanes)
         for i, j, slot in slots:
-            at = (row * shape.row_pixels + pixel + i) * tile_stride(c) + g * c.group_outputs + (first + j) * lanes
+            at = tile_place(c, shape, row, pixel + i, g, first + j)
             body.store(tile, at, body.load(acc, slot, lanes), lanes)
 
     def fill(body, _, shape, weights, tile, load_x):

@@ -119,7 +119,7 @@ def write_contraction(
                 there = replace(answers, place=place)
                 fill(body, c, shape, weights, there, lambda row, pixel, *tap, place=place: load_x(place(row, pixel), *tap))
                 continue
-            tile = body.local(c.tile_dtype, inputs * shape.rows * shape.row_pixels * stride, "tile")
+            tile = body.local(c.tile_dtype, inputs * shape.pixels * stride, "tile")
             if inputs == 1:
                 fill(body, c, shape, weights, tile, lambda row, pixel, *tap, place=place: load_x(place(row, pixel), *tap))
             else:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from tvm import tirx
 
-from bnncc.schedules.statements import Statements, const, spread
+from bnncc.schedules.statements import Statements, const, quotient_and_remainder, spread
 
 __all__ = [
     "Contraction",
@@ -29,6 +29,7 @@ __all__ = [
     "fill_tile_in_parts",
     "parts_tile_bytes",
     "pixel_tiles",
+    "tile_place",
     "tile_stride",
     "usual_part_bytes",
 ]
@@ -125,6 +126,11 @@ def tile_stride(c: Contraction) -> int:
     return (c.groups - 1) * c.group_outputs + c.group_vectors * c.lanes
 
 
+def tile_place(c: Contraction, shape: TileShape, row, pixel, g, vector):
+    """Return where in the tile a vector of a group's channels stands, of a pixel of a row."""
+    return (row * shape.row_pixels + pixel) * tile_stride(c) + g * c.group_outputs + vector * c.lanes
+
+
 def arrange_weights(c: Contraction, weights: np.ndarray) -> np.ndarray:
     """Bring weights of shape (groups * group_outputs, KH, KW, depth) into the order of the loop nest, one-dimensional."""
     padded = np.zeros((c.groups, c.group_vectors * c.lanes, *c.taps, c.depth), c.weight_dtype)
@@ -166,6 +172,19 @@ class TileShape:
     def row_pixels(self) -> int:
         """Pixels of a row."""
         return sum(count * width for _, count, width in self.runs)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the tile."""
+        return self.rows * self.row_pixels
+
+    def within(self, pixel, lanes: int):
+        """Return the number of a pixel; of vectors of `lanes` pixels, what is beyond the last pixel is the last again, with the same inputs and sums."""
+        return tirx.min(pixel, self.pixels - 1) if self.pixels % lanes else pixel
+
+    def place(self, pixel) -> tuple:
+        """Return row, and pixel of the row, of the pixel with a number."""
+        return quotient_and_remainder(pixel, self.row_pixels) if self.rows > 1 else (0, pixel)
 
     def each(self, body: Statements):
         """Open the loops over register tiles, run by run, and yield (row, first pixel, width)."""
@@ -218,7 +237,7 @@ def fill_tile_in_parts(body: Statements, c: Contraction, shape: TileShape, weigh
         for row, pixel, width in shape.each(body):
             for i in range(width):
                 for j in range(vectors):
-                    at = (row * shape.row_pixels + pixel + i) * tile_stride(c) + g * c.group_outputs + (first + j) * c.lanes
+                    at = tile_place(c, shape, row, pixel + i, g, first + j)
                     body.store(tile, at, const(0, c.tile_dtype, c.lanes), c.lanes)
         with body.loop(c.taps[0], "kh") as kh, body.loop(c.taps[1], "kw") as kw, body.loop(c.depth // depth, "part") as number:
             at = base + ((kh * c.taps[1] + kw) * c.depth + number * depth) * (vectors * c.lanes)
@@ -268,9 +287,7 @@ def fill_block(
     holds."""
     acc = body.local(c.acc_dtype, width * vectors * c.lanes, "acc")
     slots = [(i, j, (i * vectors + j) * c.lanes) for i in range(width) for j in range(vectors)]
-    places = [
-        (row * shape.row_pixels + pixel + i) * tile_stride(c) + g * c.group_outputs + (first + j) * c.lanes for i, j, _ in slots
-    ]
+    places = [tile_place(c, shape, row, pixel + i, g, first + j) for i, j, _ in slots]
     for (_, _, slot), place in zip(slots, places, strict=True):
         body.store(acc, slot, body.load(tile, place, c.lanes) if adds else const(0, c.acc_dtype, c.lanes), c.lanes)
     steps = width * vectors

@@ -139,18 +139,17 @@ class _Writer:
         self.cut, self.c, self.body, self.shape = cut, cut.c, body, shape
         self.weights, self.tile, self.load_x = weights, tile, load_x
         self.lanes = cut.c.lanes
-        self.pixels = shape.rows * shape.row_pixels
 
     def write(self) -> None:
         """Write everything."""
         body, cut, lanes = self.body, self.cut, self.lanes
-        widest = min(cut.vectors, -(-self.pixels // lanes))
+        widest = min(cut.vectors, -(-self.shape.pixels // lanes))
         table = body.local("float32", cut.chunk * CASES * widest * lanes, "table")
         sums = body.local("float32", cut.channels * widest * lanes, "sums")
         group_bytes = cut.size // self.c.groups
         chunk_bytes = cut.channels * _bytes(cut.chunk)
         with body.loop(self.c.groups, "g") as g:
-            for start, count, width in pixel_tiles(-(-self.pixels // lanes), cut.vectors):
+            for start, count, width in pixel_tiles(-(-self.shape.pixels // lanes), cut.vectors):
                 with body.loop(count, "r") as r:
                     first = (start + r * width) * lanes
                     alone = cut.quads <= cut.chunk
@@ -214,8 +213,7 @@ class _Writer:
 
     def _input(self, g, pixel, run, k, *count):
         """Load inputs of a pixel."""
-        place = quotient_and_remainder(self._within(pixel), self.shape.row_pixels) if self.shape.rows > 1 else (0, self._within(pixel))
-        return self.load_x(*place, 0, g, *quotient_and_remainder(run, self.c.taps[1]), k, *count)
+        return self.load_x(*self.shape.place(self.shape.within(pixel, self.lanes)), 0, g, *quotient_and_remainder(run, self.c.taps[1]), k, *count)
 
     def _column(self, g, at, run, k):
         """Return the vector of one input of neighbouring pixels."""
@@ -273,12 +271,8 @@ class _Writer:
         with body.loop(c.group_vectors, "block") as block, body.loop(width * lanes // FOUR, "part") as part:
             rows = _columns(body, lambda i: body.load(sums, (block * lanes + i) * (width * lanes) + part * FOUR, FOUR), lanes)
             for i, row in enumerate(rows):
-                at = self._within(first + part * FOUR + i) * tile_stride(c) + g * c.group_outputs + block * lanes
+                at = self.shape.within(first + part * FOUR + i, lanes) * tile_stride(c) + g * c.group_outputs + block * lanes
                 body.store(self.tile, at, row, lanes)
-
-    def _within(self, pixel):
-        """Return a pixel of the tile; those beyond the last are the last again, with the same inputs and sums."""
-        return tirx.min(pixel, self.pixels - 1) if self.pixels % self.lanes else pixel
 
 
 def _columns(body: Statements, load: Callable, lanes: int) -> list:

@@ -21,7 +21,7 @@ from tvm import tirx
 
 from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation, register_tiled
-from bnncc.schedules.register_tile import Contraction, TileShape, blocks, tile_stride
+from bnncc.schedules.register_tile import Contraction, TileShape, blocks, tile_place
 from bnncc.schedules.statements import Statements, const, reinterpret
 from bnncc.targets import Variant
 
@@ -105,7 +105,7 @@ def _pairs(c: Contraction, widest: int) -> Formulation:
 
 
 def _fill_pairs(body: Statements, c: Contraction, shape: TileShape, weights, tile, load_x: Callable) -> None:
-    stride, pairs, (kh, kw) = tile_stride(c), c.depth // 2, c.taps
+    pairs, (kh, kw) = c.depth // 2, c.taps
     for g, vector, _ in blocks(body, c, shape):
         base = (g * c.group_vectors + vector) * c.tap_count * _CHANNELS
         for row, pixel, width in shape.each(body):
@@ -122,5 +122,5 @@ def _fill_pairs(body: Statements, c: Contraction, shape: TileShape, weights, til
                         slot = i * _CHANNELS
                         body.store(acc, slot, _add_counts(body.load(acc, slot, _CHANNELS), parts), _CHANNELS)
             for i in range(width):
-                at = (row * shape.row_pixels + pixel + i) * stride + g * c.group_outputs + vector * _CHANNELS
+                at = tile_place(c, shape, row, pixel + i, g, vector)
                 body.store(tile, at, body.load(acc, i * _CHANNELS, _CHANNELS), _CHANNELS)

@@ -32,7 +32,7 @@ from tvm import tirx
 
 from bnncc.schedules.choices import Choices, choose
 from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
-from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, cleared, tile_stride
+from bnncc.schedules.register_tile import Contraction, TileShape, arrange_weights, blocks, cleared, tile_place, tile_stride
 from bnncc.schedules.statements import Statements, const
 from bnncc.targets import Variant
 
@@ -134,7 +134,7 @@ def _fill(body: Statements, c: Contraction, shape: BinaryShape, tile_shape: Tile
     for g, first, vectors in blocks(body, c, tile_shape):
         base = (g * c.group_vectors + first) * vector_size
         # here, not for the whole tile at once: the last vector of the group before may have reached into this one
-        with body.loop(tile_shape.rows * tile_shape.row_pixels, "pixel") as pixel:
+        with body.loop(tile_shape.pixels, "pixel") as pixel:
             for j in range(vectors):
                 body.store(tile, pixel * stride + g * c.group_outputs + (first + j) * c.lanes, const(0, c.tile_dtype, c.lanes), c.lanes)
         with body.loop(c.planes, "plane") as plane:
@@ -222,7 +222,7 @@ def _register_tile(body, c, tile_shape, tile_part, part, inner, chunk, table, we
         with words(chunk) as ((kh, kw, word), lookups):
             _lookups(body, c, (row, pixel, width, vectors), (plane, g, kh, kw, word), lookups, acc, table, weights, base, load_x, straight)
     for i, j, slot in slots:
-        at = (row * tile_shape.row_pixels + pixel + i) * tile_stride(c) + g * c.group_outputs + (first + j) * c.lanes
+        at = tile_place(c, tile_shape, row, pixel + i, g, first + j)
         counts = tirx.Cast(f"{c.tile_dtype}x{c.lanes}", body.load(acc, slot, c.lanes))
         body.store(tile, at, body.load(tile, at, c.lanes) + counts, c.lanes)
 

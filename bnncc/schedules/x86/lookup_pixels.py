@@ -135,7 +135,7 @@ class _PixelLanes:
         self.channels = c.group_vectors * _BLOCK
         self.maps, places = self._maps()
         self.pitch = max(part.columns for part in self.maps)
-        self.pixels = tile_shape.rows * tile_shape.row_pixels
+        self.pixels = tile_shape.pixels
         self.vectors = -(-self.pixels // lanes)
         self.width = self.vectors * lanes
         self.part = 16 if tile_shape.row_pixels <= 16 else lanes  # bytes that are copied at once, beyond the end of a row too

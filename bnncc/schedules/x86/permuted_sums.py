@@ -67,7 +67,7 @@ class PermutedSums:
 
     def fill(self, body: Statements, c: Contraction, shape, weights, tile, load_x: Callable) -> None:
         """Compute all channels of a tile of pixels, as `register_tile.fill_tile` does."""
-        pixels, taps = shape.rows * shape.row_pixels, c.taps[0] * c.taps[1]
+        pixels, taps = shape.pixels, c.taps[0] * c.taps[1]
         table = body.local("float32", pixels * taps * self._quads * self.lanes, "table")
         with (
             body.loop(shape.rows, "row") as row,
