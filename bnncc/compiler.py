@@ -145,30 +145,11 @@ class CompiledArtifact:
             "assignment": list(self.context.assignment),
             "steps": [asdict(step) for step in step_work(self.fused, self.context)],
         }
+        said = {"name": self.name, "target": self.target, "inputs": self.model.inputs, "outputs": self.model.outputs, "metadata": metadata}
+        said |= {"out": Path(folder), "as_object": self.output_format == "object"}
         if self.target.variants[0].is_source:
-            return emit_c(
-                lowered[self.target.variants[0].name],
-                name=self.name,
-                target=self.target,
-                inputs=self.model.inputs,
-                outputs=self.model.outputs,
-                origins=self._origins(),
-                metadata=metadata,
-                out=Path(folder),
-                as_object=self.output_format == "object",
-            )
-        return emit_library(
-            lowered,
-            name=self.name,
-            target=self.target,
-            inputs=self.model.inputs,
-            outputs=self.model.outputs,
-            metadata=metadata,
-            out=Path(folder),
-            threads=self.threads,
-            as_object=self.output_format == "object",
-            progress=step,
-        )
+            return emit_c(lowered[self.target.variants[0].name], origins=self._origins(), **said)
+        return emit_library(lowered, threads=self.threads, progress=step, **said)
 
 
 def prepare(

@@ -28,15 +28,7 @@ _RUN = 4
 
 
 def _runs(index: np.ndarray, inputs: list[PackedLayout], out: PackedLayout) -> np.ndarray:
-    """Turn the channel table into runs of consecutive bits.
-
-    Parameters
-    ----------
-    index : ndarray, int32, shape (channels, 2)
-        Input and channel of each output channel.
-    inputs : list of PackedLayout
-        Layout of each input; their words stand one after the other.
-    out : PackedLayout
+    """Turn the channel table into runs of consecutive bits; arguments as of `moved_bits`.
 
     Returns
     -------

@@ -27,15 +27,7 @@ def row_words(bits: int) -> int:
 
 
 def chain_table(index: np.ndarray, inputs: list[PackedLayout], out: PackedLayout) -> np.ndarray:
-    """Turn the channel table into chains of bits in ascending order.
-
-    Parameters
-    ----------
-    index : ndarray, int32, shape (channels, 2)
-        Input and channel of each output channel.
-    inputs : list of PackedLayout
-        Layout of each input; their words stand one after the other.
-    out : PackedLayout
+    """Turn the channel table into chains of bits in ascending order; arguments as of `moved_bits`.
 
     Returns
     -------
