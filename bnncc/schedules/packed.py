@@ -14,6 +14,7 @@ from bnncc.schedules.formulations.formulation import BinaryShape, Formulation, W
 from bnncc.schedules.formulations.limit_planes import answers_alone, bits_alone, find_answers
 from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced, sliced_formulation
+from bnncc.schedules.formulations.sliced_ones import sliced_by_ones
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.neon.cost import fastest_on_neon
@@ -36,6 +37,7 @@ __all__ = ["border_of", "choose_formulation", "packed_conv2d", "packed_dense"]
 _FORMULATIONS = {
     "sliced": sliced_formulation,
     "sliced by pixels": sliced_pixel_kernel,
+    "sliced by ones": sliced_by_ones,
     "lookup": lookup_formulation,
     "lookup by pixels": pixel_formulation,
     "popcount tree": popcount_tree,
@@ -71,16 +73,15 @@ def _write(builder: Builder, anchor: Tensor, shape: BinaryShape, word_at, border
     if isinstance(chosen, WholeKernel):
         return chosen.write(builder, anchor, limits, word_at, stage)
     c = chosen.contraction
-    size = c.tap_count * c.lanes * c.group_vectors * c.groups
     turned = limits is not None and limits.is_turned
     answers = find_answers(builder, anchor, limits, length, c.lanes) if chosen.answering is not None else None
     if answers is not None:
         chosen = chosen.answering
     if limits is None or turned:
-        weights = builder.replace(w, size, c.weight_dtype, chosen.arrange)
+        weights = builder.replace(w, chosen.size, c.weight_dtype, chosen.arrange)
     else:
         complement = complemented(limits, int(anchor.attrs.channels) // shape.groups)
-        weights = builder.replace(w, size, c.weight_dtype, lambda *arrays: chosen.arrange(complement(*arrays)), limits.direction)
+        weights = builder.replace(w, chosen.size, c.weight_dtype, lambda *arrays: chosen.arrange(complement(*arrays)), limits.direction)
 
     counts = "int16" if c.tile_dtype == "uint16" and length * int(anchor.attrs.planes) + 1 < 1 << 15 else "int32"  # of turned limits
 

@@ -45,7 +45,7 @@ def binary_layer() -> relax.Function:
 def test_a_binary_layer_leaves_its_formulation_open():
     kernel = build_kernel(binary_layer(), V3)
     formulation = next(c for c in kernel.choices if c.name == "formulation")
-    assert set(formulation.options) == {"sliced", "lookup", "lookup by pixels", "carry-save popcount", "popcount"}
+    assert set(formulation.options) == {"sliced", "sliced by ones", "lookup", "lookup by pixels", "carry-save popcount", "popcount"}
     assert kernel.note.startswith(formulation.default)
     for option in formulation.options:
         assert build_kernel(binary_layer(), V3, {"formulation": option}).note.startswith(option)

@@ -92,6 +92,8 @@ class Formulation:
         Where lanes of a vector are pixels, how many: tiles are chosen to fill them, from whole rows of the image.
     answering : Formulation, optional
         The same for groups that end with a limit of counts and its bits: `fill` gets `limit_planes.Answers` where a tile would be.
+    weight_elements : int, optional
+        Elements of the arranged weights; by default one for each step, lane and vector of the contraction.
     """
 
     contraction: Contraction
@@ -102,6 +104,13 @@ class Formulation:
     name: str
     pixel_lanes: int = 0
     answering: Formulation | None = None
+    weight_elements: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Elements of the arranged weights."""
+        c = self.contraction
+        return c.tap_count * c.lanes * c.group_vectors * c.groups if self.weight_elements is None else self.weight_elements
 
 
 @dataclass(frozen=True)

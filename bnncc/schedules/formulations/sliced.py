@@ -41,6 +41,7 @@ from bnncc.schedules.formulations.formulation import BinaryShape, Formulation
 from bnncc.schedules.formulations.limit_planes import Answers
 from bnncc.schedules.formulations.sliced_cases import CASE_ROWS, CASE_UNIT, Cases
 from bnncc.schedules.formulations.sliced_layout import FEW_PIXELS, arrange_table, shape_words, sliced_contraction, table_bytes
+from bnncc.schedules.formulations.sliced_ones import sliced_by_ones
 from bnncc.schedules.formulations.sliced_table import last_places, last_thirds, triples, word_parts
 from bnncc.schedules.formulations.vertical import VerticalCounter, transpose_planes
 from bnncc.schedules.formulations.vertical_in_order import CounterInRuns
@@ -70,8 +71,13 @@ One pixel, GMAC/s with and without: 256 to 256 (32 KB) 551 and 777, 512 to 512 (
 423, 2048 to 2048 (2 MB) 463 and 397.
 """
 
-_FAR_BYTES = 4 * 1024 * 1024
-"""Of the table, a pixel of few: from farther away packed weights, a quarter of it, are read sooner."""
+_SHARED_BYTES = 192 * 1024
+"""Of the table, for each of few pixels: `sliced_by_ones` is faster where it is larger.
+
+GMAC/s of `sliced` and `sliced_by_ones` on AVX2, bytes of the table, pixels: 512 to 512 (128 KB, 1) 754 and 653; 1024 to 512 (256 KB) 1 pixel 623 and 622, 4
+pixels 850 and 621; 784 to 1024 (392 KB, 1) 504 and 675; 1024 to 1024 (512 KB) 1 pixel 514 and 710, 2 pixels 598 and 701; 2048 to 1024 (1 MB, 4) 577 and 704;
+9216 to 4096 (18 MB, 1) 166 and 463, carry-save popcount 355. On SSE, 1024 to 1024, 249 and 400.
+"""
 
 # Where sliced is faster than lookup on AVX2, with a margin, GMAC/s of both: 176 output channels of 256 584 and 469, 160 500 and 484; 9 pixels 454 and 332;
 # 32 inputs of half a word 348 and 249; 40 of a word for 176 output channels 330 and 452.
@@ -88,8 +94,8 @@ _LEAST_INPUTS_UNTIMED = 512
 def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
     """Return the sliced formulation where it pays, or None.
 
-    It pays where output channels fill the registers, the words of the taps are full, and the table, which takes four times the memory of packed weights, is
-    not too far away for the pixels that share it; beside a vector popcount too, as a full adder is two instructions there.
+    It pays where output channels fill the registers and the words of the taps are full; beside a vector popcount too: a full adder is two instructions there.
+    Few pixels of a large table take `sliced_by_ones`, whose table is a quarter of it.
     """
     inputs = shape.taps[0] * shape.taps[1] * shape.inputs
     filled = shape.outputs / (variant.vector_bits * -(-shape.outputs // variant.vector_bits))
@@ -101,8 +107,9 @@ def sliced(shape: BinaryShape, variant: Variant) -> Formulation | None:
     if inputs < least_inputs or inputs * filled < _LEAST_FILLED_WORDS * 64 * shape_words(shape):
         return None
     found = sliced_formulation(shape, variant)
-    far = found is not None and shape.pixels < FEW_PIXELS and table_bytes(found.contraction) > _FAR_BYTES * shape.pixels
-    return None if far else found
+    if found is not None and shape.pixels < FEW_PIXELS and table_bytes(found.contraction) > _SHARED_BYTES * shape.pixels:
+        return sliced_by_ones(shape, variant) or found
+    return found
 
 
 def sliced_formulation(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> Formulation | None:
