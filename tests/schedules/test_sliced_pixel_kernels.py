@@ -17,6 +17,7 @@ from bnncc.schedules import build_kernel, packed
 from bnncc.schedules.formulations import vertical_pairs
 from bnncc.schedules.formulations.formulation import BinaryShape
 from bnncc.schedules.x86.lane_blocks import LaneBlocks
+from bnncc.schedules.x86.sliced_pixels import _blocks as sliced_pixels_blocks
 from bnncc.schedules.x86.sliced_pixels import sliced_pixel_kernel, sliced_pixels
 from bnncc.targets.x86 import V2, V3, V4, runs_here
 
@@ -61,6 +62,35 @@ def test_rows_longer_than_a_vector_are_cut_and_short_ones_joined(height, width, 
         return bnn.pack(b.emit(bnn.quantize(y, t, relax.const(np.int8(1)))), channels=9)
 
     check_exact(group(emit, *((a.shape, str(a.dtype)) for a in arrays), constants=(1, 2)), arrays, tmp_path, here)
+
+
+@pytest.mark.parametrize("inputs, outputs, groups, word", [(40, 130, 1, 64), (9, 12, 1, 8), (64, 40, 2, 32), (1, 5, 1, 64)])
+@pytest.mark.parametrize("border", [False, True])
+def test_rows_too_few_for_a_vector_are_permuted(inputs, outputs, groups, word, border, here, tmp_path):
+    """Of 28 rows 9, 9, 9 and 1."""
+    check_exact(*bits(outputs, inputs, outputs, 28, groups=groups, bits=word, border=border), tmp_path, here)
+
+
+@pytest.mark.parametrize("height, width, kernel", [(38, 38, 3), (28, 32, 3), (28, 28, 1)])
+def test_rows_that_are_left_may_be_several_and_padded_on_the_way(height, width, kernel, here, tmp_path):
+    rng = np.random.default_rng(width)
+    arrays = [words(rng, (2, height - 2, width - 2), 64, 70), words(rng, (96, kernel, kernel), 64, 70), tail_mask(70, 1, 64)]
+    arrays.append(rng.integers(-9, 9, (1, 96)).astype(np.int32))
+
+    def emit(b, x, w, fill, t):
+        y = b.emit(bnn.packed_conv2d(b.emit(bnn.packed_pad(x, fill, (1, 1, 1, 1), "constant")), w, channels=70))
+        return bnn.pack(b.emit(bnn.quantize(y, t, relax.const(np.int8(1)))), channels=96)
+
+    check_exact(group(emit, *((a.shape, str(a.dtype)) for a in arrays), constants=(1, 2, 3)), arrays, tmp_path, here)
+
+
+def test_blocks_leave_rows_where_that_takes_less_time():
+    def rows_of(outputs: int, size: int, variant=V3) -> tuple[int, int]:
+        blocks = sliced_pixels_blocks(BinaryShape("uint64", 1, outputs, outputs, (3, 3), size**2, 1, answers=True, rows=size), variant.vector_bits, size)
+        return blocks.rows, blocks.rest.rows if blocks.rest else 0
+
+    assert rows_of(128, 28) == (9, 1) and rows_of(64, 56) == (4, 0) and rows_of(256, 14) == (14, 0)
+    assert rows_of(128, 28, V2)[1] == 0, "vpermd is of AVX2"
 
 
 @pytest.mark.parametrize("inputs, kernel, word", [(1, 3, 64), (1, 1, 8), (9, 5, 16), (40, 3, 32), (65, 3, 64), (200, 1, 64), (2, 7, 8)])

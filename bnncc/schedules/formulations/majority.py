@@ -9,6 +9,7 @@ each of weight 2, and leave one bit of weight 1::
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ from tvm import tirx
 
 from bnncc.schedules.statements import Statements, const
 
-__all__ = ["CASES", "cases_of", "reduce_triples", "row_count", "row_words", "store_row"]
+__all__ = ["CASES", "TripleRows", "cases_of", "reduce_triples", "row_count", "row_words", "store_row"]
 
 CASES = 8
 """Words of a row."""
@@ -94,3 +95,56 @@ def store_row(body: Statements, table, at, group: Sequence, lanes: int = 1):
     for case, word in enumerate((low, next_low, middle, inverted(high), high, inverted(middle), inverted(next_low), inverted(low))):
         body.store(table, at + case * lanes, word, lanes)
     return tirx.bitwise_xor(u, c)
+
+
+class TripleRows:
+    """Writes the rows of all triples of a group's inputs at run time: first those of every channel's taps, then those of what the channels leave.
+
+    Parameters
+    ----------
+    body : Statements
+    table, left : Buffer
+        Rows, and a word for each channel: what it leaves.
+    lanes : int
+        Elements of a word.
+    channels : int
+    """
+
+    def __init__(self, body: Statements, table, left, lanes: int, channels: int):
+        self._body, self._table, self._left, self._lanes, self._channels = body, table, left, lanes, channels
+
+    def of_channel(self, place, channel, taps: list[functools.partial]) -> None:
+        """Write the rows of a channel, `place` times as many from the start of the table, and keep what it leaves; ``tap()`` gives the words of its taps."""
+        number, each = iter(range(len(taps))), row_count(len(taps))
+
+        def row(group):
+            group = [item() if isinstance(item, functools.partial) else item for item in group]
+            at = (place * each + next(number)) * CASES * self._lanes
+            return self._body.bind(store_row(self._body, self._table, at, group, self._lanes), "sum")
+
+        found = reduce_triples(taps, row)
+        self._keep(channel, found() if isinstance(found, functools.partial) else found)
+
+    def of_left(self, row: int = 0) -> None:
+        """Write the rows of what the channels left, from one on; the bit that is left at last stands first then."""
+        body, count = self._body, self._channels
+        while count > 1:
+            whole, rest = divmod(count, 3)
+
+            def write(place, number, size):
+                group = [body.bind(self._kept(3 * number + i), "x") for i in range(size)]
+                self._keep(number, body.bind(store_row(body, self._table, place * CASES * self._lanes, group, self._lanes), "sum"))
+
+            with body.loop(whole, "t") as t:
+                write(row + t, t, 3)
+            if rest == 2:
+                write(row + whole, whole, 2)
+            elif rest:
+                self._keep(whole, self._kept(3 * whole))
+            row, count = row + whole + (rest == 2), whole + (rest > 0)
+
+    def _kept(self, number):
+        return self._body.load(self._left, number * self._lanes, self._lanes)
+
+    def _keep(self, number, value) -> None:
+        self._body.store(self._left, number * self._lanes, value, self._lanes)

@@ -12,7 +12,7 @@ The second takes several maps, each of which has to be made; 8 rows of 32 pixels
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 
@@ -37,16 +37,20 @@ class InputMap:
 
 @dataclass(frozen=True)
 class LaneBlocks:
-    """Blocks of `rows` rows of `width` outputs, `pitch` lanes apart; the last blocks of an image end where it does, and overlap those before.
+    """Blocks of `rows` rows of `width` outputs, `pitch` lanes apart; the last blocks end where their rows do, and overlap those before.
 
     Parameters
     ----------
     height, breadth : int
-        Of the output.
+        Of the output, as far as the blocks cover it.
     rows, width, pitch : int
     maps : tuple of InputMap
     places : dict
         Of each tap (row, column): number of its map, and distance in it.
+    top : int
+        First row of the output.
+    rest : LaneBlocks, optional
+        A block of the rows that are left, too few to fill a vector.
     """
 
     height: int
@@ -56,6 +60,8 @@ class LaneBlocks:
     pitch: int
     maps: tuple[InputMap, ...]
     places: dict[tuple[int, int], tuple[int, int]]
+    top: int = 0
+    rest: LaneBlocks | None = None
 
     @property
     def down(self) -> int:
@@ -78,20 +84,29 @@ class LaneBlocks:
         return max(part.pixels for part in self.maps)
 
     @classmethod
-    def of(cls, shape: BinaryShape, lanes: int, most_rows: int) -> tuple[LaneBlocks, ...]:
-        """Return blocks of both kinds, with as many rows as `lanes` hold, and at most `most_rows`."""
+    def of(cls, shape: BinaryShape, lanes: int, most_rows: int, few: int = 0) -> tuple[LaneBlocks, ...]:
+        """Return blocks of both kinds, with as many rows as `lanes` hold, and at most `most_rows`; also such as leave rows that `few` lanes hold."""
         height, breadth = shape.rows, shape.pixels // shape.rows
         width = -(-breadth // -(-breadth // lanes))
         found = []
         for apart in (False, True):
-            gap = 0 if apart else max(column for *_, column in phase_steps(shape).values())
+            gap = 0 if apart else max(column for *_, column in phase_steps(shape, False).values())
             high = min(height, most_rows, max(1, (lanes + gap) // (width + gap)))
-            high = -(-height // -(-height // high))
-            found.append(cls._with_rows(shape, high, width, width + gap, apart))
+            even = -(-height // -(-height // high))
+            found.append(cls._with_rows(shape, even, width, width + gap, apart, 0, height))
+            rest = height % high
+            if rest and width == breadth and rest * (width + gap) - gap <= few:
+                last = cls._with_rows(shape, rest, width, width + gap, apart, height - rest, rest)
+                found.append(replace(cls._with_rows(shape, high, width, width + gap, apart, 0, height - rest), rest=last))
         return tuple(found)
 
+    @property
+    def lanes(self) -> int:
+        """Lanes of a block from its first pixel to its last."""
+        return (self.rows - 1) * self.pitch + self.width
+
     @classmethod
-    def _with_rows(cls, shape: BinaryShape, rows: int, width: int, pitch: int, apart: bool) -> LaneBlocks:
+    def _with_rows(cls, shape: BinaryShape, rows: int, width: int, pitch: int, apart: bool, top: int, height: int) -> LaneBlocks:
         steps = phase_steps(shape, apart)
         phases = {phase: tap for tap, (phase, _, _) in reversed(steps.items())}
         maps = []
@@ -100,7 +115,7 @@ class LaneBlocks:
             maps.append(InputMap(first, rows + max(row for _, row, _ in of_phase), pitch))
         numbers = {phase: number for number, phase in enumerate(phases)}
         places = {tap: (numbers[phase], row * pitch + column) for tap, (phase, row, column) in steps.items()}
-        return cls(shape.rows, shape.pixels // shape.rows, rows, width, pitch, tuple(maps), places)
+        return cls(height, shape.pixels // shape.rows, rows, width, pitch, tuple(maps), places, top)
 
     def first_row(self, number):
         """Return where a block starts, from the top."""

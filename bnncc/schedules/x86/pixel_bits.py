@@ -98,17 +98,31 @@ class PixelBits:
             value = tirx.shift_right(value, low) | tirx.shift_left(above, high)
         return body.bind(value, "tap")
 
-    def write_words(self, pack: Tensor, plane: int, answers, n, by, y0, bx, x0, of_part: tuple | None = None) -> None:
-        """Bring the answers of a plane into words of the outputs that no block before has written, all or so many from a number on, 64 bits each."""
+    def few(self, c, i: int, j: int, unit):
+        """Return the input of a tap for 32 lanes, those after so many times 32 others."""
+        number, distance = self.blocks.places[i, j]
+        value = reinterpret("uint64", self.body.load(self.bits, (number * self.channels + c) * self.plane_bytes + distance // 8 + unit * 4, 8))
+        value = tirx.shift_right(value, const(distance % 8, "uint64")) if distance % 8 else value
+        return self.body.bind(tirx.Cast("uint32", value), "tap")
+
+    def _answer(self, answers, number):
+        """Return a vector of answers, of words of 32 or 64 bits."""
+        each = self.width * 64 // int(str(answers.ty.dtype)[4:])
+        value = self.body.load(answers, number * each, each)
+        return value if each == self.width else reinterpret(f"uint64x{self.width}", value)
+
+    def write_words(self, pack: Tensor, plane: int, answers, place: tuple, skipped: tuple, of_part: tuple | None = None) -> None:
+        """Bring the answers of a plane into words of the outputs of the block at `place`, image, row and column, but for so many rows and columns that were
+        written before: all words or so many from a number on, 64 bits each."""
         body, blocks, width = self.body, self.blocks, self.width
         layout = layout_of(pack).normal()
         each, first = 64 // layout.bits, plane * (-(-layout.channels // 64) * 64)
         words = body.local("uint64", self.lanes, "words")
-        top, side = by * blocks.rows - y0, bx * blocks.width - x0
+        (n, y0, x0), (top, side) = place, skipped
         first_word, count = of_part or (0, -(-layout.channels // 64))
         with body.loop(count, "w", start=first_word) as w:
             start = first + w * 64
-            transpose_bits(body, lambda i: body.load(answers, (start + i) * width, width), lambda i, row: body.store(words, i * width, row, width), width)
+            transpose_bits(body, lambda i: self._answer(answers, start + i), lambda i, row: body.store(words, i * width, row, width), width)
             with body.loop(blocks.rows - top, "row", start=top) as row, body.loop(blocks.width - side, "p", start=side) as p:
                 lane = row * blocks.pitch + p
                 value = body.bind(body.load(words, lane % 64 * width + lane // 64), "word")

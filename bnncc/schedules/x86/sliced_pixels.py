@@ -45,13 +45,15 @@ from bnncc.schedules.builder import PARALLEL_ELEMENTS, Builder
 from bnncc.schedules.choices import Choices
 from bnncc.schedules.count_limits import CountLimits, complemented, limits_of
 from bnncc.schedules.formulations.formulation import BinaryShape, WholeKernel
-from bnncc.schedules.formulations.majority import CASES, cases_of, reduce_triples, row_count, store_row
+from bnncc.schedules.formulations.majority import CASES, TripleRows, cases_of, row_count
 from bnncc.schedules.formulations.vertical_pairs import PairCounter
 from bnncc.schedules.group import Tensor
 from bnncc.schedules.kernel import Kernel
 from bnncc.schedules.staging import StagedRows
 from bnncc.schedules.statements import const, reinterpret, spread
 from bnncc.schedules.x86.lane_blocks import LaneBlocks
+from bnncc.schedules.x86.lane_classes import LaneClasses
+from bnncc.schedules.x86.permuted_pixels import PERMUTED_LANES, PermutedPixels
 from bnncc.schedules.x86.pixel_bits import PixelBits
 from bnncc.schedules.x86.plane_limits import LimitComparison, class_bytes
 from bnncc.targets import Variant
@@ -69,6 +71,9 @@ _FEW_OUTPUTS = 48
 # In lookups: a row of the table, and 64 x 64 bits transposed in every word of a vector.
 _ROW, _TRANSPOSITION = 10, 350
 
+_PERMUTED, _MOST_PERMUTED = 0.28, 64
+"""Of the time of a block, 32 pixels of `PermutedPixels`; pixels of these at most."""
+
 
 def sliced_pixels(shape: BinaryShape, variant: Variant) -> WholeKernel | None:
     """Return the formulation where it pays, or None.
@@ -77,19 +82,26 @@ def sliced_pixels(shape: BinaryShape, variant: Variant) -> WholeKernel | None:
     """
     if "vpopcnt" in variant.instructions or (found := sliced_pixel_kernel(shape, variant)) is None:
         return None
-    lanes = min(variant.vector_bits, 256)
-    blocks, taps = _blocks(shape, lanes, shape.rows), shape.taps[0] * shape.taps[1]
-    rows = shape.inputs * row_count(taps) + row_count(shape.inputs)
-    transpositions = -(-shape.inputs // 64) * len(blocks.maps) * -(-blocks.map_pixels // lanes) + shape.outputs / 64
-    own = blocks.down * blocks.across * ((shape.outputs + _ROW) * rows + _TRANSPOSITION * transpositions)
+    lanes, taps = min(variant.vector_bits, 256), shape.taps[0] * shape.taps[1]
     rate = lanes * (_PIXEL_MACS if shape.outputs <= _FEW_OUTPUTS else _LOOKUP_MACS)
     other = shape.pixels * taps * (-(-shape.inputs // 4) * 4) * (-(-shape.outputs // 8) * 8) / rate
-    return found if own < other else None
+    return found if _lookups(shape, lanes, _blocks(shape, lanes, shape.rows)) < other else None
 
 
 def _blocks(shape: BinaryShape, lanes: int, most_rows: int) -> LaneBlocks:
-    """Return the fewest blocks, and of these the ones with the fewest maps."""
-    return min(LaneBlocks.of(shape, lanes, most_rows), key=lambda blocks: (blocks.down * blocks.across, len(blocks.maps)))
+    """Return the blocks that take the least time."""
+    found = LaneBlocks.of(shape, lanes, most_rows, _MOST_PERMUTED if shape.answers and lanes == 8 * PERMUTED_LANES else 0)
+    return min(found, key=lambda blocks: _lookups(shape, lanes, blocks))
+
+
+def _lookups(shape: BinaryShape, lanes: int, blocks: LaneBlocks) -> float:
+    """Return how many lookups take as long as the whole layer."""
+    rows = shape.inputs * row_count(shape.taps[0] * shape.taps[1]) + row_count(shape.inputs)
+    transposed = _TRANSPOSITION * (-(-shape.inputs // 64) * len(blocks.maps) * -(-blocks.map_pixels // lanes) + shape.outputs / 64)
+    found = blocks.down * blocks.across * ((shape.outputs + _ROW) * rows + transposed)
+    if blocks.rest:
+        found += -(-blocks.rest.lanes // PERMUTED_LANES) * (_PERMUTED * shape.outputs + _ROW) * rows + transposed
+    return found
 
 
 def sliced_pixel_kernel(shape: BinaryShape, variant: Variant, choices: Choices | None = None) -> WholeKernel | None:
@@ -145,6 +157,8 @@ class _SlicedPixels:
         self.parts = _parts(shape.inputs, taps)
         self.blocks = _blocks(shape, lanes, shape.rows if stage is None else stage.most_rows)
         self.bits = PixelBits(builder, anchor, shape, self.blocks, lanes, word_at)
+        rest = self.blocks.rest
+        self.rest = PermutedPixels(builder, anchor, shape, rest, lanes, self.planes, word_at) if rest else None
 
     def write(self) -> Kernel:
         """Write everything."""
@@ -154,7 +168,7 @@ class _SlicedPixels:
         self.cases = self._replace_weights()
         self.starts = None if self.compares else self._replace_limits()
         self.comparison = self._comparison() if self.compares else None
-        self.class_lanes = self._replace_classes()
+        self.classes = LaneClasses(builder, self.limits, blocks, self.lanes)
         images = self.anchor.shape[0]
         extents = images, blocks.down, blocks.across
         axis = next((i for i, extent in enumerate(extents) if extent > 1), None)
@@ -162,27 +176,32 @@ class _SlicedPixels:
         if not shares:
             axis = None
         # of a single block words of the outputs are shared out: each thread makes the table of its own
-        whole_words = shape.groups == 1 and shape.outputs % 64 == 0 and not self.compares
+        whole_words = shape.groups == 1 and shape.outputs % 64 == 0 and not self.compares and self.rest is None
         parts = shape.outputs // 64 if shares and axis is None and whole_words else 1
-        with builder.lead_loops((images,), axis == 0) as (n,), builder.evaluator.loop(blocks.down, "by", parallel=axis == 1) as by:
-            y0 = blocks.first_row(by)
-            if self.stage is not None:
-                self.stage.fill(n, y0, blocks.rows)
-            with builder.evaluator.loop(blocks.across, "bx", parallel=axis == 2) as bx, ExitStack() as stack:
-                x0 = blocks.first_column(bx)
-                inner = stack.enter_context(builder.evaluator.loop(parts, "part", parallel=parts > 1))
-                self.own_outputs, self.first_output = shape.outputs // parts, inner * (shape.outputs // parts)
-                self._allocate(int(pack.attrs.channels), int(pack.attrs.planes))
-                present = self._classes(by, bx)
-                with body.loop(shape.groups, "g") as g:
-                    self._start(g, present)
-                    with builder.evaluator.loop(shape.planes, "plane") as plane:
-                        self.bits.read(n, y0, x0, g, plane)
-                        self._count(g)
-                    if self.compares:
-                        self._compare(g, present)
-                for plane in range(int(pack.attrs.planes)):
-                    self.bits.write_words(pack, plane, self.answers, n, by, y0, bx, x0, (inner, 1) if parts > 1 else None)
+        with builder.lead_loops((images,), axis == 0) as (n,):
+            with builder.evaluator.loop(blocks.down, "by", parallel=axis == 1) as by:
+                y0 = blocks.first_row(by)
+                if self.stage is not None:
+                    self.stage.fill(n, y0, blocks.rows)
+                with builder.evaluator.loop(blocks.across, "bx", parallel=axis == 2) as bx, ExitStack() as stack:
+                    x0 = blocks.first_column(bx)
+                    inner = stack.enter_context(builder.evaluator.loop(parts, "part", parallel=parts > 1))
+                    self.own_outputs, self.first_output = shape.outputs // parts, inner * (shape.outputs // parts)
+                    self._allocate(int(pack.attrs.channels), int(pack.attrs.planes))
+                    present = self.classes.present(by, bx)
+                    with body.loop(shape.groups, "g") as g:
+                        self._start(g, present)
+                        with builder.evaluator.loop(shape.planes, "plane") as plane:
+                            self.bits.read(n, y0, x0, g, plane)
+                            self._count(g)
+                        if self.compares:
+                            self._compare(g, present)
+                    of_part = (inner, 1) if parts > 1 else None
+                    for plane in range(int(pack.attrs.planes)):
+                        self.bits.write_words(pack, plane, self.answers, (n, y0, x0), (by * blocks.rows - y0, bx * blocks.width - x0), of_part)
+            if self.rest is not None:
+                with builder.evaluator.loop(1, "last", parallel=axis == 1):
+                    self._write_rest(n, pack)
         return builder.kernel(
             f"sliced by pixels, {shape.word} words, {blocks.rows} x {blocks.width} pixels in {self.lanes} lanes, {outputs} channels"
         )
@@ -200,6 +219,7 @@ class _SlicedPixels:
             octets = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), shape.taps[0] * shape.taps[1], -1)
             bits = np.unpackbits(octets, axis=-1, bitorder="little")[..., : shape.inputs].swapaxes(1, 2)
             cases, parity = cases_of(bits)
+            of_rest = [self.rest.weights(cases, parity)] if self.rest else []
             cases = (cases * self.width).reshape(shape.groups, shape.outputs, -1)
             parity = parity.reshape(shape.groups, shape.outputs) * 255
             found = []
@@ -207,9 +227,11 @@ class _SlicedPixels:
                 for i in range(part.repeats):
                     first = part.first + i * part.rows
                     found.append(cases[..., first : first + part.rows].reshape(shape.groups, -1))
-            return np.concatenate([*found, parity], axis=1).astype(np.uint8).reshape(-1)
+            table = np.concatenate([*found, parity], axis=1).astype(np.uint8).reshape(-1)
+            return np.concatenate([table, *of_rest])
 
-        return self.builder.replace(self.anchor.args[1], shape.groups * self.group_cases, "uint8", arrange, () if self.compares else self.limits.direction)
+        size = shape.groups * self.group_cases + (self.rest.weight_bytes if self.rest else 0)
+        return self.builder.replace(self.anchor.args[1], size, "uint8", arrange, () if self.compares else self.limits.direction)
 
     def _replace_limits(self):
         """Give the limits a buffer of [class][channel][plane] bytes, all ones where a plane starts from one."""
@@ -220,9 +242,13 @@ class _SlicedPixels:
             border, flip = (others[0], others[1:]) if table else (np.zeros((1, 1, channels), np.int32), others)
             found = limits_of(np.broadcast_to(thresholds.reshape(1, -1), (1, channels)), border, limits.falls(channels, *flip), self.length)
             start = (1 << self.planes - 1) - found[0].astype(np.int64)
-            return ((start[..., None] >> np.arange(self.planes) & 1) * 255).astype(np.uint8).reshape(-1)
+            bits = start[..., None] >> np.arange(self.planes) & 1
+            of_rest = [self.rest.starts(bits.astype(np.uint8))] if self.rest else []
+            return np.concatenate([(bits * 255).astype(np.uint8).reshape(-1), *of_rest])
 
-        size = math.prod(self.class_counts) * channels * self.planes
+        classes = math.prod(self.class_counts)
+        self.rest_starts = classes * channels * self.planes
+        size = self.rest_starts + (self.rest.start_bytes(classes) if self.rest else 0)
         buffer = self.builder.replace(limits.thresholds, size, "uint8", arrange, (*table, *limits.direction))
         self.builder.read_at_compile_time(*table, *limits.direction)
         return buffer
@@ -230,33 +256,20 @@ class _SlicedPixels:
     def _comparison(self) -> LimitComparison:
         return LimitComparison(self.builder, self.anchor, self.limits, self.length, self.planes, self.lanes)
 
-    def _replace_classes(self):
-        """Give the classes of rows and columns buffers of the lanes that are of each class, for every block: [block][class] vectors."""
-        if not self.limits.border:
-            return None
-        blocks, (_, rows, columns) = self.blocks, self.limits.border
-
-        def lanes_of(classes: np.ndarray, count: int, firsts: list[int], by_row: bool) -> np.ndarray:
-            lane = np.arange(self.lanes)
-            place = lane // blocks.pitch if by_row else lane % blocks.pitch
-            used = (lane // blocks.pitch < blocks.rows) & (lane % blocks.pitch < blocks.width)
-            found = [classes[np.minimum(first + place, len(classes) - 1)][None] == np.arange(count)[:, None] for first in firsts]
-            return np.packbits(np.stack(found) & used, axis=-1, bitorder="little").view(np.uint64).reshape(-1)
-
-        counts = self.class_counts
-        downs = [min(i * blocks.rows, blocks.height - blocks.rows) for i in range(blocks.down)]
-        acrosses = [min(i * blocks.width, blocks.breadth - blocks.width) for i in range(blocks.across)]
-        sizes = blocks.down * counts[0] * self.width, blocks.across * counts[1] * self.width
-
-        def arrange(of_rows: np.ndarray, *of_columns: np.ndarray) -> np.ndarray:
-            down = lanes_of(of_rows.reshape(-1), counts[0], downs, True)
-            return np.concatenate([down, lanes_of((of_columns or (of_rows,))[0].reshape(-1), counts[1], acrosses, False)])
-
-        others = () if columns is rows else (columns,)
-        self.columns_at = sizes[0]
-        buffer = self.builder.replace(rows, sum(sizes), "uint64", arrange, others)
-        self.builder.read_at_compile_time(*others)
-        return buffer
+    def _write_rest(self, n, pack: Tensor) -> None:
+        """Write the rows that are not those of whole blocks."""
+        body, blocks, place = self.body, self.blocks, (n, self.blocks.rest.top, 0)
+        if self.stage is not None:
+            self.stage.fill(n, blocks.rest.top, blocks.rest.rows)
+        room = -(-int(pack.attrs.channels) // 64) * 64 * self.lanes // PERMUTED_LANES
+        answers = body.local("uint32", room, "answers")
+        with body.loop(room // 8, "i") as i:
+            body.store(answers, i * 8, const(0, "uint32", 8), 8)
+        present = self.classes.present(blocks.down, blocks.across)
+        weights, starts = (self.cases, self.shape.groups * self.group_cases), (self.starts, self.rest_starts)
+        with body.loop(self.shape.groups, "g") as g:
+            self.rest.write(place, g, weights, starts, present, answers)
+        self.rest.bits.write_words(pack, 0, answers, place, (0, 0))
 
     # a block
 
@@ -266,6 +279,7 @@ class _SlicedPixels:
         most = max(part.rows for part in (*self.parts[0], _Part(0, row_count(shape.inputs), 1)))
         self.table = body.local("uint64", max(1, most) * CASES * width, "table")
         self.left = body.local("uint64", shape.inputs * width, "left")
+        self.triples = TripleRows(body, self.table, self.left, width, shape.inputs)
         self.counters = body.local("uint64", shape.outputs * self.planes * width, "counters")
         room = -(-channels // 64) * 64
         self.answers = body.local("uint64", planes * room * width, "answers")
@@ -281,26 +295,6 @@ class _SlicedPixels:
     def _byte(self, buffer, index):
         """Return a byte in all bytes of a vector."""
         return reinterpret(self.vector, spread(self.body.load(buffer, index), self.lanes // 8))
-
-    def _classes(self, by, bx):
-        """List the classes of rows and columns that lanes of the block are of: buffers of their numbers and lanes, and how many there are."""
-        if self.class_lanes is None:
-            return None
-        body, (rows, columns) = self.body, self.class_counts
-        numbers, count = body.local("int32", rows * columns, "numbers"), body.local("int32", 1, "count")
-        lanes = body.local("uint64", rows * columns * self.width, "lanes")
-        body.store(count, 0, const(0, "int32"))
-        with body.loop(rows, "i") as i, body.loop(columns, "j") as j:
-            of_column = body.load(self.class_lanes, self.columns_at + (bx * columns + j) * self.width, self.width)
-            found = body.bind(self._load(self.class_lanes, by * rows + i) & of_column, "found")
-            place = body.load(count, 0)
-            body.store(numbers, place, i * columns + j)
-            self._store(lanes, place, found)
-            words = body.local("uint64", self.width, "words")
-            self._store(words, 0, found)
-            some = functools.reduce(tirx.bitwise_or, [body.load(words, k) for k in range(self.width)])
-            body.store(count, 0, place + tirx.Cast("int32", tirx.NE(some, const(0, "uint64"))))
-        return numbers, lanes, count
 
     def _start(self, g, present) -> None:
         """Let the counters of all outputs start from their limits."""
@@ -327,43 +321,15 @@ class _SlicedPixels:
         for part in self.parts[0]:
             with body.loop(part.repeats, "part") as number:
                 with body.loop(part.channels, "c") as c:
-                    self._channel_rows(c, part.first // self.per_channel + number * part.channels + c, taps)
+                    channel = part.first // self.per_channel + number * part.channels + c
+                    self.triples.of_channel(c, channel, [functools.partial(self.bits.tap, channel, i, j) for i, j in taps])
                 self._add_part(part, base + (part.first + number * part.rows) * shape.outputs, 0)
-        self._left_rows()
+        self.triples.of_left()
         *whole, last = self.parts[1]
         for part in whole:
             with body.loop(part.repeats, "part") as number:
                 self._add_part(part, base + (part.first + number * part.rows) * shape.outputs, number * part.rows)
         self._add_part(last, base + last.first * shape.outputs, sum(part.rows * part.repeats for part in whole), g, base + self.rows * shape.outputs)
-
-    def _channel_rows(self, place, channel, taps: list) -> None:
-        """Write the rows of a channel's taps, and keep what they leave."""
-        number = iter(range(self.per_channel))
-
-        def row(group):
-            group = [item() if isinstance(item, functools.partial) else item for item in group]
-            at = (place * self.per_channel + next(number)) * CASES * self.width
-            return self.body.bind(store_row(self.body, self.table, at, group, self.width), "sum")
-
-        self._store(self.left, channel, reduce_triples([functools.partial(self.bits.tap, channel, i, j) for i, j in taps], row))
-
-    def _left_rows(self) -> None:
-        """Write the rows of what the channels left; the bit that is left at last stands first then."""
-        body, count, row = self.body, self.shape.inputs, 0
-        while count > 1:
-            whole, rest = divmod(count, 3)
-
-            def write(place, number, size):
-                group = [body.bind(self._load(self.left, 3 * number + i), "x") for i in range(size)]
-                self._store(self.left, number, body.bind(store_row(body, self.table, place * CASES * self.width, group, self.width), "sum"))
-
-            with body.loop(whole, "t") as t:
-                write(row + t, t, 3)
-            if rest == 2:
-                write(row + whole, whole, 2)
-            elif rest:
-                self._store(self.left, whole, self._load(self.left, 3 * whole))
-            row, count = row + whole + (rest == 2), whole + (rest > 0)
 
     def _add_part(self, part: _Part, cases, row, g=None, parity=None) -> None:
         """Add rows of the table, from `row` on, to the counters of all outputs; where `g` is given they are the last ones, and the answers are stored."""
