@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from covering import in_turn
 from group_runner import check_exact, group
 from test_neon_kernels import NEON, emulated
 from tvm import relax
@@ -15,7 +16,11 @@ from bnncc.ops.sign_conv2d import SignConv2dAttrs, SignDenseAttrs, sign_conv2d_r
 from bnncc.schedules import build_kernel
 from bnncc.targets.x86 import V2, V3, V4, runs_here
 
-VARIANTS = pytest.mark.parametrize("variant", [V2, V3, V4, pytest.param(NEON, marks=emulated)], ids=lambda v: v.name)
+CODES = [((0, 1, 1),), ((0, 3, 1),), ((-3, 3, 2),), ((-4, 3, 1),), ((-15, 15, 2),), ((0, 31, 1),), ((-100, 27, 1),), ((0, 255, 1),), ((-128, 127, 1),)]
+
+
+def named(value) -> str:
+    return getattr(value, "name", str(value))
 
 
 def drawn(x_shape, w_shape, codes, ends=False):
@@ -50,10 +55,7 @@ def test_signs_are_what_integer_weights_are(groups):
     np.testing.assert_array_equal(sign_dense_reference(SignDenseAttrs(codes), rows, words), dense_reference(None, rows, signs))
 
 
-@pytest.mark.parametrize(
-    "codes", [(0, 1, 1), (0, 3, 1), (-3, 3, 2), (-4, 3, 1), (-15, 15, 2), (0, 31, 1), (-100, 27, 1), (0, 255, 1), (-128, 127, 1)], ids=str
-)
-@VARIANTS
+@pytest.mark.parametrize("codes, variant", [*in_turn(CODES, [V2, V3, pytest.param(NEON, marks=emulated)], each=2), *in_turn(CODES, [V4])], ids=named)
 def test_every_range_of_codes_is_exact_with_an_epilogue(codes, variant, tmp_path):
     skip_elsewhere(variant)
     x, _, words = drawn((1, 9, 8, 40), (42, 3, 3, 40), codes)
@@ -69,13 +71,13 @@ def test_every_range_of_codes_is_exact_with_an_epilogue(codes, variant, tmp_path
 
 
 @pytest.mark.parametrize(
-    "ci, co, size, kernel, stride, dilation, groups",
-    [
+    "ci, co, size, kernel, stride, dilation, groups, variant, codes",
+    in_turn([
         (3, 20, 13, 3, 1, 1, 1), (5, 7, 8, 3, 2, 2, 1), (33, 33, 9, 3, 1, 1, 3), (130, 30, 8, 3, 1, 1, 1), (64, 48, 6, 1, 1, 1, 1), (32, 40, 5, 3, 1, 1, 1),
         (260, 60, 8, 3, 1, 1, 2), (1, 32, 9, 3, 1, 1, 1), (6, 40, 9, 3, 1, 2, 1), (10, 36, 9, 5, 1, 2, 2), (70, 66, 8, 1, 2, 1, 2), (24, 9, 20, 3, 1, 1, 1),
-    ],
+    ], [(V2, (0, 255, 1)), (V3, (-3, 4, 1)), (V3, (0, 255, 1))]),
+    ids=named,
 )  # fmt: skip
-@pytest.mark.parametrize("variant, codes", [(V2, (0, 255, 1)), (V3, (-3, 4, 1)), (V3, (0, 255, 1))], ids=lambda v: getattr(v, "name", str(v)))
 def test_convolutions_of_all_shapes_are_exact(ci, co, size, kernel, stride, dilation, groups, codes, variant, tmp_path):
     skip_elsewhere(variant)
     x, _, words = drawn((2, size, size, ci), (co, kernel, kernel, ci // groups), codes)

@@ -9,6 +9,7 @@ import arm_cycles
 import arm_instructions
 import numpy as np
 import pytest
+from covering import in_turn
 from group_runner import assembly, check_exact
 from test_popcount_kernels import conv_bits
 
@@ -64,8 +65,7 @@ def test_the_inner_loops_of_the_tree_spill_nothing_and_count_bytes(channels, siz
         assert "uaddlp" not in body
 
 
-@pytest.mark.parametrize("channels, size", [(128, 30), (256, 16), (512, 9)])
-@pytest.mark.parametrize("target", ["aarch64", "cortex-a55", "cortex-a76", "apple-m1"])
+@pytest.mark.parametrize("target, channels, size", in_turn(["aarch64", "cortex-a55", "cortex-a76", "apple-m1"], [(128, 30), (256, 16), (512, 9)]))
 def test_the_lookups_of_sliced_spill_nothing_and_add_nothing_to_addresses(channels, size, target):
     for body in inner_loops(channels, size, target, sliced_formulation, "b(?:sl|it|if)"):
         assert not STACK.search(body), "the loop uses the stack"

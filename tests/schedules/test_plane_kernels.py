@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from covering import pairs
 from group_runner import CompiledGroup, check_exact, group
 from tvm import relax
 
@@ -67,12 +68,15 @@ def test_dense_sums_of_planes_are_sums_of_codes(codes, kind):
     np.testing.assert_array_equal(found, dense_reference(None, x, w))
 
 
+SHAPES = [(16, 40, 9, 3, 1, 1, 1), (5, 7, 8, 3, 1, 2, 1), (66, 66, 7, 3, 2, 1, 3), (64, 256, 14, 3, 1, 1, 1), (65, 3, 5, 1, 1, 1, 1)]
+WHAT = [(UNSIGNED[1], "signs"), (ODD[0], "ternary"), (ODD[1], "odd"), (UNSIGNED[7], "signs"), (SIGNED[0], "3 bits")]
+
+
 @pytest.mark.parametrize(
-    "ci, co, size, kernel, stride, dilation, groups",
-    [(16, 40, 9, 3, 1, 1, 1), (5, 7, 8, 3, 1, 2, 1), (66, 66, 7, 3, 2, 1, 3), (64, 256, 14, 3, 1, 1, 1), (65, 3, 5, 1, 1, 1, 1)],
+    "ci, co, size, kernel, stride, dilation, groups, codes, kind, variant",
+    [*pairs(SHAPES, WHAT, [V2, V3]), *pairs(SHAPES, WHAT, [V4])],
+    ids=lambda v: getattr(v, "name", None) or (f"{v.lo}..{v.hi}" if hasattr(v, "lo") else str(v)),
 )
-@pytest.mark.parametrize("codes, kind", [(UNSIGNED[1], "signs"), (ODD[0], "ternary"), (ODD[1], "odd"), (UNSIGNED[7], "signs"), (SIGNED[0], "3 bits")])
-@pytest.mark.parametrize("variant", [V2, V3, V4], ids=lambda v: v.name)
 def test_convolution_with_planes_out_is_exact(ci, co, size, kernel, stride, dilation, groups, codes, kind, variant, tmp_path):
     if not runs_here(variant):
         pytest.skip(f"this machine does not run {variant.name}")

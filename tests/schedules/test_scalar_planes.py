@@ -7,6 +7,7 @@ import pytest
 
 from bnncc.ops import bnn
 from tests.schedules.c_group import check_c, scalar
+from tests.schedules.covering import pairs
 from tests.schedules.group_runner import group, words
 from tests.schedules.test_popcount_kernels import conv_bits
 
@@ -75,9 +76,12 @@ def dense(ci: int, co: int, zeros: bool, *, ends: str = "two", planes: int = 2):
     return group(emit, *((array.shape, str(array.dtype)) for array in arrays), constants=(1, 2, 3)), arrays
 
 
-@pytest.mark.parametrize("ends", ["two", "one", "one for all"])
-@pytest.mark.parametrize("zeros", [False, True])
-@pytest.mark.parametrize("way, ci, co", [("scaled", 1024, 64), ("scaled", 65, 34), ("bytes", 161, 40), ("vectors", 96, 140), ("scaled", 24, 33)])
+@pytest.mark.parametrize(
+    "way, ci, co, zeros, ends",
+    pairs(
+        [("scaled", 1024, 64), ("scaled", 65, 34), ("bytes", 161, 40), ("vectors", 96, 140), ("scaled", 24, 33)], [False, True], ["two", "one", "one for all"]
+    ),
+)
 def test_dense_layers_on_signs_that_may_be_zero_are_exact(way, ci, co, zeros, ends, tmp_path):
     assert "lanes are channels" in check_c(*dense(ci, co, zeros, ends=ends), tmp_path, WAYS[way]).note
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from covering import in_turn
 from group_runner import check_exact, group
 from test_neon_kernels import NEON, emulated
 from tvm import relax
@@ -34,16 +35,19 @@ def test_signs_are_what_integer_weights_are(groups, bits):
     np.testing.assert_array_equal(sign_dense_reference(None, rows, words), dense_reference(None, rows, signs))
 
 
-@pytest.mark.parametrize(
-    "ci, co, size, kernel, stride, dilation, groups",
-    [
+SHAPES = [
         (3, 20, 12, 3, 1, 1, 1), (5, 7, 8, 3, 2, 2, 1), (33, 33, 9, 3, 1, 1, 3), (40, 50, 12, 3, 1, 1, 1), (260, 30, 8, 3, 1, 1, 1),
         (64, 48, 6, 1, 1, 1, 1), (32, 40, 5, 3, 1, 1, 1), (260, 60, 8, 3, 1, 1, 2),
         (1, 32, 9, 3, 1, 1, 1), (3, 33, 11, 3, 2, 1, 1), (2, 34, 12, 3, 1, 2, 1), (6, 40, 9, 3, 1, 2, 1), (26, 70, 7, 3, 1, 1, 1), (70, 66, 8, 1, 1, 1, 2),
         (37, 24, 5, 3, 1, 1, 1),
-    ],
-)  # fmt: skip
-@VARIANTS
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "ci, co, size, kernel, stride, dilation, groups, variant",
+    [*in_turn(SHAPES, [V2, V3, pytest.param(NEON, marks=emulated)], each=2), *in_turn(SHAPES, [V4])],
+    ids=lambda v: getattr(v, "name", str(v)),
+)
 def test_convolution_by_signs_with_an_epilogue_is_exact(ci, co, size, kernel, stride, dilation, groups, variant, tmp_path):
     if variant != NEON and not runs_here(variant):
         pytest.skip(f"this machine does not run {variant.name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from covering import pairs
 from group_runner import check_exact, group, words
 from tvm.script import relax as R
 
@@ -19,9 +20,7 @@ def codes(rng, shape, zeros):
     return rng.choice(np.array([-1, 0, 1] if zeros else [-1, 1], np.int8), shape)
 
 
-@pytest.mark.parametrize("zeros", [None, False, True], ids=["one plane", "equal planes", "zeros"])
-@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
-@pytest.mark.parametrize("strides, dilation, top, size", GEOMETRY)
+@pytest.mark.parametrize("strides, dilation, top, size, mode, zeros", pairs(GEOMETRY, ["constant", "edge", "reflect"], [None, False, True]), ids=str)
 def test_binary_convolution_of_padded_words(strides, dilation, top, size, mode, zeros, tmp_path):
     rng, channels, planes = np.random.default_rng(top), 70, 1 if zeros is None else 2
     x = pack_reference(PackAttrs(channels, 1, 64, planes), codes(rng, (1, *size, channels), zeros))
