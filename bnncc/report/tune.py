@@ -19,16 +19,17 @@ from bnncc.ops.interpreter import run_module
 from bnncc.passes.assignment import assign, differing_groups, workload_key
 from bnncc.passes.context import PassContext
 from bnncc.passes.step_work import step_work
-from bnncc.report.benchmark import processor
+from bnncc.report.benchmark import duration, processor
 from bnncc.report.samples import random_array
 from bnncc.report.tune_progress import TuneProgress, measured_text
+from bnncc.report.tuned_network import NetworkTimes, compare_in_network
 from bnncc.targets import Target, Variant, find_target
 from bnncc.tuning.best import Tuned
 from bnncc.tuning.candidate import build_model
 from bnncc.tuning.database import Database
 from bnncc.tuning.firmware import FirmwareRunner
 from bnncc.tuning.local import LocalRunner
-from bnncc.tuning.runner import Runner, Sample
+from bnncc.tuning.runner import Measurement, Runner, Sample
 from bnncc.tuning.serial import SerialRunner
 from bnncc.tuning.session import TuningSession
 from bnncc.tuning.task import Task, extract_tasks, tensors_between
@@ -36,6 +37,9 @@ from bnncc.tuning.task import Task, extract_tasks, tensors_between
 __all__ = ["TunedTask", "TuneReport", "tune_model"]
 
 _SAMPLES = 2
+
+_NETWORK_ROUNDS = 2
+"""The second without the kernels that were slower in the first."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class TuneReport:
         Those that leave a choice, or are compared with others; the others are not tuned.
     assignment : tuple of str
         Layouts that a compilation decides by these times otherwise than by rule.
+    network : NetworkTimes, optional
+        Of the libraries with these records and without any, measured by turns where something was tuned on this machine.
     """
 
     target: str
@@ -99,6 +105,7 @@ class TuneReport:
     database: str
     tasks: tuple[TunedTask, ...]
     assignment: tuple[str, ...] = ()
+    network: NetworkTimes | None = None
 
     def to_json(self) -> dict:
         """Return the report as what JSON can hold."""
@@ -119,6 +126,9 @@ class TuneReport:
             console.print(f"Tuned kernels take {after / before:.3f} of the untuned {self.metric} of these layers; {self.machine}.", markup=False)
         for line in self.assignment:
             console.print(line, markup=False)
+        if self.network is not None:
+            before, after = (duration(seconds) for seconds in (self.network.untuned, self.network.tuned))
+            console.print(f"A call of the whole model took {before} untuned, {after} with the kernels that are not slower in it.", markup=False)
         console.print(f"Records: {self.database}", markup=False)
 
 
@@ -198,6 +208,16 @@ def tune_model(
     finally:
         measuring.close()
     tuned = Tuned(database.records(session.target), variant)
+    network = None
+    for _ in range(_NETWORK_ROUNDS if isinstance(measuring, LocalRunner) else 0):
+        taken = _taken(session, tuned)
+        if not taken:
+            break
+        network = compare_in_network(model, target, database.directory, shapes=shapes, sign_zero=sign_zero)
+        _keep_network(session, tuned, network)
+        tuned = Tuned(database.records(session.target), variant)
+        if _taken(session, tuned) == taken:
+            break
     assignment = assign(ctx.fuse, tuned.measured)[1]
     rows = []
     for state in session.states:
@@ -209,7 +229,22 @@ def tune_model(
                 state.best_note, tuple(state.history), state.task.is_alternative,
             )  # fmt: skip
         )
-    return TuneReport(chosen.name, variant.name, measuring.metric, measuring.machine, str(database.directory), tuple(rows), assignment)
+    return TuneReport(chosen.name, variant.name, measuring.metric, measuring.machine, str(database.directory), tuple(rows), assignment, network)
+
+
+def _taken(session: TuningSession, tuned: Tuned) -> list[str]:
+    """Return the workloads whose kernels a compilation takes from the records."""
+    return [state.task.workload for state in session.states if tuned.verdict(state.space.group).is_tuned]
+
+
+def _keep_network(session: TuningSession, tuned: Tuned, network: NetworkTimes) -> None:
+    """Record what each tuned kernel takes in the network, one of its occurrences with another."""
+    for state in session.states:
+        verdict = tuned.verdict(state.space.group)
+        steps = [step for step in network.steps if set(step.writes) & set(state.task.layers)]
+        if verdict.is_tuned and steps and (point := state.space.point(verdict.decisions)) is not None:
+            values = (sum(getattr(step, which) for step in steps) / len(steps) for which in ("tuned", "untuned"))
+            session.record(state, point, Measurement("ok", *values), "network")
 
 
 def _board_runner(board: Board, serial: Path | None) -> FirmwareRunner | SerialRunner:

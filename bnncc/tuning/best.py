@@ -30,7 +30,7 @@ def best_decisions(records: Sequence[Record]) -> tuple[Record, float] | None:
     """
     campaigns: dict[tuple, list[Record]] = {}
     for record in records:
-        if record.ratio is not None:
+        if record.ratio is not None and record.stage != "network":
             campaigns.setdefault((record.machine, record.metric), []).append(record)
     if not campaigns:
         return None
@@ -81,7 +81,7 @@ class Tuned:
         untuned = kernel_version(build_kernel(group, self.variant).func)
         campaigns: dict[tuple[str, str], list[Record]] = {}
         for record in known:
-            if record.untuned == untuned and record.ratio is not None and record.metric != EMULATED_SECONDS:
+            if record.untuned == untuned and record.ratio is not None and record.metric != EMULATED_SECONDS and record.stage != "network":
                 campaigns.setdefault((record.machine, record.metric), []).append(record)
         verdict = self.verdict(group)
         found = {}
@@ -126,6 +126,10 @@ class Tuned:
         if best is None or best[1] > 1 - LEAST_GAIN or best[0].kernel == untuned:
             return Verdict({}, "tuned: the untuned kernel is the best known")
         record, ratio = best
+        there = [r.ratio for r in current if r.stage == "network" and r.kernel == record.kernel and r.ratio is not None]
+        if there and statistics.median(there) > 1:
+            slower = f"{statistics.median(there):.2f} in the network"
+            return Verdict({}, f"tuned: the best kernel takes {ratio:.2f} of the untuned {record.metric} alone, but {slower}; the untuned one stays")
         try:
             kernel = build_kernel(group, self.variant, record.decisions)
         except InternalError:

@@ -38,7 +38,7 @@ class Record:
     machine : str
         What measured it: the processor, the board.
     stage : str
-        ``search``, or ``confirm`` for the best ones measured again, longer.
+        ``search``, ``confirm`` for the best ones measured again, longer, or ``network`` for what a compilation took, measured as steps of the whole model.
     title, note, message : str
         The operator and shapes, what the schedule chose, why it failed; for readers.
     versions : mapping

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
@@ -22,9 +23,12 @@ from bnncc.report.inspect import inspect_model  # noqa: E402
 from bnncc.report.tune import TunedTask, TuneReport, tune_model  # noqa: E402
 from bnncc.report.tune_plot import plot_history  # noqa: E402
 from bnncc.report.tune_progress import TuneProgress  # noqa: E402
+from bnncc.report.tuned_network import NetworkTimes, StepTimes, compare_in_network  # noqa: E402
 from bnncc.runtime import load  # noqa: E402
 from bnncc.targets.x86 import native_variant  # noqa: E402
 from bnncc.tuning.database import Database  # noqa: E402
+from bnncc.tuning.local import LocalRunner  # noqa: E402
+from bnncc.tuning.runner import Measurement  # noqa: E402
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"
 
@@ -86,17 +90,36 @@ def test_what_is_tuned_is_compiled_and_computes_the_same(tmp_path, monkeypatch):
     assert inspect_model(DIGITS, target="native", database=tmp_path / "db").steps
 
 
+def test_kernels_are_measured_in_their_network(tmp_path, monkeypatch):
+    """One layer: every candidate is said to take 0.8 of the untuned time alone, and 1.5 in the network."""
+    monkeypatch.setattr(LocalRunner, "measure", lambda self, job: Measurement("ok", 0.8 if job.candidate != job.untuned else 1.0, 1.0))
+    monkeypatch.setattr("bnncc.report.tune.compare_in_network", lambda *_, **options: NetworkTimes((StepTimes(("y",), "", 512, 1.0, 1.5),), 1.0, 1.5))
+    found = tune_model(small_model(), trials=2, database=Database(tmp_path / "db"))
+    (verdict,) = (task.verdict for task in found.tasks if "y" in task.layers)
+    assert found.network.tuned == 1.5 and "0.80 of the untuned seconds alone, but 1.50 in the network; the untuned one stays" in verdict
+
+
+def test_both_libraries_of_a_comparison_have_the_same_steps():
+    found = compare_in_network(DIGITS, "native", False, turns=2, repeat=5)
+    assert len(found.steps) >= 5 and all(step.tuned > 0 and step.untuned > 0 for step in found.steps)
+    assert found.untuned < 10 * sum(step.untuned for step in found.steps) and found.gain == found.untuned / found.tuned
+
+
 @pytest.mark.skipif(
     not (shutil.which("qemu-system-arm") and shutil.which("arm-none-eabi-gcc")), reason="qemu-system-arm and gcc-arm-none-eabi are not installed"
 )
 def test_a_board_counts_instructions(tmp_path):
+    found = tune_model(small_model(), board="mps2-an386", trials=1, database=Database(tmp_path / "db"))
+    assert found.metric == "instructions" and found.tasks
+    records = [json.loads(line) for file in (tmp_path / "db").rglob("*.jsonl") for line in file.read_text().splitlines()]
+    assert records and all(record["metric"] == "instructions" for record in records)
+
+
+def small_model() -> onnx.ModelProto:
+    """One binary dense layer."""
     weights = helper.make_node("Sign", ["w"], ["b"])
     nodes = [helper.make_node("Sign", ["x"], ["s"]), weights, helper.make_node("MatMul", ["s", "b"], ["y"])]
     io_specs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", [1, 64]), ("y", [1, 8]))]
     w = numpy_helper.from_array(np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32), "w")
     graph = helper.make_graph(nodes, "small", io_specs[:1], io_specs[1:], [w])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    found = tune_model(model, board="mps2-an386", trials=1, database=Database(tmp_path / "db"))
-    assert found.metric == "instructions" and found.tasks
-    records = [json.loads(line) for file in (tmp_path / "db").rglob("*.jsonl") for line in file.read_text().splitlines()]
-    assert records and all(record["metric"] == "instructions" for record in records)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -167,6 +167,15 @@ def test_the_best_record_decides_the_kernel():
     assert verdict.is_tuned and verdict.decisions == {"formulation": "popcount"} and "0.70 of the untuned seconds" in verdict.reason
 
 
+@pytest.mark.parametrize("ratios, taken", [((0.9,), True), ((1.02,), False), ((0.97, 1.1, 0.98), True), ((1.2, 1.1, 0.98), False)])
+def test_a_kernel_that_is_slower_in_the_network_is_not_taken(ratios, taken):
+    known = [records_of(0.7), *(records_of(ratio, stage="network") for ratio in ratios)]
+    verdict = Tuned(known, native_variant()).verdict(binary_layer())
+    assert verdict.is_tuned == taken and verdict.holds
+    assert "0.70" in verdict.reason and ("in the network" in verdict.reason) == (not taken)
+    assert best_decisions(known)[1] == 0.7, "what it takes alone is another number"
+
+
 def test_a_kernel_that_threads_cannot_share_replaces_none_that_they_can_where_there_are_several():
     function, variant = float_image(), native_variant()
     schedule = s_tir.Schedule(tvm.IRModule({"main": plain_loops(function)}))  # not scheduled at all, but for a buffer that keeps threads out
