@@ -26,6 +26,7 @@ from bnncc.report.limits import Meter
 from bnncc.schedules import packed
 from bnncc.schedules.formulations.popcount import popcount
 from bnncc.schedules.formulations.sliced import sliced_formulation
+from bnncc.schedules.formulations.sliced_ones import sliced_by_ones
 from bnncc.schedules.x86.carry_save import carry_save_formulation
 from bnncc.schedules.x86.lookup import lookup
 from bnncc.schedules.x86.lookup_pixels import pixel_formulation
@@ -43,6 +44,7 @@ FORMULATIONS = {
     "lookup by pixels": pixel_formulation,
     "sliced": sliced_formulation,
     "sliced by pixels": sliced_pixel_kernel,
+    "sliced by ones": sliced_by_ones,
 }
 
 

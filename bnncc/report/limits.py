@@ -119,10 +119,11 @@ class Meter:
     def _memory(self, note: str, work: StepWork) -> Limit | None:
         """Feature maps come from as near as they fit, and are stored while others are read; constants from where all of the network's fit.
 
-        Of a table of which each pixel reads a case of eight, random pixels read so much.
+        Of a table of which each pixel reads a case of eight, random pixels read so much; half of the rows of inputs that are 1.
         """
         pixels = _CASES.search(note)
         constants = work.constant_bytes * (1 - (7 / 8) ** int(pixels[1])) if pixels else work.constant_bytes
+        constants /= 2 if note.startswith("sliced by ones") else 1
         read = work.moved_bytes - work.written_bytes
         copied, rest = 2 * min(read, work.written_bytes), abs(read - work.written_bytes)
         seconds = 1e-9 * (
