@@ -213,6 +213,8 @@ def tune_model(
         taken = _taken(session, tuned)
         if not taken:
             break
+        if console is not None:
+            console.print("Measuring the network with what was tuned, and without ...")
         network = compare_in_network(model, target, database.directory, shapes=shapes, sign_zero=sign_zero)
         _keep_network(session, tuned, network)
         tuned = Tuned(database.records(session.target), variant)
