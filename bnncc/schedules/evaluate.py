@@ -16,6 +16,9 @@ from bnncc.schedules.statements import Statements, const, simplify, spread
 
 __all__ = ["Evaluator", "as_mask", "layout_of", "turned"]
 
+_LONG = 64
+"""Operators of a chain that are evaluated at once: of a longer one, the calls of Python, and the expression, would be nested too deep."""
+
 
 def layout_of(node: Tensor) -> PackedLayout:
     """Return the word layout of a pack or unpack."""
@@ -65,6 +68,9 @@ class Evaluator:
         self._quantizers: dict[Tensor, Callable] = {}
         self._types: dict[Tensor, str] = {}
         self._known: list[dict] = [{}]
+        self._length: dict[Tensor, int] = {}
+        for node in group.nodes:
+            self._length[node] = 1 + max((self._length.get(arg, 0) for arg in node.args if isinstance(arg, Tensor)), default=0)
 
     def define(self, tensor: Tensor, at: Callable) -> None:
         """Say how an anchor is evaluated: ``at(index, lanes)`` returns the expression."""
@@ -117,11 +123,20 @@ class Evaluator:
         for known in reversed(self._known):
             if key in known:
                 return known[key]
+        length = self._length.get(tensor, 0)
+        if length > _LONG:
+            for node in self.group.nodes:  # from the start of the chain on
+                if self._ends_part(node) and self._length[node] < length and node.shape == tensor.shape:
+                    self.value(node, index, lanes)
         result = self._compute(tensor, index, lanes)
-        if self.group.uses.get(tensor, 0) > 1 and tensor.dtype != "bool":
+        if (self.group.uses.get(tensor, 0) > 1 or self._ends_part(tensor)) and tensor.dtype != "bool":
             result = self.body.keep(result, tensor.dtype, lanes, "v")
         self._known[-1][key] = result
         return result
+
+    def _ends_part(self, tensor: Tensor) -> bool:
+        """Tell whether so many operators stand before a tensor that it is computed before those behind it."""
+        return tensor.op in ELEMENTWISE and self._length.get(tensor, 0) % _LONG == 0
 
     def operand(self, operand: Tensor, shape: tuple[int, ...], index: tuple, lanes: int):
         """Return `operand` broadcast to `shape` at `index`."""

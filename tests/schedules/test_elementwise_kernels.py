@@ -145,3 +145,16 @@ def test_slopes_of_prelu_lie_along_any_axis(axis, tmp_path):
     function = group(lambda b, x, s: R.nn.prelu(x, s, axis=axis), (x.shape, "float32"), (slope.shape, "float32"), constants=(1,))
     (got,) = CompiledGroup(function, tmp_path)(x, slope)
     np.testing.assert_array_equal(got, np.where(x > 0, x, x * slope.reshape(shape)))
+
+
+def test_a_chain_may_be_longer_than_pythons_stack(tmp_path):
+    x = np.random.default_rng(0).standard_normal((3, 40)).astype(np.float32)
+    steps = np.random.default_rng(1).standard_normal(400).astype(np.float32)
+
+    def emit(b, x):
+        y = x
+        for step in steps:
+            y = b.emit(R.add(y, b.emit(R.maximum(x, R.const(step)))))
+        return y
+
+    check_exact(group(emit, ((3, 40), "float32")), [x], tmp_path)
