@@ -207,19 +207,21 @@ def tune_model(
             session.run()
     finally:
         measuring.close()
-    tuned = Tuned(database.records(session.target), variant)
     network = None
-    for _ in range(_NETWORK_ROUNDS if isinstance(measuring, LocalRunner) else 0):
-        taken = _taken(session, tuned)
-        if not taken:
-            break
-        if console is not None:
-            console.print("Measuring the network with what was tuned, and without ...")
-        network = compare_in_network(model, target, database.directory, shapes=shapes, sign_zero=sign_zero)
-        _keep_network(session, tuned, network)
-        tuned = Tuned(database.records(session.target), variant)
-        if _taken(session, tuned) == taken:
-            break
+    if isinstance(measuring, LocalRunner):
+        several = len(find_target(target).variants) > 1  # a library of several instruction sets has the layouts by rule
+
+        def workloads(tuned: Tuned) -> set[str]:
+            there = fused if several else assign(ctx.fuse, tuned.measured)[0]
+            return {task.workload for task in extract_tasks(there, step_work(there, ctx))}
+
+        def compare() -> NetworkTimes:
+            if console is not None:
+                console.print("Measuring the network with what was tuned, and without ...")
+            return compare_in_network(model, target, database.directory, shapes=shapes, sign_zero=sign_zero)
+
+        network = _check_in_network(session, workloads, compare)
+    tuned = Tuned(database.records(session.target), variant)
     assignment = assign(ctx.fuse, tuned.measured)[1]
     rows = []
     for state in session.states:
@@ -234,19 +236,32 @@ def tune_model(
     return TuneReport(chosen.name, variant.name, measuring.metric, measuring.machine, str(database.directory), tuple(rows), assignment, network)
 
 
-def _taken(session: TuningSession, tuned: Tuned) -> list[str]:
-    """Return the workloads whose kernels a compilation takes from the records."""
-    return [state.task.workload for state in session.states if tuned.verdict(state.space.group).is_tuned]
+def _check_in_network(session: TuningSession, workloads: Callable, compare: Callable) -> NetworkTimes | None:
+    """Measure the network until no kernel is left out any more that is slower in it, twice at most; return the last times, None where nothing was tuned.
 
-
-def _keep_network(session: TuningSession, tuned: Tuned, network: NetworkTimes) -> None:
-    """Record what each tuned kernel takes in the network, one of its occurrences with another."""
-    for state in session.states:
-        verdict = tuned.verdict(state.space.group)
-        steps = [step for step in network.steps if set(step.writes) & set(state.task.layers)]
-        if verdict.is_tuned and steps and (point := state.space.point(verdict.decisions)) is not None:
-            values = (sum(getattr(step, which) for step in steps) / len(steps) for which in ("tuned", "untuned"))
-            session.record(state, point, Measurement("ok", *values), "network")
+    Parameters
+    ----------
+    workloads : callable
+        ``workloads(tuned)``: those of the kernels that a compilation with these records has.
+    compare : callable
+        ``compare()``: the `NetworkTimes` with the records and without.
+    """
+    network, before = None, None
+    for _ in range(_NETWORK_ROUNDS):
+        tuned = Tuned(session.database.records(session.target), session.variant)
+        there = workloads(tuned)
+        taken = [state for state in session.states if state.task.workload in there and tuned.verdict(state.space.group).is_tuned]
+        if not taken or taken == before:
+            break
+        network, before = compare(), taken
+        for state in taken:
+            steps = [step for step in network.steps if set(step.writes) & set(state.task.layers)]
+            point = state.space.point(tuned.verdict(state.space.group).decisions)
+            if steps and point is not None:
+                # one occurrence with another
+                values = (sum(getattr(step, which) for step in steps) / len(steps) for which in ("tuned", "untuned"))
+                session.record(state, point, Measurement("ok", *values), "network")
+    return network
 
 
 def _board_runner(board: Board, serial: Path | None) -> FirmwareRunner | SerialRunner:
